@@ -1,0 +1,41 @@
+# `make test` and `make captures` work on a machine that has only python3 and make; tshark and tcpdump are installed
+# where that is possible (root on Debian), and what needs them is skipped with its reason elsewhere.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help venv tools captures test lint bench clean
+
+help:
+	@echo "make captures   check the shipped captures of real kernels and write report/"
+	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
+	@echo "make bench      measured ratios, printed"
+	@echo "make clean      remove what the others made"
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
+
+venv: $(STAMP)
+
+tools:
+	@sh tools/install-system-tools.sh
+
+captures: venv tools
+	$(BIN)/refmodel check --report report captures
+
+test: venv tools
+	$(BIN)/tox run
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .tox build dist report *.egg-info .mypy_cache .ruff_cache .hypothesis
