@@ -1,0 +1,178 @@
+"""What is known of a capture before its frames are read: the hosts, their kernels and sysctls, and the vantage.
+
+It comes from the sidecar `.toml` where there is one; otherwise it is inferred, and every inference is said.
+"""
+
+import tomllib
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+
+from refmodel.profile import Profile, UnknownProfile, nearest, profile
+
+
+class SidecarError(ValueError):
+    """The sidecar cannot be used; the text names the file, the key and what was expected."""
+
+
+class Notification(Struct, frozen=True):
+    """A neighbour notification (RTM_NEWNEIGH or RTM_DELNEIGH) that `host` received; `time` in us on the capture's clock."""
+
+    host: str
+    time: int
+    event: str
+    dst: str
+    state: str
+    lladdr: str
+    probes: int
+
+
+class Call(Struct, frozen=True):
+    """A system call that an application made; `time` in us on the capture's clock."""
+
+    host: str
+    time: int
+    call: str
+    result: str
+
+
+class Host(Struct, frozen=True):
+    """A host of the capture. `linux` is False for a peer whose frames were crafted: it is not judged."""
+
+    name: str
+    linux: bool = True
+    addresses: frozenset[bytes] = frozenset()
+    mac: bytes = b""
+    sysctls: dict[str, int] = field(default_factory=dict)
+    mib: dict[str, int] = field(default_factory=dict)
+
+
+class Setup(Struct, frozen=True):
+    """Everything the checkers take as given. `late` is how long (us) the host may take to process what was stamped."""
+
+    kernel: str
+    hz: int = 250
+    hosts: tuple[Host, ...] = ()
+    near: str = ""
+    layer: str = ""
+    notifications: tuple[Notification, ...] = ()
+    calls: tuple[Call, ...] = ()
+    unmodelled: dict[str, str] = field(default_factory=dict)
+    expected: str = ""
+    inferred: tuple[str, ...] = ()
+    late: int = 50_000
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def host_of(self, address: bytes) -> Host | None:
+        """The host that owns a network address."""
+        for h in self.hosts:
+            if address in h.addresses:
+                return h
+        return None
+
+    def profile_of(self, host: Host | None) -> Profile:
+        """The profile of a host: the capture's kernel with that host's sysctls."""
+        return profile(self.kernel, self.hz, host.sysctls if host is not None else {})
+
+
+def jiffy(hz: int) -> int:
+    """The length of a jiffy in us."""
+    return 1_000_000 // hz
+
+
+def slack(delay: int, hz: int) -> int:
+    """How late (us) the timer wheel may fire a timer armed `delay` us ahead; source kernel/time/timer.c:calc_index.
+
+    The wheel rounds up to its level's granularity: 1 jiffy below 64, 8 below 512, and so on by 8.
+    """
+    jiffies = delay * hz // 1_000_000 + 1
+    granularity = 1
+    while jiffies >= 64 * granularity:
+        granularity *= 8
+    return (granularity + 2) * jiffy(hz)
+
+
+def sidecar_path(capture: Path) -> Path:
+    """Where the sidecar of `capture` stands."""
+    name = capture.name
+    for end in (".gz", ".pcapng", ".pcap", ".cap", ".log"):
+        name = name.removesuffix(end)
+    return capture.with_name(name + ".toml")
+
+
+def _time(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", "")) if text else b""
+
+
+def _changed(raw: dict[str, Any]) -> dict[str, int]:
+    before, after = raw.get("mib_before", {}), raw.get("mib_after", {})
+    return {k: int(v) - int(before.get(k, 0)) for k, v in after.items()}
+
+
+def _host(raw: dict[str, Any]) -> Host:
+    return Host(
+        name=raw["name"],
+        linux=bool(raw.get("linux", True)),
+        addresses=frozenset(ip_address(a).packed for a in raw.get("addresses", ())),
+        mac=_mac(raw.get("mac", "")),
+        sysctls={k: v for k, v in raw.get("sysctls", {}).items() if isinstance(v, int)},
+        mib=_changed(raw),
+    )
+
+
+def read_sidecar(path: Path, kernel: str = "") -> Setup:
+    """The setup that a sidecar describes; `kernel` overrides its profile. Raises SidecarError."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as why:
+        raise SidecarError(f"{path}: {why}") from why
+    try:
+        k = raw.get("kernel", {})
+        name = kernel or k.get("profile") or nearest(k.get("release", ""))
+        profile(name)
+        return Setup(
+            kernel=name,
+            hz=int(k.get("hz", 250)),
+            hosts=tuple(_host(h) for h in raw.get("hosts", ())),
+            near=raw.get("vantage", {}).get("host", ""),
+            layer=raw.get("layer", ""),
+            notifications=tuple(
+                Notification(
+                    host=n["host"],
+                    time=_time(n["time"]),
+                    event=n["event"],
+                    dst=n["dst"],
+                    state=n.get("state", ""),
+                    lladdr=n.get("lladdr", ""),
+                    probes=int(n.get("probes", 0)),
+                )
+                for n in raw.get("notifications", ())
+            ),
+            calls=tuple(Call(c["host"], _time(c["time"]), c["call"], str(c["result"])) for c in raw.get("calls", ())),
+            unmodelled={u["class"]: u["reason"] for u in raw.get("expected", {}).get("not_modelled", ())},
+            expected=raw.get("expected", {}).get("verdict", ""),
+            inferred=(f"kernel {name} and sysctls from {path.name}",),
+            extra={
+                key: value for key, value in raw.items() if key in ("ring", "nic", "scenario", "offloads", "vantage")
+            },
+        )
+    except UnknownProfile:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as why:
+        raise SidecarError(f"{path}: {type(why).__name__}: {why}; the format is described in docs/captures.md") from why
+
+
+def setup_for(capture: Path, kernel: str = "") -> Setup:
+    """The setup of a capture: its sidecar, or what can be said without one. Raises SidecarError, UnknownProfile."""
+    side = sidecar_path(capture)
+    if side.exists():
+        return read_sidecar(side, kernel)
+    name = profile(kernel).kernel if kernel else profile().kernel
+    how = "as told" if kernel else "the reference kernel, since there is no sidecar (--profile says otherwise)"
+    return Setup(kernel=name, inferred=(f"kernel {name}: {how}",))
