@@ -1,0 +1,238 @@
+"""Guests: Debian's own kernels in QEMU, for what the running kernel cannot show (another version, a real NIC driver).
+
+A guest is a kernel package unpacked into a cache, an initramfs built for the one command that it is to run, and a disk
+on which it leaves its results. It has no way to the network: its devices meet on hubs inside QEMU.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import conformance
+from conformance.live.guest_image import PYTHON_PACKAGES, Image, ImageError, add_modules, add_python, base_image
+
+QEMU = "qemu-system-x86_64"
+RESULT_MB = 64
+_PACKAGES = {
+    "6.1": r"linux-image-6\.1\.0-[0-9]+-amd64",
+    "6.12": r"linux-image-6\.12\.[0-9.]+(\+deb12)?-amd64",
+}
+_INIT = """#!/usr/bin/busybox sh
+/usr/bin/busybox --install -s /usr/applets
+export PATH=/usr/sbin:/usr/bin:/usr/applets HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs run /run
+mount -t tmpfs tmp /tmp
+mkdir -p /dev/pts /run/netns /results
+mount -t devpts pts /dev/pts
+{modules}
+/usr/bin/ip link set lo up
+cd /work
+sh /work/command.sh >/results/output.txt 2>&1
+echo $? >/results/status
+dmesg >/results/dmesg.txt
+tar -C /results -cf /dev/vda .
+sync
+poweroff -f
+"""
+
+
+class GuestError(Exception):
+    """A guest could not be had or did not finish. The text says what is missing or shows the end of its console."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An unpacked kernel package. `release` is what `uname -r` says in the guest, `hz` its CONFIG_HZ."""
+
+    version: str
+    release: str
+    hz: int
+    image: Path
+    modules: Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a guest consists of besides its kernel.
+
+    `devices` are QEMU's arguments; `modules` are loaded in that order, after what they need, each with its parameters;
+    `binaries` are this machine's programs; `files` are put below /work. `seconds` is how long the guest may live.
+    """
+
+    modules: Mapping[str, str] = field(default_factory=dict)
+    binaries: Sequence[str] = ("ip",)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    devices: Sequence[str] = ()
+    python: bool = True
+    cpus: int = 1
+    memory: int = 512
+    seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a guest left: the exit status of its command, what that printed, and the folder /results as it was."""
+
+    status: int
+    output: str
+    folder: Path
+    console: str
+
+
+def cache() -> Path:
+    """The folder of unpacked packages: `refmodel/guests` under XDG_CACHE_HOME or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(base) / "refmodel" / "guests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def missing_tools() -> list[str]:
+    """What this machine lacks for running guests, each with what would bring it; empty if it lacks nothing."""
+    wanted = {
+        QEMU: "qemu-system-x86",
+        "busybox": "busybox-static",
+        "dpkg-deb": "dpkg",
+        "apt-get": "apt",
+        "ldd": "libc-bin",
+    }
+    lacking = [f"{tool} (apt-get install {package})" for tool, package in wanted.items() if shutil.which(tool) is None]
+    if platform.machine() != "x86_64":
+        lacking.append("an x86_64 machine: the guest's programs are copied from this one")
+    return lacking
+
+
+def kernel(version: str) -> Kernel:
+    """Debian's newest kernel of `version` ('6.1' or '6.12'), downloaded and unpacked on first use; raises GuestError."""
+    if version not in _PACKAGES:
+        raise GuestError(f"no guest kernel {version}: there are {', '.join(_PACKAGES)}")
+    for folder in sorted(cache().glob(f"kernel-{version}-*"), reverse=True):
+        return _kernel(version, folder)
+    names = _run("apt-cache", "pkgnames", "linux-image-").split()
+    fitting = sorted((n for n in names if re.fullmatch(_PACKAGES[version], n)), key=_numbers)
+    if not fitting:
+        raise GuestError(
+            f"apt knows no kernel package {_PACKAGES[version]}: run apt-get update, or use another version"
+        )
+    package = fitting[-1]
+    return _kernel(version, _unpack(f"kernel-{version}-{package}", (package,)))
+
+
+def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
+    """Boots `k` on `machine`, runs the shell text `command` in /work and unpacks what it left in /results into `out`.
+
+    Raises GuestError if the guest does not power off within the machine's time or leaves no results; QEMU never
+    outlives the call.
+    """
+    lacking = missing_tools()
+    if lacking:
+        raise GuestError("guests need " + "; ".join(lacking))
+    with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
+        initrd, disk, console = (Path(scratch) / name for name in ("initrd", "disk", "console"))
+        with initrd.open("wb") as f:
+            build_image(k, machine, command).write(f)
+        with disk.open("wb") as f:
+            f.truncate(RESULT_MB << 20)
+        qemu = [
+            *(QEMU, "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "max", "-smp", str(machine.cpus)),
+            *("-m", str(machine.memory), "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"),
+            *("-serial", f"file:{console}", "-kernel", str(k.image), "-initrd", str(initrd)),
+            *("-append", "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0"),
+            *("-drive", f"file={disk},format=raw,if=none,id=results", "-device", "virtio-blk-pci,drive=results"),
+            *machine.devices,
+        ]
+        try:
+            done = subprocess.run(qemu, capture_output=True, text=True, timeout=machine.seconds, check=False)
+        except subprocess.TimeoutExpired as e:
+            raise GuestError(f"the guest was still running after {machine.seconds} s\n{_tail(console)}") from e
+        if done.returncode:
+            raise GuestError(f"{QEMU} ended with status {done.returncode}\n{done.stderr}{_tail(console)}")
+        text = console.read_text(errors="replace") if console.exists() else ""
+        return _results(disk, out, text)
+
+
+def build_image(k: Kernel, machine: Machine, command: str) -> Image:
+    """The initramfs for one boot: /work holds the machine's files, the package conformance and the command."""
+    image = base_image()
+    for name in machine.binaries:
+        image.binary(name)
+    if machine.python:
+        add_python(image, _unpack("python", PYTHON_PACKAGES))
+        image.tree("work/conformance", Path(conformance.__file__).parent)
+    for path, source in machine.files.items():
+        image.file(f"work/{path}", source)
+    load = []
+    try:
+        for name, parameters in {"virtio_pci": "", "virtio_blk": "", **machine.modules}.items():
+            for path in add_modules(image, k.modules, [name]):
+                load.append(f"insmod {path} {parameters if path.endswith(f'/{name}.ko') else ''}".strip())
+    except ImageError as e:
+        raise GuestError(str(e)) from e
+    image.text("init", _INIT.format(modules="\n".join(dict.fromkeys(load))), executable=True)
+    image.text("work/command.sh", command + "\n")
+    return image
+
+
+def _results(disk: Path, out: Path, console: str) -> Result:
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(disk, "r:") as tar:
+            tar.extractall(out, filter="data")
+        status = int((out / "status").read_text())
+    except (tarfile.TarError, FileNotFoundError, ValueError) as e:
+        raise GuestError(f"the guest left no results ({e})\n{console[-2000:]}") from e
+    return Result(status, (out / "output.txt").read_text(errors="replace"), out, console)
+
+
+def _kernel(version: str, folder: Path) -> Kernel:
+    image = next((folder / "boot").glob("vmlinuz-*"), None)
+    if image is None:
+        raise GuestError(f"{folder} holds no kernel: remove it, it will be fetched again")
+    release = image.name.removeprefix("vmlinuz-")
+    config = (folder / f"boot/config-{release}").read_text()
+    hz = re.search(r"^CONFIG_HZ=(\d+)$", config, re.MULTILINE)
+    if hz is None:
+        raise GuestError(f"the configuration of {release} says no CONFIG_HZ")
+    return Kernel(version, release, int(hz.group(1)), image, folder / f"lib/modules/{release}")
+
+
+def _unpack(name: str, packages: Sequence[str]) -> Path:
+    """The folder `name` of the cache with `packages` unpacked into it, made in one step so that none is left half done."""
+    done = cache() / name
+    if done.is_dir():
+        return done
+    with tempfile.TemporaryDirectory(dir=cache(), prefix="fetch-") as scratch:
+        _run("apt-get", "-q", "download", *packages, cwd=scratch)
+        tree = Path(scratch) / "tree"
+        for package in sorted(Path(scratch).glob("*.deb")):
+            _run("dpkg-deb", "-x", str(package), str(tree))
+        tree.rename(done)
+    return done
+
+
+def _run(*command: str, cwd: str | None = None) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as e:
+        raise GuestError(f"{command[0]}: {e}") from e
+    if done.returncode:
+        raise GuestError(f"{' '.join(command)} ended with status {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", name))
+
+
+def _tail(console: Path) -> str:
+    return console.read_text(errors="replace")[-2000:] if console.exists() else "(its console is empty)"
