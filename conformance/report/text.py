@@ -1,0 +1,68 @@
+"""Verdicts as text for a terminal."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
+from refmodel.rule import RULES, STEPS
+
+COLOURS = {
+    Outcome.CONFORMS: "green",
+    Outcome.DIVERGES: "red",
+    Outcome.INCONCLUSIVE: "yellow",
+    Outcome.NOT_MODELLED: "magenta",
+}
+
+
+def citation(by: str) -> str:
+    """The kernel function and RFC of a rule or step id, or ''."""
+    r = RULES.get(by) or STEPS.get(by)
+    return ", ".join((*r.kernel, *r.rfc)) if r is not None else ""
+
+
+def print_file(report: FileReport, to: Console, verbose: bool = False) -> None:
+    """Prints one capture's verdicts; with `verbose` every frame's label too."""
+    counts = {o: sum(v.outcome is o for v in report.verdicts) for o in Outcome}
+    said = ", ".join(f"[{COLOURS[o]}]{n} {o}[/]" for o, n in counts.items() if n) or "nothing to judge"
+    to.print(f"[bold]{escape(report.path)}[/]: {report.frames} frames, kernel {report.profile or '?'}: {said}")
+    if report.error:
+        to.print(f"  [red]{escape(report.error)}[/]")
+    for n in report.notices:
+        to.print(f"  [yellow]{escape(n)}[/]")
+    for v in report.verdicts:
+        if verbose or v.outcome is not Outcome.CONFORMS:
+            print_verdict(v, to, verbose)
+
+
+def print_verdict(v: Verdict, to: Console, verbose: bool = False) -> None:
+    """Prints one verdict with its reason, divergence and, with `verbose`, its labels."""
+    reason = f": {escape(v.reason)}" if v.reason else ""
+    to.print(f"  [{COLOURS[v.outcome]}]{v.outcome}[/] {v.layer} {escape(v.subject)}{reason}")
+    for name, n in v.unmodelled.items():
+        to.print(f"    not modelled: {n} frames of {escape(name)}")
+    if verbose:
+        for what in v.inferred:
+            to.print(f"    inferred: {escape(what)}")
+        table = Table("frame", "from", "sent by", "source", "why", box=None, pad_edge=False, padding=(0, 1))
+        for label in v.labels:
+            table.add_row(
+                str(label.number), escape(label.host), escape(label.by), escape(citation(label.by)), escape(label.note)
+            )
+        if v.labels:
+            to.print(table)
+    if v.divergence is not None:
+        print_divergence(v.divergence, to)
+
+
+def print_divergence(d: Divergence, to: Console) -> None:
+    """Prints the first frame that the specification does not allow, and what it allows."""
+    to.print(f"    frame {d.frame} at {d.time:.6f} s from {escape(d.host)}: {escape(d.what)}")
+    for line in d.around:
+        to.print(f"      {escape(line)}")
+    for line in d.allowed:
+        to.print(f"    allowed then: {escape(line)}")
+    for miss in d.near:
+        to.print(f"    near miss {escape(miss.rule)} ({escape(citation(miss.rule))}): {escape(miss.why)}")
+    for line in d.state:
+        to.print(f"    state: {escape(line)}")
