@@ -1,0 +1,159 @@
+"""Runs scenarios and writes what they did: `<case>.pcapng` and `<case>.toml`.
+
+`python -m conformance.live.record NAME... --out DIR [--suffix -6.1]` needs root, ip and tcpdump (nft for some), and
+nothing but the standard library, so that it also runs inside a guest.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from conformance.live import kernel, observe
+from conformance.live.lab import Lab, LabUnavailable, ScenarioFailed, require_lab
+from conformance.live.scenarios import registry
+from conformance.live.scenarios.registry import Scenario
+from conformance.live.sidecar import Expected, Kernel, Notification, Sidecar, Vantage, dump
+
+PROFILES: Final = ("6.1", "6.12", "6.18")
+ATTEMPTS: Final = 3
+
+
+def record_case(name: str, outdir: Path, suffix: str = "") -> Path:
+    """Runs the scenario `name` and writes its capture and sidecar into `outdir`; gives the capture's path.
+
+    A run that was disturbed (a frame missed by the tap, an expectation not met) is repeated up to three times. Raises
+    LabUnavailable without root or a tool, KeyError for an unknown name, ScenarioFailed or CaptureLost after the last
+    attempt.
+    """
+    s = registry.find(name)
+    require_lab(*s.tools)
+    for attempt in range(ATTEMPTS):
+        try:
+            return _record(s, outdir, suffix)
+        except (ScenarioFailed, observe.CaptureLost):
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError("not reached")
+
+
+def _record(s: Scenario, outdir: Path, suffix: str) -> Path:
+    with Lab(s.hosts, s.family, s.raw, s.sysctls, mtu=s.mtu) as lab:
+        lab.settle()
+        tapped = lab[s.vantage]
+        interface = s.interface or tapped.interface
+        linux = [h for h in lab.hosts.values() if h.linux]
+        monitors = {}
+        capture = None
+        try:
+            for h in linux:
+                with h.netns.inside():
+                    monitors[h.name] = observe.NeighMonitor()
+            with tapped.netns.inside():
+                capture = observe.Capture(interface)
+                offloads = kernel.features(interface)
+            before = {h.name: h.mib() for h in linux}
+            s.body(lab)
+            after = {h.name: h.mib() for h in linux}
+            pcap = capture.stop()
+        finally:
+            if capture is not None:
+                capture.close()
+            seen = {name: m.stop() for name, m in monitors.items()}
+        notifications = [Notification(host, **vars(n)) for host, ns in seen.items() for n in ns]
+        notifications.sort(key=lambda n: n.time)
+        _check(s, before, after, notifications)
+        offloads.pop("rx-checksum")
+        empty: dict[str, dict[str, int]] = {h.name: {} for h in lab.hosts.values()}
+        sidecar = Sidecar(
+            case=s.case + suffix,
+            scenario=s.name,
+            layer=s.layer,
+            says=s.says,
+            kernel=Kernel(os.uname().release, _profile(os.uname().release), kernel.hz()),
+            vantage=Vantage(s.vantage, interface),
+            offloads=offloads,
+            hosts=lab.info(empty | before, empty | after),
+            calls=sorted((c for h in lab.hosts.values() for c in h.calls), key=lambda c: c.time),
+            notifications=notifications,
+            expected=Expected("conforms", list(s.not_modelled)),
+        )
+    outdir.mkdir(parents=True, exist_ok=True)
+    path = outdir / f"{sidecar.case}.pcapng"
+    observe.write_pcapng(path, pcap, interface, s.says)
+    (outdir / f"{sidecar.case}.toml").write_text(dump(sidecar), encoding="utf-8")
+    return path
+
+
+def _profile(release: str) -> str:
+    """The newest profile that is not newer than the kernel."""
+
+    def number(v: str) -> tuple[int, ...]:
+        return tuple(int(p) for p in v.split("-")[0].split(".")[:2])
+
+    older = [p for p in PROFILES if number(p) <= number(release)]
+    return older[-1] if older else PROFILES[0]
+
+
+def _check(
+    s: Scenario,
+    before: Mapping[str, Mapping[str, int]],
+    after: Mapping[str, Mapping[str, int]],
+    notifications: Sequence[Notification],
+) -> None:
+    """Raises ScenarioFailed unless the counters and announcements are those that the scenario promises."""
+    for key, rise in s.counts.items():
+        host, counter = key.split(".", 1)
+        got = after[host].get(counter, 0) - before[host].get(counter, 0)
+        if got != rise:
+            raise ScenarioFailed(f"{s.name}: {counter} of {host} rose by {got}, expected {rise}")
+    seen = iter(f"{n.host} {n.state if n.event == 'NEWNEIGH' else n.event}" for n in notifications)
+    for wanted in s.announces:
+        if wanted not in seen:
+            told = ", ".join(f"{n.host} {n.state}" for n in notifications)
+            raise ScenarioFailed(f"{s.name}: '{wanted}' was not announced in its place; announced: {told or 'nothing'}")
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; exit status 0 all recorded, 1 a scenario failed, 2 usage, or root or a tool is missing."""
+    parser = argparse.ArgumentParser(prog="record", description="Record captures of this machine's kernel.")
+    parser.add_argument("names", nargs="*", help="scenarios; without any, they are listed")
+    parser.add_argument("--all", action="store_true", help="all scenarios")
+    parser.add_argument("--out", type=Path, default=Path("captures"), help="where to write (default: captures)")
+    parser.add_argument("--suffix", default="", help="appended to the case's name, for instance -6.1")
+    args = parser.parse_args(argv)
+    known = registry.load()
+    names = sorted(known) if args.all else args.names
+    if not names:
+        for name in sorted(known):
+            print(f"{known[name].case:40} {known[name].says}")
+        return 0
+    unknown = [n for n in names if n.replace("-", "_") not in known]
+    if unknown:
+        print(f"record: no scenario is named {', '.join(unknown)}; without arguments they are listed", file=sys.stderr)
+        return 2
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    failed = 0
+    for name in names:
+        try:
+            print(f"{record_case(name, args.out, args.suffix)}", flush=True)
+        except LabUnavailable as e:
+            print(f"record: {e}", file=sys.stderr)
+            return 2
+        except (ScenarioFailed, observe.CaptureLost) as e:
+            print(f"record: {name}: {e}", file=sys.stderr, flush=True)
+            failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
