@@ -124,8 +124,9 @@ def prove(machines: tuple[str, ...], only: str, depth: int, as_json: bool, verbo
       refmodel prove neigh --verbose
       refmodel prove tcp --only ESTABLISHED
     """
-    from conformance.report.proofs import print_proof
     from refmodel.engine.prove import prove as run
+
+    from conformance.report.proofs import print_proof
     from refmodel.rule import MACHINES
 
     load_machines()

@@ -74,7 +74,7 @@ class Profile(Struct, frozen=True):
         return v * sysctl.scale
 
     def params(self, kind: type[P], **given: Any) -> P:
-        """Fills `kind`: sysctl fields from the profile, `kernel` and `hz` by name, the others from `given` or default."""
+        """Fills `kind`: sysctls from the profile, `kernel` and `hz` by name, the rest from `given` or default."""
         values: dict[str, Any] = {}
         for name, hint in get_type_hints(kind, include_extras=True).items():
             s = sysctl_of(hint)

@@ -67,7 +67,7 @@ class Effect(Struct, frozen=True, kw_only=True):
 
 
 class Mib(Effect, frozen=True):
-    """The kernel adds `n` to the MIB counter `name` (as in /proc/net/netstat or /proc/net/snmp, e.g. TcpExtTCPTimeouts)."""
+    """The kernel adds `n` to the MIB counter `name`, as in /proc/net/netstat or snmp: TcpExtTCPTimeouts."""
 
     name: str
     n: int = 1
@@ -103,8 +103,8 @@ class Step(Struct, frozen=True):
 class Property(Struct, frozen=True):
     """An invariant of one state, or a property of one transition.
 
-    `of` is the state type. `events` limits a transition property to those event types (empty: all). `falsified` says why
-    Linux does not have the property: then the prover must find a counterexample, and fails if it finds none.
+    `of` is the state type. `events` limits a transition property to those event types (empty: all). `falsified` says
+    why Linux does not have the property: then the prover must find a counterexample, and fails if it finds none.
     """
 
     id: str

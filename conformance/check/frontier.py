@@ -24,7 +24,7 @@ REACH = 64
 
 
 class Observation(Struct, frozen=True):
-    """An output of the observed machine: frame `number` (0: not a frame) at `time` us; `what` is the layer's own view."""
+    """An output of the machine: frame `number` (0: not a frame) at `time` us; `what` is the layer's own view."""
 
     number: int
     time: int

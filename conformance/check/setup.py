@@ -18,7 +18,7 @@ class SidecarError(ValueError):
 
 
 class Notification(Struct, frozen=True):
-    """A neighbour notification (RTM_NEWNEIGH or RTM_DELNEIGH) that `host` received; `time` in us on the capture's clock."""
+    """An RTM_NEWNEIGH or RTM_DELNEIGH that `host` received; `time` in us on the capture's clock."""
 
     host: str
     time: int

@@ -18,7 +18,7 @@ SEVERITY = {Outcome.CONFORMS: 0, Outcome.NOT_MODELLED: 1, Outcome.INCONCLUSIVE: 
 
 
 class FrameLabel(Struct, frozen=True):
-    """Frame `number` was sent by `host` because of the rule or step `by`; `note` says which hidden event was inferred."""
+    """Frame `number` was sent by `host` because of the rule or step `by`; `note` names the inferred hidden event."""
 
     number: int
     host: str
@@ -36,8 +36,8 @@ class NearMiss(Struct, frozen=True):
 class Divergence(Struct, frozen=True):
     """The first frame (or missing frame) that the specification does not allow.
 
-    `time` is in seconds on the capture's clock. `allowed` lists what could have been sent then; `state` holds the model's
-    state in words; `around` the frames before and after, as one line each.
+    `time` is in seconds on the capture's clock. `allowed` lists what could have been sent then; `state` holds the
+    model's state in words; `around` the frames before and after, as one line each.
     """
 
     frame: int

@@ -57,7 +57,7 @@ class Dispatcher:
         return found
 
     def apply(self, state: State, event: Event, params: Params) -> tuple[Rule, State, tuple[Any, ...]]:
-        """The rule that fired, the new state and the effects; raises NotModelled, with the near misses, if none does."""
+        """The rule that fired, the new state and the effects; raises NotModelled with the near misses."""
         if self.check:
             return self._apply_strictly(state, event, params)
         for r in self.candidates(state, event):
