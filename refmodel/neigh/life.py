@@ -65,7 +65,7 @@ def setup(e: Create, p: NeighParms) -> Setup:
 @pure
 def exempt(e: Create, p: NeighParms) -> bool:
     """The entry stays off gc_list; loopback's do since 6.12. Source net/core/neighbour.c:__neigh_create, neigh_add."""
-    return e.exempt if e.netlink else p.loopback and p.kernel >= 612
+    return e.permanent or e.ext_learned if e.netlink else p.loopback and p.kernel >= 612
 
 
 @pure
@@ -93,8 +93,8 @@ def newborn(e: Create, p: NeighParms) -> Neigh:
         qlen=0,
         qbytes=0,
         router=False,
-        ext_learned=e.ext_learned,
-        managed=e.managed,
+        ext_learned=e.netlink and e.ext_learned,
+        managed=e.netlink and e.managed,
         on_gc_list=not exempt(e, p),
     )
 

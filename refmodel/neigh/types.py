@@ -141,15 +141,15 @@ class Timed(Event, frozen=True):
 class Create(Timed, frozen=True):
     """___neigh_create for a key of kind `multicast` or `broadcast`; `mc_ha` is the group's link-layer address.
 
-    `netlink`: neigh_add creates it, and `exempt` (permanent or external) keeps it off gc_list. `entries` is gc_entries
-    before, `gc_freed` what neigh_forced_gc freed if it had to run.
+    `netlink`: neigh_add creates it, with the flags given; it asks for `permanent`. `entries` is gc_entries before,
+    `gc_freed` what neigh_forced_gc freed if it had to run.
     """
 
     multicast: bool = False
     broadcast: bool = False
     mc_ha: u48 = 0
     netlink: bool = False
-    exempt: bool = False
+    permanent: bool = False
     ext_learned: bool = False
     managed: bool = False
     entries: packets = 0
