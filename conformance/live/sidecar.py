@@ -293,6 +293,8 @@ def dump(s: Sidecar) -> str:
         out += ["", "[[calls]]", *(f"{k} = {_quote(v)}" for k, v in vars(c).items())]
     for n in s.notifications:
         out += ["", "[[notifications]]", *(f"{k} = {_quote(v)}" for k, v in vars(n).items())]
+    for name, table in s.extra.items():
+        out += ["", f"[{name}]", *(f"{k} = {_quote(v)}" for k, v in table.items())]
     out += ["", "[expected]", f"verdict = {_quote(s.expected.verdict)}"]
     for m in s.expected.not_modelled:
         out += ["", "[[expected.not_modelled]]", f"class = {_quote(m.frames)}", f"reason = {_quote(m.reason)}"]
