@@ -113,7 +113,7 @@ def missing_tools() -> list[str]:
 
 
 def kernel(version: str) -> Kernel:
-    """Debian's newest kernel of `version` ('6.1' or '6.12'), downloaded and unpacked on first use; raises GuestError."""
+    """Debian's newest kernel of `version` ('6.1' or '6.12'), fetched and unpacked on first use; raises GuestError."""
     if version not in _PACKAGES:
         raise GuestError(f"no guest kernel {version}: there are {', '.join(_PACKAGES)}")
     for folder in sorted(cache().glob(f"kernel-{version}-*"), reverse=True):
@@ -207,7 +207,7 @@ def _kernel(version: str, folder: Path) -> Kernel:
 
 
 def _unpack(name: str, packages: Sequence[str]) -> Path:
-    """The folder `name` of the cache with `packages` unpacked into it, made in one step so that none is left half done."""
+    """The folder `name` of the cache with `packages` unpacked into it; it appears in one step, never half done."""
     done = cache() / name
     if done.is_dir():
         return done
