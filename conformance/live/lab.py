@@ -342,6 +342,14 @@ class Host:
             self.run("nft", "delete", "table", "netdev", "loss")
             self.log("wire loses: nothing", "0", began)
 
+    def filters(self, rule: str) -> None:
+        """Adds an nft `rule` to the host's input filter, as an administrator would."""
+        began = time.time()
+        family = "ip6" if self.family == 6 else "ip"
+        chain = f"chain input {{\ntype filter hook input priority 0; policy accept;\n{rule}\n}}"
+        self.run("nft", "-f", "-", stdin=f"table {family} filter {{\n{chain}\n}}\n")
+        self.log(f"nft add rule {family} filter input {rule}", "0", began)
+
     def mib(self) -> dict[str, int]:
         """The MIB counters now."""
         with self.netns.inside():

@@ -159,6 +159,7 @@ class Capture:
     """
 
     def __init__(self, device: str) -> None:
+        self.device = device
         command = ["tcpdump", "-i", device, "-n", "-s", "0", "-U", "--immediate-mode", "--time-stamp-precision=nano"]
         self._process = subprocess.Popen(
             [*command, "-Z", "root", "-w", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -205,7 +206,8 @@ class Capture:
         }
         if count.get("captured") is None or count.get("dropped by kernel") != 0:
             raise CaptureLost(f"tcpdump lost frames: {text}")
-        if count["captured"] != count.get("received by filter") or count["captured"] != self.frames:
+        met = count.get("received by filter", 0) // (2 if self.device == "lo" else 1)  # lo shows each frame twice
+        if not count["captured"] == met == self.frames:
             raise CaptureLost(f"tcpdump did not write every frame: {text}")
         return bytes(self._data)
 
