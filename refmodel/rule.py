@@ -122,7 +122,8 @@ class Machine(Struct, frozen=True):
     """A layer's state machine: which events each state type answers, and its parameters.
 
     `accepts` maps each state type to the event types that it must answer in every state: totality is proved over them.
-    `modules` are the modules whose source holds rules, steps and helpers, in dependency order.
+    `modules` are the modules whose source holds rules, steps and helpers, in dependency order. `initial` are the states
+    that a machine may start in: the base of every induction (empty: the first accepted type with defaults for all).
     """
 
     name: str
@@ -130,6 +131,7 @@ class Machine(Struct, frozen=True):
     accepts: Mapping[type[State], tuple[type[Event], ...]]
     params: type[Params]
     modules: tuple[str, ...]
+    initial: tuple[State, ...] = ()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -287,7 +289,8 @@ def transition(*events: type[Event], at: IntEnum | Iterable[IntEnum] = (), falsi
 
 
 def assume(fn: F) -> F:
-    """Registers ``f(s, e, p)`` (a prefix): a named assumption on the environment, checked by the run engine too."""
-    names = list(inspect.signature(fn).parameters)
-    events = (get_type_hints(fn)[names[1]],) if len(names) > 1 else ()
+    """Registers ``f(s, e, p)`` (a prefix, or without s): a named assumption on the environment, checked by run too."""
+    hints = get_type_hints(fn)
+    named = [hints[n] for n in inspect.signature(fn).parameters]
+    events = tuple(h for h in named if isinstance(h, type) and issubclass(h, Event))
     return _property(fn, "assumption", (), events, "")
