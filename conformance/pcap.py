@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal, cast
 
 from msgspec import Struct
 
@@ -186,7 +186,9 @@ class Reader:
             raise
 
     def _open(self) -> None:
-        start = self._raw.read(4)
+        raw = self._raw
+        file = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, raw))
+        start = file.peek(4)
         if not start:
             raise EmptyCapture(
                 self.path,
@@ -195,10 +197,8 @@ class Reader:
                 "a pcap or pcapng header",
                 "Was the capture stopped before anything was written? tcpdump -U writes each frame at once.",
             )
-        file: BinaryIO = _Joined(start, self._raw)
-        if start[:2] == b"\x1f\x8b":
-            file = gzip.GzipFile(fileobj=file)  # type: ignore[assignment]
-        self._stream = _Stream(file)
+        zipped = start[:2] == b"\x1f\x8b"
+        self._stream = _Stream(cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb")) if zipped else file)
         try:
             self._stream.more(4)
             magic = self._stream.buf[:4]
@@ -446,21 +446,6 @@ class Reader:
                 out.append((code, value))
             at += 4 + (n + 3 & ~3)
         return [*out, (1, b"\n".join(comments))] if comments else out
-
-
-class _Joined(io.RawIOBase, BinaryIO):
-    """The bytes that were looked at, then the rest of the file: works on pipes too."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self.start = start
-        self.rest = rest
-
-    def read(self, n: int = -1) -> bytes:
-        if self.start and n != 0:
-            cut = len(self.start) if n < 0 else n
-            out, self.start = self.start[:cut], self.start[cut:]
-            return out
-        return self.rest.read(n)
 
 
 def _file(path: str | os.PathLike[str] | BinaryIO, mode: Literal["rb", "wb"]) -> BinaryIO:
