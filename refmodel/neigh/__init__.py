@@ -34,6 +34,7 @@ NEIGH = machine(
             Stray: (Output, EventSend, Timer, Confirm, Update, Release),
         },
         params=NeighParms,
+        initial=(Absent(),),
         modules=(
             "refmodel.neigh.parms",
             "refmodel.neigh.types",

@@ -187,9 +187,10 @@ def flush(s: Neigh, e: Flush, p: NeighParms) -> tuple[Absent, Effects]:
 @step("net/core/neighbour.c:neigh_flush_dev")
 def bury(s: Neigh, t: Neigh) -> tuple[Stray, Effects]:
     """The packets that wait are dropped, listeners are told, and the holder keeps a blackhole."""
+    u = Stray(t.nud_state in VALID, s.hh, s.hh_ha)
     if s.qlen > 0:
-        return Stray(t.nud_state, s.hh, s.hh_ha), (DropQueued(s.qlen, Reason.NOT_SPECIFIED), delneigh(t))
-    return Stray(t.nud_state, s.hh, s.hh_ha), (delneigh(t),)
+        return u, (DropQueued(s.qlen, Reason.NOT_SPECIFIED), delneigh(t))
+    return u, (delneigh(t),)
 
 
 @rule("net/core/neighbour.c:neigh_flush_dev", at=VALID)
@@ -268,19 +269,19 @@ def purged(s: Neigh, e: ForcedGc, p: NeighParms) -> tuple[Absent, Effects]:
     return destroy(s)
 
 
-@rule("net/core/neighbour.c:neigh_destroy", at=(NUD.NOARP, NUD.NONE))
+@rule("net/core/neighbour.c:neigh_destroy")
 def released(s: Stray, e: Release, p: NeighParms) -> tuple[Absent, Effects]:
     """The last holder of a dead entry frees it."""
     return Absent(), (Mib(name="destroys"),)
 
 
-@rule("net/core/neighbour.c:__neigh_event_send", at=(NUD.NOARP, NUD.NONE))
+@rule("net/core/neighbour.c:__neigh_event_send")
 def stray_poke(s: Stray, e: EventSend, p: NeighParms) -> tuple[Stray, Effects]:
     """A use of a dead entry asks nobody."""
     return s, ()
 
 
-@rule("include/net/neighbour.h:neigh_confirm", at=(NUD.NOARP, NUD.NONE))
+@rule("include/net/neighbour.h:neigh_confirm")
 def stray_confirm(s: Stray, e: Confirm, p: NeighParms) -> tuple[Stray, Effects]:
     """A confirmation of a dead entry changes nothing that anybody reads."""
     return s, ()

@@ -204,15 +204,15 @@ def confirm(s: Neigh, e: Confirm, p: NeighParms) -> tuple[Neigh, Effects]:
     return replace(s, confirmed=e.now), ()
 
 
-@rule("include/net/neighbour.h:neigh_hh_output", at=NUD.NOARP)
+@rule("include/net/neighbour.h:neigh_hh_output")
 def stray_cached(s: Stray, e: Output, p: NeighParms) -> tuple[Stray, Effects]:
     """A dead entry that was valid still sends through its cached header."""
-    require(s.hh and not e.skip_cache, "a cached header may be used")
+    require(s.valid and s.hh and not e.skip_cache, "a cached header may be used")
     return s, (Transmit(Out.HH, s.hh_ha),)
 
 
-@rule("net/core/neighbour.c:neigh_blackhole", at=(NUD.NOARP, NUD.NONE))
+@rule("net/core/neighbour.c:neigh_blackhole")
 def stray_blackhole(s: Stray, e: Output, p: NeighParms) -> tuple[Stray, Effects]:
     """A dead entry swallows what has no cached header."""
-    require(not (s.nud_state == NUD.NOARP and s.hh and not e.skip_cache), "no cached header may be used")
+    require(not (s.valid and s.hh and not e.skip_cache), "no cached header may be used")
     return s, (Drop(Reason.NOT_SPECIFIED, Errno.ENETDOWN),)

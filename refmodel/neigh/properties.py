@@ -81,6 +81,13 @@ def evictions(s: Neigh, e: Output, p: NeighParms) -> bool:
     )
 
 
+@assume
+def frames_say_little(s: Neigh, e: Update) -> bool:
+    """What a frame says is STALE or REACHABLE; every other state, and flags, are an administrator's."""
+    said = e.new in (NUD.STALE, NUD.REACHABLE) and not e.use and not e.managed and not e.ext_learned
+    return e.admin or said
+
+
 # One entry.
 
 

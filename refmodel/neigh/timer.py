@@ -139,7 +139,7 @@ def late(s: Neigh, e: Timer, p: NeighParms) -> tuple[Neigh, Effects]:
     return s, ()
 
 
-@rule("net/core/neighbour.c:neigh_timer_handler", at=(NUD.NOARP, NUD.NONE))
+@rule("net/core/neighbour.c:neigh_timer_handler")
 def stray_late(s: Stray, e: Timer, p: NeighParms) -> tuple[Stray, Effects]:
     """A timer that lost the race with the entry's death does nothing."""
     return s, ()

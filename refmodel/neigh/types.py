@@ -81,7 +81,7 @@ class Override(IntEnum):
 
 TRUESIZE_MAX: Final = 1 << 24
 QBYTES_MAX: Final = INT_MAX + TRUESIZE_MAX
-PAST: Final = 1 << 43
+PAST: Final = 1 << 45
 
 truesize = Annotated[int, Range(1, TRUESIZE_MAX)]
 packets = Annotated[int, Range(0, QBYTES_MAX)]
@@ -123,11 +123,12 @@ class Neigh(State, frozen=True):
 
 
 class Stray(State, frozen=True):
-    """A dead entry, out of the table, that somebody still holds; its output is neigh_blackhole."""
+    """A dead entry, out of the table, that somebody still holds; its output is neigh_blackhole.
 
-    AT: ClassVar[str] = "nud_state"
+    Its nud_state is NOARP if it was `valid`, else NONE.
+    """
 
-    nud_state: NUD = NUD.NONE
+    valid: bool = False
     hh: bool = False
     hh_ha: u48 = 0
 

@@ -367,7 +367,7 @@ def to_permanent(s: Neigh, e: Update, p: NeighParms) -> tuple[Neigh, Effects]:
     return settle(s, e, moved(s, e, p, NUD.PERMANENT))
 
 
-@rule("net/core/neighbour.c:__neigh_update", at=(NUD.NOARP, NUD.NONE))
+@rule("net/core/neighbour.c:__neigh_update")
 def stray_refused(s: Stray, e: Update, p: NeighParms) -> tuple[Stray, Effects]:
     """A dead entry is not updated."""
     return s, (Result(Errno.EPERM),)
