@@ -271,7 +271,7 @@ class Search:
                 continue
             local = self.sites.locals_of(k, new)
             for state, problems in tuple(site.wrong.items()):
-                bad = np.array([i for i, (c, _) in enumerate(site.locals) if site.cores[c][0] == state], np.int64)
+                bad = np.array([i for i in range(len(site.locals.items)) if site.state_of(i) == state], np.int64)
                 where = new[np.isin(local, bad)]
                 if len(where):
                     for p in problems:
@@ -359,7 +359,7 @@ class Search:
             findings=tuple(self.findings.values()),
             checked=tuple(checked),
             undecided=undecided,
-            locals=tuple((s.component.name, len(s.states), len(s.locals)) for s in self.sites.sites),
+            locals=tuple((s.component.name, len(s.states.items), len(s.locals.items)) for s in self.sites.sites),
             cut=self.cut,
             skipped=self.sites.skipped,
             rules=frozenset(self.sites.rules),

@@ -20,11 +20,11 @@ class _Classes:
         """The class of each local state."""
         site = self.site
         fresh: list[int] = []
-        for core, _ in site.locals[self.column.used :]:
-            state = site.cores[core][0]
+        for core, _ in site.locals.items[self.column.used :]:
+            state = site.cores.items[core][0]
             key: object = state
             if self.paths is not None:
-                key = tuple(follow(site.states[state], p) for p in self.paths)
+                key = tuple(follow(site.states.items[state], p) for p in self.paths)
             fresh.append(self.ids.setdefault(key, len(self.ids)))
         self.column.extend(fresh)
         return self.column.data[local]

@@ -38,7 +38,7 @@ def _predecessor(sites: Sites, level: Words, state: int) -> int:
 
 
 def _after(sites: Sites, state: int, index: int, move: Move) -> int | None:
-    if move.local is None or move.local == BLOCKED:
+    if move.local >= BLOCKED:
         return None
     for k, site in enumerate(sites.sites):
         local = (state >> int(site.shift)) & int(site.mask)

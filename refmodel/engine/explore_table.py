@@ -3,7 +3,7 @@
 Both tables answer whole arrays at once. Keys are below 2**63; the all-ones word marks a free slot.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ FREE: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 FULLEST: Final = 0.6
 MISSING: Final = -1
+N = TypeVar("N", np.uint64, np.int64)
 
 
 def _home(keys: Words, bits: int) -> Ints:
@@ -23,6 +24,14 @@ def _home(keys: Words, bits: int) -> Ints:
     h ^= h >> np.uint64(29)
     h *= MULTIPLIER
     return (h >> np.uint64(64 - bits)).astype(np.int64)
+
+
+def distinct(values: NDArray[N]) -> NDArray[N]:
+    """Each value once, in ascending order; sorting is several times faster here than numpy.unique's hashing."""
+    values = np.sort(values)
+    keep = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=keep[1:])
+    return values[keep]
 
 
 class KeySet:
@@ -44,7 +53,7 @@ class KeySet:
             absent.append(keys[free])
             go = ~free & (there != keys)
             keys, pos = keys[go], (pos[go] + 1) & last
-        return np.unique(np.concatenate(absent)) if absent else keys
+        return distinct(np.concatenate(absent)) if absent else keys
 
     def add(self, keys: Words) -> None:
         """Adds distinct keys that are not in the set yet."""
