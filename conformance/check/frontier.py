@@ -21,6 +21,7 @@ Apply = Callable[[State, Event, Params], tuple[Rule, State, tuple[Any, ...]]]
 
 WIDTH = 64
 REACH = 64
+UNPROVEN = 4
 
 
 class Observation(Struct, frozen=True):
@@ -59,6 +60,7 @@ class Owed(Struct, frozen=True):
     """An effect that must show on the wire by `due` (us)."""
 
     effect: Effect
+    rule: str
     due: int
 
 
@@ -89,8 +91,11 @@ class Hypothesis(Struct, frozen=True):
 class Half(Protocol):
     """What a layer says about one of its machines to the frontier."""
 
-    def inputs(self, state: State, arrival: Arrival, answered: Observation | None) -> Sequence[tuple[Event, str]]:
-        """The events that `arrival` may become, most likely first; `answered` is the output that it may have caused."""
+    def inputs(self, state: State, arrival: Arrival, answered: Observation | None) -> Sequence[Proposal]:
+        """The events that `arrival` may become, most likely first; `answered` is the output that it may have caused.
+
+        Hidden events may stand before the arrival's own, which is the last.
+        """
 
     def proposals(self, state: State, seen: Observation) -> Iterable[Proposal]:
         """Hidden events from which `seen` could follow."""
@@ -108,10 +113,10 @@ class Half(Protocol):
         """The timers that must fire, whoever watches."""
 
     def lost(self, state: State, arrival: Arrival) -> bool:
-        """Whether `arrival` may have been lost after the tap."""
+        """Whether `arrival` may have been lost after the tap, if a later event proves it."""
 
-    def proves_loss(self, lost: Arrival, later: Arrival) -> bool:
-        """Whether `later` shows that `lost` was not processed."""
+    def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
+        """Whether the peer sent `other` because `lost` was not answered, or `lost` because `other` was not."""
 
 
 class Dead(Struct, frozen=True):
@@ -139,33 +144,43 @@ class Frontier:
 
     # -- one event on a hypothesis
 
-    def _step(self, h: Hypothesis, event: Event, now: int, note: str) -> tuple[Hypothesis, tuple[Effect, ...]] | None:
+    def _step(self, h: Hypothesis, event: Event, now: int) -> tuple[Hypothesis, tuple[Owed, ...]] | None:
         """Applies one event; the visible effects come back beside the new hypothesis."""
         try:
             r, new, effects = self.apply(h.state, event, self.params)
         except (NotModelled, AssumptionBroken, NotEnabled) as why:
             self.dead.append(Dead(h.state, now, str(why)))
             return None
-        shown = tuple(x for x in effects if self.half.visible(x))
-        trail = Trail(None, note or r.id, h.trail) if note else h.trail
-        return replace(h, state=new, trail=trail), shown
+        shown = tuple(Owed(x, r.id, now + self.late) for x in effects if self.half.visible(x))
+        return replace(h, state=new), shown
 
-    def _match(self, h: Hypothesis, shown: Sequence[Effect], seen: Observation, note: str) -> Hypothesis | None:
-        """`h` with `seen` explained by the first of `shown`, the rest owed."""
-        if not shown:
+    def _steps(self, h: Hypothesis, p: Proposal, now: int) -> tuple[Hypothesis, tuple[Owed, ...]] | None:
+        """Applies a proposal's events, of which only the last may show."""
+        shown: tuple[Owed, ...] = ()
+        for event in p.events:
+            if shown:
+                return None
+            r = self._step(h, event, now)
+            if r is None:
+                return None
+            h, shown = r
+        if p.note:
+            h = replace(h, trail=Trail(None, p.note, h.trail))
+        return replace(h, cost=h.cost + p.cost), shown
+
+    def _match(self, h: Hypothesis, owed: Sequence[Owed], seen: Observation, note: str) -> Hypothesis | None:
+        """`h` with `seen` explained by the first of `owed`, the rest still owed."""
+        if not owed:
             return None
-        why = self.half.differs(shown[0], seen, h.state)
+        first = owed[0]
+        why = self.half.differs(first.effect, seen, h.state)
         if why:
-            near = NearMiss(shown[0].by, why)
-            self.dead.append(Dead(h.state, seen.time, why, (describe(shown[0]),), (near,)))
+            near = NearMiss(first.rule, why)
+            self.dead.append(Dead(h.state, seen.time, why, (describe(first.effect),), (near,)))
             return None
-        label = FrameLabel(seen.number, "", shown[0].by, note)
-        return replace(
-            h,
-            state=self.half.accept(h.state, shown[0], seen),
-            owed=h.owed + tuple(Owed(x, seen.time + self.late) for x in shown[1:]),
-            trail=Trail(label, "", h.trail),
-        )
+        label = FrameLabel(seen.number, "", first.rule, first.effect.by, note)
+        state = self.half.accept(h.state, first.effect, seen)
+        return replace(h, state=state, owed=tuple(owed[1:]), trail=Trail(label, "", h.trail))
 
     # -- outputs
 
@@ -203,58 +218,45 @@ class Frontier:
 
     def _explain(self, h: Hypothesis, seen: Observation, depth: int) -> Iterable[Hypothesis]:
         if h.owed:
-            first = h.owed[0]
-            why = self.half.differs(first.effect, seen, h.state)
-            if why:
-                self.dead.append(
-                    Dead(h.state, seen.time, why, (describe(first.effect),), (NearMiss(first.effect.by, why),))
-                )
-                return
-            state = self.half.accept(h.state, first.effect, seen)
-            label = FrameLabel(seen.number, "", first.effect.by)
-            yield replace(h, state=state, owed=h.owed[1:], trail=Trail(label, "", h.trail))
+            m = self._match(h, h.owed, seen, "")
+            if m is not None:
+                yield m
             return
         for p in self.half.proposals(h.state, seen):
-            n = self._propose(h, p, seen)
-            if n is not None:
-                yield n
+            r = self._steps(h, p, seen.time)
+            m = self._match(r[0], r[1], seen, p.note) if r is not None else None
+            if m is not None:
+                yield m
         if h.done - self.base < len(self.arrivals) and depth < REACH:
             yield from self._process_for(h, seen, depth)
-
-    def _propose(self, h: Hypothesis, p: Proposal, seen: Observation) -> Hypothesis | None:
-        for k, event in enumerate(p.events):
-            r = self._step(h, event, seen.time, p.note if k == 0 else "")
-            if r is None:
-                return None
-            h, shown = r
-            if shown:
-                if k < len(p.events) - 1:
-                    return None
-                n = self._match(h, shown, seen, p.note)
-                return None if n is None else replace(n, cost=n.cost + p.cost)
-        return None
 
     def _process_for(self, h: Hypothesis, seen: Observation, depth: int) -> Iterable[Hypothesis]:
         """Processes the next input, as the cause of `seen` or before it."""
         a = self.arrivals[h.done - self.base]
         silent: list[Hypothesis] = []
-        for event, note in self.half.inputs(h.state, a, seen):
-            r = self._step(h, event, seen.time, note)
+        for p in self.half.inputs(h.state, a, seen):
+            r = self._steps(h, p, seen.time)
             if r is None:
                 continue
             n, shown = r
             n = replace(n, done=n.done + 1)
-            if shown:
-                m = self._match(n, shown, seen, f"answers frame {a.number}")
-                if m is not None:
-                    yield m
-            else:
+            if not shown:
                 silent.append(n)
+                continue
+            m = self._match(n, shown, seen, f"answers frame {a.number}")
+            if m is not None:
+                yield m
         for n in silent:
             yield from self._explain(n, seen, depth + 1)
         if self.wide and self.half.lost(h.state, a):
-            lost = replace(h, done=h.done + 1, cost=h.cost + 20, unproven=(*h.unproven, a.number))
-            yield from self._explain(lost, seen, depth + 1)
+            yield from self._explain(self._lose(h, a), seen, depth + 1)
+
+    def _lose(self, h: Hypothesis, a: Arrival) -> Hypothesis:
+        """`h` in which `a` never reached the machine, to be proved by what arrived before or arrives later."""
+        proved = any(x.number != a.number and self.half.proves_loss(a, x) for x in self.arrivals)
+        unproven = h.unproven if proved else (*h.unproven, a.number)
+        trail = Trail(None, f"frame {a.number} was lost after the tap", h.trail)
+        return replace(h, done=h.done + 1, cost=h.cost + 20, unproven=unproven, trail=trail)
 
     # -- inputs and time
 
@@ -292,50 +294,59 @@ class Frontier:
     def _settle(self, h: Hypothesis, now: int) -> Iterable[Hypothesis]:
         while True:
             if h.owed and h.owed[0].due < now:
-                why = f"{describe(h.owed[0].effect)} was due and is missing"
-                self.dead.append(Dead(h.state, h.owed[0].due, why, (describe(h.owed[0].effect),)))
+                self._missing(h, h.owed[0], "")
                 return
             k = h.done - self.base
             a = self.arrivals[k] if k < len(self.arrivals) else None
             due = [t for t in self.half.timers(h.state) if t.latest < now]
             if due and (a is None or min(t.latest for t in due) < a.time):
-                t = min(due, key=lambda t: t.latest)
-                r = self._step(h, t.event, t.latest, "")
-                if r is None:
+                fired = self._fire(h, min(due, key=lambda t: t.latest))
+                if fired is None:
                     return
-                n, shown = r
-                if shown:
-                    why = f"{describe(shown[0])} was due when {type(t.event).__name__} fired and is missing"
-                    self.dead.append(Dead(h.state, t.latest, why, (describe(shown[0]),)))
-                    return
-                if n.state == h.state:
-                    self.dead.append(Dead(h.state, t.latest, f"{type(t.event).__name__} does not disarm its timer"))
-                    return
-                h = n
+                h = fired
                 continue
             if a is None or a.time + self.late >= now:
                 yield h
                 return
-            if self.half.lost(h.state, a) and self.wide and len(h.unproven) < 4:
-                lost = replace(h, done=h.done + 1, cost=h.cost + 20, unproven=(*h.unproven, a.number))
-                yield from self._settle(lost, now)
-            nexts: list[Hypothesis] = []
-            for event, note in self.half.inputs(h.state, a, None):
-                r = self._step(h, event, a.time + self.late, note)
-                if r is None:
-                    continue
-                n, shown = r
-                if shown:
-                    why = f"frame {a.number} must be answered by {describe(shown[0])}, which is missing"
-                    self.dead.append(Dead(h.state, a.time + self.late, why, (describe(shown[0]),)))
-                    continue
-                nexts.append(replace(n, done=n.done + 1))
+            if self.wide and len(h.unproven) < UNPROVEN and self.half.lost(h.state, a):
+                yield from self._settle(self._lose(h, a), now)
+            nexts = list(self._absorb(h, a))
             if not nexts:
                 return
-            if len(nexts) > 1 and self.wide:
+            if self.wide:
                 for n in nexts[1:]:
                     yield from self._settle(n, now)
             h = nexts[0]
+
+    def _missing(self, h: Hypothesis, owed: Owed, why: str) -> None:
+        text = f"{why}{describe(owed.effect)} was due and is missing"
+        self.dead.append(Dead(h.state, owed.due, text, (describe(owed.effect),), (NearMiss(owed.rule, text),)))
+
+    def _fire(self, h: Hypothesis, t: Timer) -> Hypothesis | None:
+        """A timer that nobody saw fire: None if the tap should have shown what it does."""
+        r = self._step(h, t.event, t.latest)
+        if r is None:
+            return None
+        n, shown = r
+        if shown:
+            self._missing(h, shown[0], f"{type(t.event).__name__}: ")
+            return None
+        if n.state == h.state:
+            self.dead.append(Dead(h.state, t.latest, f"{type(t.event).__name__} does not disarm its timer"))
+            return None
+        return n
+
+    def _absorb(self, h: Hypothesis, a: Arrival) -> Iterable[Hypothesis]:
+        """Processes an input that nothing on the wire answered."""
+        for p in self.half.inputs(h.state, a, None):
+            r = self._steps(h, p, a.time)
+            if r is None:
+                continue
+            n, shown = r
+            if shown:
+                self._missing(h, shown[0], f"the answer to frame {a.number}: ")
+            else:
+                yield replace(n, done=n.done + 1)
 
     def finish(self, end: int) -> list[Hypothesis]:
         """The hypotheses that stand at the end of the capture (us) with nothing left unproven."""

@@ -18,11 +18,12 @@ SEVERITY = {Outcome.CONFORMS: 0, Outcome.NOT_MODELLED: 1, Outcome.INCONCLUSIVE: 
 
 
 class FrameLabel(Struct, frozen=True):
-    """Frame `number` was sent by `host` because of the rule or step `by`; `note` names the inferred hidden event."""
+    """`host` sent frame `number` by the rule `by`, in its step `step`; `note` names the inferred hidden event."""
 
     number: int
     host: str
     by: str
+    step: str = ""
     note: str = ""
 
 

@@ -1,0 +1,111 @@
+"""One capture from file to verdicts, and many of them on all cores."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from conformance.check.setup import Setup, SidecarError, setup_for
+from conformance.check.tcp import Connection
+from conformance.check.verdict import FileReport, Outcome, Verdict
+from conformance.pcap import CaptureError, Frame, Reader
+from refmodel.packet.segment import Segment, segment
+from refmodel.profile import UnknownProfile
+
+ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
+LABELS_UP_TO = 20_000
+
+Key = tuple[bytes, int, bytes, int]
+
+
+def captures_in(paths: Iterable[Path]) -> list[Path]:
+    """The files named, and the captures below the folders named, in order; raises FileNotFoundError."""
+    found: list[Path] = []
+    for p in paths:
+        if p.is_dir():
+            found += sorted(f for f in p.rglob("*") if f.name.endswith(ENDINGS) and f.is_file())
+        elif p.exists():
+            found.append(p)
+        else:
+            raise FileNotFoundError(f"{p}: no such file or folder")
+    return found
+
+
+def check_all(files: Sequence[Path], kernel: str = "", reader: str = "native", jobs: int = 0) -> Iterator[FileReport]:
+    """Checks many captures, on `jobs` processes (0: all cores), in the order given."""
+    n = jobs or os.cpu_count() or 1
+    if n == 1 or len(files) < 8:
+        for f in files:
+            yield check_capture(f, kernel, reader)
+        return
+    with ProcessPoolExecutor(min(n, len(files)), initializer=_warm) as pool:
+        yield from pool.map(check_capture, files, [kernel] * len(files), [reader] * len(files), chunksize=4)
+
+
+def _warm() -> None:
+    import refmodel.layers  # noqa: F401
+
+
+def check_capture(path: Path, kernel: str = "", reader: str = "native") -> FileReport:
+    """The verdicts on one capture. What cannot be read is in the report's `error`; nothing is raised for bad input."""
+    _warm()
+    report = FileReport(str(path))
+    try:
+        setup = setup_for(path, kernel)
+        report.profile = setup.kernel
+        frames = _frames(path, reader, report)
+        check_frames(frames, setup, report)
+    except (CaptureError, SidecarError, UnknownProfile) as why:
+        report.error = str(why)
+    return report
+
+
+def _frames(path: Path, reader: str, report: FileReport) -> Iterator[Frame]:
+    if reader == "pyshark":
+        from conformance.pyshark_reader import frames as through_pyshark
+
+        yield from through_pyshark(path)
+        return
+    with Reader(path) as r:
+        yield from r
+        report.notices += [str(n) for n in r.notices]
+        report.notices += [
+            f"interface {i.name or k}: the capture dropped {i.dropped} frames"
+            for k, i in enumerate(r.interfaces)
+            if i.dropped
+        ]
+
+
+def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> None:
+    """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts."""
+    flows: dict[Key, Connection] = {}
+    others = 0
+    last = 0
+    for f in frames:
+        report.frames += 1
+        last = max(last, f.time // 1000)
+        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
+        if s is None:
+            others += 1
+            continue
+        _follow(flows, s, setup, report)
+    for c in flows.values():
+        report.verdicts.append(c.verdict(last))
+    if not report.frames and not report.error:
+        report.error = f"{report.path}: no frames: nothing to check"
+    elif not report.verdicts:
+        report.verdicts.append(
+            Verdict("capture", "", Outcome.NOT_MODELLED, f"none of the {others} frames belongs to a modelled layer")
+        )
+
+
+def _follow(flows: dict[Key, Connection], s: Segment, setup: Setup, report: FileReport) -> None:
+    ends = ((s.saddr, s.source), (s.daddr, s.dest))
+    key = (*min(ends), *max(ends))
+    c = flows.get(key)
+    if c is None:
+        c = flows[key] = Connection(s, setup)
+    elif c.begins_anew(s):
+        report.verdicts.append(c.verdict(c.last))
+        c = flows[key] = Connection(s, setup, c)
+    c.feed(s)

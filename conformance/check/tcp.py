@@ -1,0 +1,314 @@
+"""TCP connections of a capture: each end that is Linux is held to the specification, segment by segment.
+
+A connection is first followed with one hypothesis an end (the first explanation of each segment). Only where that fails
+it is followed again, from its start or its last checkpoint, with all hypotheses; what fails then diverges.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.setup import Host, Setup
+from conformance.check.tcp_half import RECOVERY, TcpHalf, us
+from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
+from conformance.check.wire import WireFacts
+from refmodel.engine.run import pick
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
+from refmodel.rule import MACHINES, State
+from refmodel.tcp.params import TcpParams, tcp_params
+from refmodel.tcp.state import Sock, St, Tw
+
+CHECKPOINT: Final = 512
+AROUND: Final = 3
+
+
+def address(raw: bytes, port: int) -> str:
+    """An address and port as text."""
+    from ipaddress import ip_address
+
+    ip = ip_address(raw)
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
+
+
+def line(s: Segment, t0: int = 0) -> str:
+    """A segment as one line: number, seconds, who, flags, seq:end(len), ack, win."""
+    flags = "".join(c for c, bit in (("S", SYN), ("F", FIN), ("R", RST), ("P", PSH), (".", ACK)) if s.flags & bit)
+    ack = f" ack {s.ack_seq}" if s.flags & ACK else ""
+    ts = f" TS {s.tsval}/{s.tsecr}" if s.tsval is not None else ""
+    return (
+        f"#{s.number} {(s.time - t0) / 1e9:.6f} {address(s.saddr, s.source)} > {address(s.daddr, s.dest)} "
+        f"{flags} {s.seq}({s.len}){ack} win {s.window}{ts}"
+    )
+
+
+class Snapshot(Struct, frozen=True):
+    """Where an end stood: its hypotheses and unprocessed inputs."""
+
+    alive: tuple[Hypothesis, ...]
+    arrivals: tuple[Arrival, ...]
+    base: int
+
+
+class End:
+    """One end of a connection."""
+
+    def __init__(self, name: str, half: TcpHalf, apply: Apply, params: TcpParams, starts: Sequence[State]) -> None:
+        self.name, self.half, self.apply, self.params = name, half, apply, params
+        self.starts = tuple(starts)
+        self.wire = WireFacts(half.late)
+        self.front = self._front(False)
+        self.front.alive = [Hypothesis(state=s) for s in self.starts]
+        self.mark = self.snapshot()
+
+    def _front(self, wide: bool) -> Frontier:
+        return Frontier(self.half, self.apply, self.params, (), self.half.late, wide)
+
+    def snapshot(self) -> Snapshot:
+        """Where the end stands now."""
+        return Snapshot(tuple(self.front.alive), tuple(self.front.arrivals), self.front.base)
+
+    def restart(self, at: Snapshot) -> None:
+        """Goes back to `at`, with all hypotheses from there on."""
+        self.front = self._front(True)
+        self.front.alive = list(at.alive)
+        self.front.arrivals = list(at.arrivals)
+        self.front.base = at.base
+
+
+class Connection:
+    """One connection: two ends, of which those that are judged have an `End`."""
+
+    def __init__(self, first: Segment, setup: Setup, before: "Connection | None" = None) -> None:
+        self.first, self.setup = first, setup
+        self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
+        self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
+        self.records: list[Segment] = []
+        self.kept: list[Segment] = []
+        self.wide = False
+        self.ended: Divergence | None = None
+        self.unknown = ""
+        self.last = us(first)
+        self.frames = 0
+        self.hosts = tuple(setup.host_of(a) for a, _ in self.sides)
+        self.ends: list[End | None] = [self._end(k, before) for k in (0, 1)]
+        self.judged = [e.name for e in self.ends if e is not None]
+
+    # -- set-up
+
+    def _end(self, side: int, before: "Connection | None") -> End | None:
+        host = self.hosts[side]
+        if not self._judges(host):
+            return None
+        starts = self._starts(side)
+        if not starts:
+            self.unknown = "the capture starts in mid-connection: what was agreed in the handshake is not known"
+            return None
+        old = before.side(self.sides[side]) if before is not None else None
+        if old is not None:
+            starts = [*(h.state for h in old.front.alive if isinstance(h.state, Tw)), *starts]
+        name = host.name if host is not None else address(*self.sides[side])
+        params = tcp_params(self.setup.profile_of(host))
+        half = TcpHalf(params, self.setup.hz, self.setup.late)
+        return End(name, half, dispatcher(self.setup.kernel), params, starts)
+
+    def _judges(self, host: Host | None) -> bool:
+        return host.linux if host is not None else not self.setup.hosts
+
+    def _starts(self, side: int) -> list[State]:
+        opens = self.first.flags & (SYN | ACK | RST | FIN) == SYN
+        crafted = any(h is not None and not h.linux for h in self.hosts)
+        if side == 0:
+            return [Sock()] if opens else []
+        return [Sock(state=St.LISTEN), Sock()] if opens or crafted else []
+
+    def side(self, who: tuple[bytes, int]) -> End | None:
+        """The end that is `who`."""
+        return self.ends[self.sides.index(who)] if who in self.sides else None
+
+    # -- following
+
+    def begins_anew(self, s: Segment) -> bool:
+        """A SYN with another number between ends that are through with this connection starts a new one."""
+        if s.flags & (SYN | ACK | RST) != SYN or not self.records_or_kept():
+            return False
+        if (s.saddr, s.source) == self.sides[0] and s.seq == self.first.seq:
+            return False
+        through = [
+            self.ended is not None or any(_over(h.state) for h in e.front.alive) for e in self.ends if e is not None
+        ]
+        sender = self.side((s.saddr, s.source))
+        if sender is not None and self.frames < 4 and self.side((s.daddr, s.dest)) is not None:
+            opening = any(isinstance(h.state, Sock) and h.state.state == St.CLOSE for h in sender.front.alive)
+            first_syn = (s.saddr, s.source) == self.sides[1] and opening
+            if first_syn:
+                return False
+        return bool(through) and all(through)
+
+    def records_or_kept(self) -> bool:
+        """Whether any segment was seen."""
+        return self.frames > 0
+
+    def feed(self, s: Segment) -> None:
+        """Takes the next segment."""
+        self.frames += 1
+        self.last = max(self.last, us(s))
+        self.kept.append(s)
+        if len(self.kept) > 2 * AROUND + 1:
+            del self.kept[0]
+        if self.ended is not None or not self.judged:
+            return
+        self.records.append(s)
+        wire = self._wire(s)
+        if wire:
+            self._diverge(s, self._sender(s), wire, ())
+            return
+        if not self._take(s) and not self._again():
+            return
+        if len(self.records) >= CHECKPOINT and not self.wide:
+            self._checkpoint()
+
+    def _sender(self, s: Segment) -> End | None:
+        return self.ends[0 if (s.saddr, s.source) == self.sides[0] else 1]
+
+    def _wire(self, s: Segment) -> str:
+        e = self._sender(s)
+        if e is None:
+            return ""
+        e.half.saw(s)
+        return e.wire.differs(s)
+
+    def _take(self, s: Segment) -> bool:
+        k = 0 if (s.saddr, s.source) == self.sides[0] else 1
+        sender, receiver = self.ends[k], self.ends[1 - k]
+        at = us(s)
+        if receiver is not None:
+            receiver.front.arrive(Arrival(s.number, at, s))
+            if not receiver.front.alive:
+                return False
+        return sender is None or sender.front.observe(Observation(s.number, at, s))
+
+    def _again(self) -> bool:
+        """Follows the connection again with all hypotheses; records the divergence if that fails too."""
+        if not self.wide:
+            self.wide = True
+            for e in self.ends:
+                if e is not None:
+                    e.restart(e.mark)
+            for s in self.records:
+                if not self._take(s):
+                    return self._failed(s)
+            return True
+        return self._failed(self.records[-1])
+
+    def _failed(self, s: Segment) -> bool:
+        for e in self.ends:
+            if e is not None and not e.front.alive:
+                missing = e is not self._sender(s)
+                what = "a segment that Linux would have sent is missing before" if missing else "Linux does not send"
+                self._diverge(s, e, f"{what} {line(s, self.first.time)}", e.front.dead)
+                return False
+        raise AssertionError("an end failed but has hypotheses")
+
+    def _checkpoint(self) -> None:
+        for e in self.ends:
+            if e is not None:
+                e.mark = e.snapshot()
+        self.records.clear()
+
+    def _diverge(self, s: Segment, e: End | None, what: str, dead: Sequence[Dead]) -> None:
+        near = tuple(dict.fromkeys(n for d in dead for n in d.near))
+        other = tuple(dict.fromkeys(NearMiss("", d.why) for d in dead if not d.near))
+        self.ended = Divergence(
+            frame=s.number,
+            time=s.time / 1e9,
+            host=e.name if e is not None else "",
+            what=what,
+            allowed=tuple(dict.fromkeys(a for d in dead for a in d.allowed))[:6],
+            near=(*near, *other)[:8],
+            state=tuple(dict.fromkeys(words(d.state) for d in dead))[:3],
+            around=tuple(line(x, self.first.time) for x in self.kept),
+        )
+
+    # -- the end
+
+    def verdict(self, end: int, keep: bool = True) -> Verdict:
+        """The judgement when the capture has shown everything up to `end` us."""
+        if not self.judged:
+            why = self.unknown or "neither end is a Linux host of this capture"
+            return Verdict("tcp", self.subject, Outcome.INCONCLUSIVE if self.unknown else Outcome.NOT_MODELLED, why)
+        best: dict[str, Hypothesis] = {}
+        if self.ended is None:
+            best = self._finish(end)
+        if self.ended is not None:
+            return Verdict("tcp", self.subject, Outcome.DIVERGES, self.ended.what, divergence=self.ended)
+        found: list[FrameLabel] = []
+        events: list[str] = []
+        for name, h in best.items():
+            got, hidden = labels(h.trail, name)
+            found += got
+            events += [f"{name}: {x}" for x in hidden]
+        counts = Counter(RECOVERY for x in found if x.note == RECOVERY)
+        reasons = [f"{n} frames of {c}" for c, n in counts.items() if c not in self.setup.unmodelled]
+        outcome = Outcome.NOT_MODELLED if reasons else Outcome.CONFORMS
+        if self.unknown:
+            outcome, reasons = Outcome.INCONCLUSIVE, [self.unknown]
+        return Verdict(
+            "tcp",
+            self.subject,
+            outcome,
+            "; ".join(reasons),
+            labels=tuple(sorted(found, key=lambda x: x.number)) if keep else (),
+            unmodelled=dict(counts),
+            inferred=self.setup.inferred,
+            events=tuple(events) if keep else (),
+        )
+
+    def _finish(self, end: int) -> dict[str, Hypothesis]:
+        best: dict[str, Hypothesis] = {}
+        for e in self.ends:
+            if e is None:
+                continue
+            left = e.front.finish(end)
+            if not left and not self.wide and not (self._again() and (left := e.front.finish(end))):
+                pass
+            if self.ended is not None:
+                return {}
+            if not left:
+                left = e.front.finish(end)
+            if not left:
+                last = self.kept[-1]
+                what = f"a segment that Linux would have sent is missing after {line(last, self.first.time)}"
+                self._diverge(last, e, what, e.front.dead)
+                return {}
+            best[e.name] = min(left, key=lambda h: h.cost)
+        return best
+
+
+def _over(state: State) -> bool:
+    return isinstance(state, Tw) or (isinstance(state, Sock) and state.state in (St.CLOSE, St.LISTEN))
+
+
+def words(state: State) -> str:
+    """The fields of a state that differ from a fresh one, in words."""
+    fresh = type(state)()
+    changed = (
+        f"{f}={getattr(getattr(state, f), 'name', getattr(state, f))}"
+        for f in state.__struct_fields__
+        if getattr(state, f) != getattr(fresh, f)
+    )
+    return f"{type(state).__name__}({', '.join(changed)})"
+
+
+_DISPATCH: dict[str, Any] = {}
+
+
+def dispatcher(kernel: str) -> Apply:
+    """The run engine's `apply` over TCP's rules as of `kernel`, made once."""
+    found = _DISPATCH.get(kernel)
+    if found is None:
+        found = _DISPATCH[kernel] = pick(MACHINES["tcp"], kernel).apply
+    return found

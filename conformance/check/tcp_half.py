@@ -1,0 +1,381 @@
+"""One end of a TCP connection as the frontier sees it: what a segment means to it, which hidden events could send one.
+
+The law: a proposal never invents a fact that the capture does not show. The window that memory allows is read off the
+segment that was sent; the application is assumed to have written just what was sent, and to have read what had to be
+read for it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from conformance.check.frontier import Arrival, Observation, Proposal, Timer
+from conformance.check.setup import slack
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
+from refmodel.rule import State
+from refmodel.tcp.checks import in_flight, readable, receive_window, unsent
+from refmodel.tcp.events import (
+    Close,
+    Connect,
+    DelackTimer,
+    KeepaliveTimer,
+    Output,
+    Read,
+    ReqTimer,
+    Retransmit,
+    Seg,
+    SendAck,
+    SetLinger,
+    Shutdown,
+    Tx,
+    Write,
+    WriteTimer,
+    raw_window,
+    window_pad,
+)
+from refmodel.tcp.params import TcpParams
+from refmodel.tcp.state import (
+    OPEN,
+    TCP_DELACK_MAX,
+    TCP_RTO_MIN,
+    Pending,
+    Req,
+    Sock,
+    St,
+    Tw,
+)
+from refmodel.types import M32, NEVER, after, before
+
+ATO_MIN: Final = 40_000
+MSS_MIN: Final = 536
+RECOVERY: Final = "loss recovery"
+
+
+def us(segment: Segment) -> int:
+    """When the tap stamped the segment, in us."""
+    return segment.time // 1000
+
+
+def snd_wscale(state: State) -> int:
+    """What the peer's window is scaled by, as this end reads it."""
+    return state.snd_wscale if isinstance(state, Sock | Req) else 0
+
+
+def rcv_wscale(state: State) -> int:
+    """What this end's window is scaled by."""
+    if isinstance(state, Sock | Req):
+        return state.rcv_wscale
+    return state.tw_rcv_wscale if isinstance(state, Tw) else 0
+
+
+class TcpHalf:
+    """One end: its parameters, and what was seen of its clock."""
+
+    def __init__(self, params: TcpParams, hz: int, late: int) -> None:
+        self.params, self.hz, self.late = params, hz, late
+        self.ts_base: tuple[int, int] | None = None  # (us, TSval) of the first timestamp that it sent
+
+    # -- what a segment means
+
+    def ts_now(self, now: int) -> int:
+        """This end's timestamp clock at `now` us, with room for a stamp that was taken late."""
+        if self.ts_base is None:
+            return 0
+        at, value = self.ts_base
+        return (value + (now - at) // 1000 + 20) & M32
+
+    def saw(self, segment: Segment) -> None:
+        """Learns the timestamp clock from a segment that this end sent."""
+        if self.ts_base is None and segment.tsval is not None:
+            self.ts_base = us(segment), segment.tsval
+
+    def seg(self, state: State, a: Segment, answered: Segment | None, **given: Any) -> Seg:
+        """The event that `a` is to an end in `state`; what memory allows is read off `answered`."""
+        flags = a.flags
+        syn = flags & SYN != 0
+        now = us(a)
+        fields: dict[str, Any] = {
+            "seq": a.seq,
+            "ack_seq": a.ack_seq,
+            "len": a.len,
+            "syn": syn,
+            "ack": flags & ACK != 0,
+            "rst": flags & RST != 0,
+            "fin": flags & FIN != 0,
+            "win": a.window if syn else a.window << snd_wscale(state),
+            "ts": a.tsval is not None,
+            "tsval": a.tsval or 0,
+            "tsecr": a.tsecr or 0,
+            "now": now,
+            "secs": now // 1_000_000,
+            "ts_now": self.ts_now(now),
+            "rto": TCP_RTO_MIN,
+            "delack": ATO_MIN,
+            "ack_now": answered is not None,
+        }
+        if syn:
+            fields["mss"] = a.mss or 0
+            fields["wscale_ok"] = a.wscale is not None
+            fields["wscale"] = min(a.wscale or 0, 14)
+            fields["sack_ok"] = a.sack_perm
+        if isinstance(state, Sock):
+            window = receive_window(state)
+            left = window - a.len if window > a.len else 0
+            fields["pad"] = window_pad(left, state.rcv_wscale)
+            fields["space"] = left if answered is None else answered.window << state.rcv_wscale
+        if answered is not None and answered.flags & SYN:
+            fields["space"] = answered.window
+            fields["isn"] = answered.seq
+            fields["advmss"] = answered.mss or MSS_MIN
+            fields["rcv_wscale"] = answered.wscale or 0
+        return Seg(**(fields | given))
+
+    # -- Half
+
+    def visible(self, effect: Any) -> bool:
+        """Only segments show on the wire."""
+        return isinstance(effect, Tx)
+
+    def accept(self, state: State, effect: Any, seen: Observation) -> State:
+        """The window was read off the segment already: nothing to add."""
+        return state
+
+    def differs(self, effect: Any, seen: Observation, state: State) -> str:
+        """The fields in which the model's segment is not the observed one."""
+        x: Segment = seen.what
+        t: Tx = effect
+        flags = x.flags
+        if (
+            t.seq == x.seq
+            and t.len == x.len
+            and (t.ack_seq if t.ack else 0) == x.ack_seq
+            and t.syn == (flags & SYN != 0)
+            and t.ack == (flags & ACK != 0)
+            and t.rst == (flags & RST != 0)
+            and t.fin == (flags & FIN != 0)
+            and raw_window(t) == x.window
+            and t.ts == (x.tsval is not None)
+            and (not t.ts or t.tsecr == x.tsecr)
+            and not (flags & PSH and (not t.len or t.syn))
+            and (
+                not t.syn
+                or (
+                    t.mss == (x.mss or 0)
+                    and t.wscale_ok == (x.wscale is not None)
+                    and t.wscale == (x.wscale or 0)
+                    and t.sack_ok == x.sack_perm
+                )
+            )
+        ):
+            return ""
+        return _difference(t, x)
+
+    def inputs(self, state: State, arrival: Arrival, answered: Observation | None) -> Sequence[Proposal]:
+        """A segment: acknowledged at once if it was answered, else put off; a close() may have gone before an RST."""
+        a: Segment = arrival.what
+        reply: Segment | None = None if answered is None else answered.what
+        if isinstance(state, Sock) and state.state in OPEN:
+            out = [Proposal((self.seg(state, a, None),), cost=0)]
+            if reply is not None:
+                out.insert(0, Proposal((self.seg(state, a, reply),), cost=0))
+                if reply.flags & RST and not state.dead:
+                    out.append(
+                        Proposal(
+                            (*self._read_all(state, us(a)), self._close(us(a)), self.seg(state, a, reply)),
+                            "close() before the segment came",
+                            2,
+                        )
+                    )
+            return out
+        out = [Proposal((self.seg(state, a, reply),), cost=0)]
+        if isinstance(state, Req):
+            out.append(Proposal((self.seg(state, a, reply, acceptq_full=True),), "the accept queue is full", 5))
+            out.append(Proposal((self.seg(state, a, reply, defer_accept=255),), "TCP_DEFER_ACCEPT", 6))
+        if isinstance(state, Sock) and state.state == St.LISTEN:
+            if a.flags & SYN:
+                out.append(
+                    Proposal((self.seg(state, a, reply, synq_full=True, cookie_recent=True),), "a SYN cookie", 5)
+                )
+            elif a.flags & ACK:
+                out.append(Proposal((self._cookie_ack(state, a, reply),), "an ACK of our SYN cookie", 5))
+        if isinstance(state, Sock) and state.state == St.SYN_SENT and a.flags & SYN:
+            out.append(Proposal((self.seg(state, a, reply, ack_now=False, write_pending=True),), "", 1))
+        if isinstance(state, Tw):
+            out.append(Proposal((self.seg(state, a, reply, listener=True),), cost=0))
+        return out
+
+    def _cookie_ack(self, state: Sock, a: Segment, reply: Segment | None) -> Seg:
+        return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460)
+
+    def lost(self, state: State, arrival: Arrival) -> bool:
+        """Whatever was sent may be lost behind the tap."""
+        return True
+
+    def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
+        """The peer sent the same sequence numbers twice: it never heard of the first."""
+        a, b = lost.what, other.what
+        return bool(a.seg_len) and a.seq == b.seq and (a.flags ^ b.flags) & (SYN | RST | FIN) == 0
+
+    def timers(self, state: State) -> Iterable[Timer]:
+        """Timers whose times do not depend on an RTT sample, and the delayed ACK."""
+        if isinstance(state, Sock):
+            if state.ack_sched and state.ack_timeout != NEVER:
+                first = state.ack_timeout
+                latest = first - ATO_MIN + TCP_DELACK_MAX + slack(TCP_DELACK_MAX, self.hz) + self.late
+                yield Timer(DelackTimer(now=max(latest, first)), first, latest)
+            if state.state in (St.SYN_SENT, St.SYN_RECV) and state.icsk_pending == Pending.RETRANS:
+                yield self._timer(WriteTimer(now=state.icsk_timeout, n=1), state.icsk_timeout, state.icsk_rto)
+        elif isinstance(state, Req) and state.rsk_timeout != NEVER:
+            wait = state.timeout << min(state.num_timeout, 7)
+            yield self._timer(ReqTimer(now=state.rsk_timeout), state.rsk_timeout, wait)
+
+    def _timer(self, event: Any, at: int, delay: int) -> Timer:
+        return Timer(event, at, at + slack(delay, self.hz) + self.late)
+
+    # -- hidden events
+
+    def _read_all(self, s: Sock, now: int) -> tuple[Read, ...]:
+        n = readable(s)
+        return (Read(n=n, now=now),) if n else ()
+
+    def _close(self, now: int, **given: Any) -> Close:
+        return Close(now=now, **given)
+
+    def proposals(self, state: State, seen: Observation) -> Iterable[Proposal]:
+        """Hidden events from which an end in `state` would send the observed segment."""
+        x: Segment = seen.what
+        now = us(x)
+        if isinstance(state, Req):
+            if x.flags & SYN and now >= state.rsk_timeout - 1000:
+                yield Proposal((ReqTimer(now=max(now, state.rsk_timeout)),), "SYN-ACK timer")
+            return
+        if not isinstance(state, Sock):
+            return
+        if state.state == St.CLOSE:
+            yield from self._connect(state, x, now)
+        elif state.state in (St.SYN_SENT, St.SYN_RECV) and x.flags & SYN:
+            if now >= state.icsk_timeout - 1000:
+                yield Proposal((WriteTimer(now=max(now, state.icsk_timeout), n=1),), "retransmission timer")
+        elif state.state in OPEN or state.state == St.SYN_RECV:
+            yield from self._open(state, x, now)
+
+    def _connect(self, s: Sock, x: Segment, now: int) -> Iterator[Proposal]:
+        if x.flags & (SYN | ACK | RST | FIN) == SYN:
+            event = Connect(
+                now=now,
+                isn=x.seq,
+                space=x.window,
+                advmss=x.mss or MSS_MIN,
+                rcv_wscale=x.wscale or 0,
+                ts_now=x.tsval or 0,
+            )
+            yield Proposal((event,), "connect()")
+
+    def _open(self, s: Sock, x: Segment, now: int) -> Iterator[Proposal]:
+        room: dict[str, Any] = {
+            "now": now,
+            "space": x.window << s.rcv_wscale,
+            "pad": window_pad(receive_window(s), s.rcv_wscale),
+        }
+        if x.flags & RST:
+            yield from self._resets(s, now, room)
+        elif x.flags & FIN or x.len:
+            if x.seq == s.snd_nxt:
+                yield from self._sends(s, x, now, room)
+            elif before(x.seq, s.snd_nxt):
+                yield from self._resends(s, x, now, room)
+        elif x.seq == s.snd_nxt or after(s.snd_nxt, x.seq):
+            yield from self._acks(s, x, now, room)
+
+    def _resets(self, s: Sock, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        if not s.dead:
+            if readable(s):
+                yield Proposal((Close(**room),), "close() with unread data")
+            else:
+                yield Proposal((SetLinger(on=True, time=0), Close(**room)), "close() with linger 0", 2)
+        if s.icsk_timeout <= now:
+            yield Proposal((WriteTimer(oom=True, **room),), "too many orphans", 9)
+        if s.keepalive_timeout <= now:
+            yield Proposal((KeepaliveTimer(**room),), "keepalive timer", 2)
+
+    def _sends(self, s: Sock, x: Segment, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        """New data and FIN: the application wrote and shut down what is not queued yet."""
+        fin = 1 if x.flags & FIN else 0
+        n = x.len + fin
+        missing = x.len + (fin if s.fin_queued else 0) - unsent(s)
+        before_it: tuple[Any, ...] = (Write(n=missing, now=now),) if missing > 0 else ()
+        out = Output(n=n, **room)
+        if not fin or s.fin_queued:
+            note = f"send() of {missing} bytes" if before_it else ""
+            yield Proposal((*before_it, out), note, 1 if before_it else 0)
+            return
+        yield Proposal((*before_it, Shutdown(rd=False, wr=True, now=now), out), "shutdown() or close()", 1)
+        if not s.dead:
+            yield Proposal((*before_it, *self._read_all(s, now), Close(**room), out), "close()", 2)
+
+    def _resends(self, s: Sock, x: Segment, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        n = x.len + (1 if x.flags & FIN else 0)
+        off = (x.seq - s.snd_una) & M32
+        if s.icsk_pending == Pending.PROBE0 and now >= s.icsk_timeout - 1000:
+            yield Proposal((WriteTimer(n=n, **(room | {"now": max(now, s.icsk_timeout)})),), "window probe timer")
+        if s.icsk_pending == Pending.RETRANS and off == 0 and now >= s.icsk_timeout - 1000:
+            late = room | {"now": max(now, s.icsk_timeout)}
+            yield Proposal((WriteTimer(n=n, **late),), "retransmission timer", 3)
+        if after(s.snd_nxt, s.snd_una) and off < in_flight(s):
+            yield Proposal((Retransmit(off=off, n=n, **room),), RECOVERY, 4)
+
+    def _acks(self, s: Sock, x: Segment, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        """An empty segment must have its cause: a put-off ACK, a window that opened, or a timer."""
+        if s.ack_sched:
+            if now >= s.ack_timeout:
+                yield Proposal((DelackTimer(**room),), "delayed-ACK timer")
+            unread = readable(s)
+            if unread:
+                yield Proposal((Read(n=unread, ack_now=True, **room),), "recv()", 2)
+            yield Proposal((SendAck(**room),), "release of the socket", 3)
+        elif readable(s) and room["space"] >= 2 * receive_window(s):
+            yield Proposal((Read(n=readable(s), ack_now=True, **room),), "recv() opens the window", 2)
+        if x.seq == (s.snd_una - 1) & M32:
+            yield from self._probes(s, now, room)
+
+    def _probes(self, s: Sock, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        due = room | {"now": max(now, s.icsk_timeout)}
+        if s.icsk_pending == Pending.PROBE0:
+            if now >= s.icsk_timeout - 1000:
+                yield Proposal((WriteTimer(n=1, **due),), "window probe timer")
+        elif s.icsk_pending == Pending.NONE and s.state in (St.ESTABLISHED, St.CLOSE_WAIT):
+            when = max(now - max(s.icsk_rto, TCP_RTO_MIN), 0)
+            yield Proposal(
+                (Write(n=1, now=when), Output(n=1, **(room | {"now": when})), WriteTimer(n=1, **room)),
+                "send() into a closed window, then its probe timer",
+                3,
+            )
+        if s.keepalive_timeout != NEVER and now >= s.keepalive_timeout - 1000:
+            late = room | {"now": max(now, s.keepalive_timeout)}
+            yield Proposal((KeepaliveTimer(**late),), "keepalive timer")
+
+
+def _difference(t: Tx, x: Segment) -> str:
+    """Field by field, the model's segment first."""
+    pairs = (
+        ("flags", _flags(t), _seen_flags(x)),
+        ("seq", t.seq, x.seq),
+        ("len", t.len, x.len),
+        ("ack", t.ack_seq if t.ack else 0, x.ack_seq),
+        ("window", raw_window(t), x.window),
+        ("timestamps", t.ts, x.tsval is not None),
+        ("TSecr", t.tsecr if t.ts else None, x.tsecr),
+        ("MSS", t.mss if t.syn else 0, x.mss or 0),
+        ("window scale", t.wscale if t.syn and t.wscale_ok else None, x.wscale),
+        ("SACK permitted", t.syn and t.sack_ok, x.sack_perm),
+    )
+    said = [f"{name} {a} expected, {b} seen" for name, a, b in pairs if a != b]
+    return "; ".join(said) or "PSH on a segment without data"
+
+
+def _flags(t: Tx) -> str:
+    return "".join(c for c, on in (("S", t.syn), ("F", t.fin), ("R", t.rst), (".", t.ack)) if on)
+
+
+def _seen_flags(x: Segment) -> str:
+    return "".join(c for c, bit in (("S", SYN), ("F", FIN), ("R", RST), (".", ACK)) if x.flags & bit)

@@ -1,0 +1,45 @@
+"""What every segment of one end must keep, whatever its state: TTL, DF, the IPv4 id's step, the timestamp clock."""
+
+from conformance.check.tcp_half import us
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import RST, SYN
+from refmodel.types import M32
+
+SEGMENT_MIN = 48
+
+
+class WireFacts:
+    """The facts of one end so far. `late` us is how much later than its making a segment may be stamped."""
+
+    def __init__(self, late: int) -> None:
+        self.late = late
+        self.ttl = 0
+        self.ts: tuple[int, int] | None = None
+        self.last: tuple[int, int] | None = None
+
+    def differs(self, s: Segment) -> str:
+        """'' or what is wrong with the segment; learns from it otherwise."""
+        if not self.ttl:
+            self.ttl = s.ttl
+        elif s.ttl != self.ttl:
+            return f"TTL {s.ttl}, but {self.ttl} before"
+        if not s.df:
+            return "DF is not set: Linux sets it while path MTU discovery is on"
+        if s.flags & (SYN | RST) == SYN | RST:
+            return "SYN and RST in one segment"
+        if s.tsval is not None:
+            return self._clock(s, s.tsval)
+        return ""
+
+    def _clock(self, s: Segment, tsval: int) -> str:
+        now = us(s)
+        if self.ts is None:
+            self.ts = now, tsval
+            return ""
+        at, base = self.ts
+        expected = (now - at) // 1000
+        seen = (tsval - base) & M32
+        error = ((seen - expected + 0x80000000) & M32) - 0x80000000
+        if abs(error) > self.late // 1000 + (now - at) // 10_000_000:
+            return f"TSval {tsval} is {error} ms off this host's timestamp clock"
+        return ""

@@ -1,0 +1,3 @@
+"""Imports every layer, which fills the registry, in the order in which a reader would take them."""
+
+import refmodel.tcp
