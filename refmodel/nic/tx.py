@@ -335,9 +335,9 @@ def send_full(s: TxRing, e: Send, p: TxParams) -> tuple[TxRing, tuple[Effect, ..
     """A packet for which there is no room stops the queue before anything else is looked at."""
     require(not held_back(s, e), "queue runs")
     require(room(s, p) < size(e.data, e.context, p), "no room for the packet and the gap")
-    return replace(
-        s, xmit=Xmit.FULL_BARRIER, data=e.data, context=e.context, more=e.more, stop_stored=True
-    ), (QueueStopped(),)
+    return replace(s, xmit=Xmit.FULL_BARRIER, data=e.data, context=e.context, more=e.more, stop_stored=True), (
+        QueueStopped(),
+    )
 
 
 @rule(
@@ -656,7 +656,7 @@ def device_fetches_own(s: TxRing, e: DeviceFetched, p: TxParams) -> bool:
 
 @assume
 def device_writes_back_own(s: TxRing, e: DeviceWroteBack, p: TxParams) -> bool:
-    """The device writes back what it has read, packet by packet, and the last packet ends where the filled part ends."""
+    """The device writes back what it has read, packet by packet; the last one ends where the filled part ends."""
     return (
         s.dd < s.packets
         and e.n + (s.packets - s.dd - 1) <= dist(s.done, s.next_to_use, p.count)

@@ -37,9 +37,9 @@ def settled(s: TxRing) -> bool:
 
 
 @pure
-def flow_stopped(s: TxRing) -> bool:
+def flow_stopped(s: TxRing, p: TxParams) -> bool:
     """The queue is stopped for want of room, not for a hang or a lost link."""
-    return s.stopped and s.carrier and not s.hung and not s.wake_skipped
+    return s.stopped and not s.hung and not s.wake_skipped and (s.carrier or not p.link_stops)
 
 
 @invariant()
@@ -125,13 +125,13 @@ def wake_comes_after_barrier(s: TxRing) -> bool:
 @invariant()
 def stopped_means_little_room(s: TxRing, p: TxParams) -> bool:
     """A stopped queue with a free ring always wakes: at rest, a queue stopped for want of room has little room."""
-    return not settled(s) or not flow_stopped(s) or free(s, p) < p.wake_at
+    return not settled(s) or not flow_stopped(s, p) or free(s, p) < p.wake_at
 
 
 @invariant()
-def stopped_means_packets(s: TxRing) -> bool:
+def stopped_means_packets(s: TxRing, p: TxParams) -> bool:
     """A queue stopped for want of room has packets in the ring whose completion will wake it."""
-    return not settled(s) or not flow_stopped(s) or s.packets > 0
+    return not settled(s) or not flow_stopped(s, p) or s.packets > 0
 
 
 @invariant()
@@ -150,9 +150,9 @@ def counts_only_in_pass(s: TxRing) -> bool:
     falsified="a wake between the sender's recheck and its look at the stop bit lets it put the doorbell off in a full "
     "ring, and BUSY for the next packet returns without writing the tail; only ndo_tx_timeout mends that"
 )
-def stopped_queue_rang(s: TxRing) -> bool:
+def stopped_queue_rang(s: TxRing, p: TxParams) -> bool:
     """When the sender has left a stopped queue, every packet in the ring has been handed to the device."""
-    return s.xmit != Xmit.IDLE or not flow_stopped(s) or s.tail == s.next_to_use
+    return s.xmit != Xmit.IDLE or not flow_stopped(s, p) or s.tail == s.next_to_use
 
 
 @invariant(
