@@ -16,11 +16,12 @@ import z3
 from msgspec.structs import replace
 
 from refmodel.engine.lift import Lifted, LiftedRule
-from refmodel.engine.linear import Num, Unprovable, bool_term, is_symbolic, number, of_atom, space, truth
-from refmodel.engine.paths import term_of
+from refmodel.engine.linear import Num, is_symbolic, number, of_atom, truth
+from refmodel.engine.paths import Explorer, term_of
+from refmodel.engine.space import Unprovable, bool_term, space
 from refmodel.engine.symbols import VERSIONS, Symbols, fields
 from refmodel.profile import version_number
-from refmodel.rule import Event, Machine, Property, Rule, SpecificationError, State
+from refmodel.rule import Event, Machine, NotEnabled, Property, Rule, SpecificationError, State
 
 READ_ERRORS = (TypeError, AttributeError, ValueError, LookupError)
 
@@ -97,7 +98,7 @@ def _fits(cls: type, wanted: tuple[type, ...]) -> bool:
 def asked(q: Property) -> Asked:
     """Reads a property's signature; raises SpecificationError if it has a parameter of no known role."""
     hints = get_type_hints(q.fn)
-    names = [n for n in q.fn.__code__.co_varnames[: q.fn.__code__.co_argcount]]
+    names = q.fn.__code__.co_varnames[: q.fn.__code__.co_argcount]
     order = {"invariant": ("s", "p"), "transition": ("s", "e", "t", "effects", "p")}.get(q.kind, ())
     roles: list[str] = []
     types: dict[str, tuple[type, ...]] = {}
@@ -223,4 +224,7 @@ class Reading:
         for at in discriminators(type(new)):
             if (is_symbolic(value) and bool(value == at)) or (not is_symbolic(value) and value == at):
                 return replace(new, **{field: at})
+        explorer = space().decider
+        if isinstance(explorer, Explorer) and not explorer.feasible:
+            raise NotEnabled("a path that syntax allows and ranges don't")
         raise Unprovable(f"{type(new).__name__}.{field} becomes {value}, which is no member of its enum")

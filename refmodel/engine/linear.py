@@ -5,104 +5,21 @@ The law of this file: a `Num` is an exact integer. Arithmetic never overflows, s
 so `(seq - rcv_nxt) & M32` over `seq = rcv_nxt + d` is just `d`. A `Cond` is a symbolic truth value; asking for its
 Python truth (an `if` statement) is the only place where a reading forks.
 
-Everything symbolic lives in a `Space`: the z3 context, the atoms with their bounds, the caches. A space is made for one
-question and thrown away, so that answers don't depend on what was asked before.
+Everything symbolic lives in the current `Space`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import z3
 from msgspec import Struct
 
+from refmodel.engine.space import CannotMerge, Unprovable, bool_term, int_term, space
 from refmodel.types import M32
 
 WRAP = M32 + 1
 SPLITS = 64  # a variable factor, shift or divisor with more values than this is refused
 CHAIN = 8  # more wraps than this are left to z3's mod
-
-
-class Unprovable(Exception):
-    """The source uses something that the prover doesn't read. Its text says where, what, and what to write instead."""
-
-
-class CannotMerge(Exception):
-    """Two values have no common shape: the reading must fork."""
-
-
-class Decider(Protocol):
-    """Who answers an `if` on a symbolic condition."""
-
-    def decide(self, term: Any) -> bool:
-        """The branch to take for the simplified z3 term."""
-
-
-class Atom(NamedTuple):
-    """A z3 integer term that forms are built from, with bounds that are known to hold."""
-
-    term: Any
-    lo: int
-    hi: int
-
-
-class Space:
-    """The arena of one question: z3 context, atoms, caches, and who decides branches at the moment."""
-
-    def __init__(self) -> None:
-        self.ctx = z3.Context()
-        self.atoms: dict[int, Atom] = {}
-        self.reduced: dict[Any, tuple[Linear, Any]] = {}
-        self.pure: dict[Any, tuple[Any, Any]] = {}
-        self.decider: Decider | None = None
-
-    def atom(self, term: Any, lo: int, hi: int) -> int:
-        """Registers `term`, known to lie in [lo, hi]; the key stays valid as long as the space."""
-        key = int(term.get_id())
-        old = self.atoms.get(key)
-        self.atoms[key] = Atom(term, lo, hi) if old is None else Atom(term, max(lo, old.lo), min(hi, old.hi))
-        return key
-
-    def decide(self, term: Any) -> bool:
-        """Takes a branch; raises Unprovable where nobody may (a property's annotation or a constant)."""
-        t = z3.simplify(term)
-        if z3.is_true(t):
-            return True
-        if z3.is_false(t):
-            return False
-        if self.decider is None:
-            raise Unprovable("a symbolic condition was used as a plain truth value outside a rule")
-        return self.decider.decide(t)
-
-
-_current: list[Space] = []
-
-
-def space() -> Space:
-    """The space of the question under way."""
-    if not _current:
-        raise Unprovable("symbolic values exist only while a proof is under way")
-    return _current[-1]
-
-
-@contextmanager
-def entered(s: Space) -> Iterator[Space]:
-    """Makes `s` the current space."""
-    _current.append(s)
-    try:
-        yield s
-    finally:
-        _current.pop()
-
-
-def int_term(n: int) -> Any:
-    """A z3 numeral in the current space."""
-    return z3.IntVal(int(n), space().ctx)
-
-
-def bool_term(b: bool) -> Any:
-    """A z3 truth value in the current space."""
-    return z3.BoolVal(bool(b), space().ctx)
 
 
 class Linear:
@@ -161,8 +78,8 @@ def modulo(form: Linear, m: int = WRAP) -> Linear:
         return Linear(form.parts, form.const - first * m)
     key = (m, form.const, tuple(sorted(form.parts.items())))
     known = space().reduced.get(key)
-    if known is not None:
-        return known[0]
+    if isinstance(known, Linear):
+        return known
     x = form.term()
     if last - first > CHAIN:
         t = x % m
@@ -171,7 +88,7 @@ def modulo(form: Linear, m: int = WRAP) -> Linear:
         for k in range(last - 1, first - 1, -1):
             t = z3.If(x < (k + 1) * m, x - k * m, t)
     out = of_atom(t, 0, m - 1)
-    space().reduced[key] = (out, t)
+    space().reduced[key] = out
     return out
 
 

@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from refmodel.engine.cells import Asked, Cell, Reading, Setting
 from refmodel.engine.lift import LiftedRule
-from refmodel.engine.linear import Space, entered
 from refmodel.engine.paths import Explorer, Undecided
 from refmodel.engine.report import Counterexample
+from refmodel.engine.space import Space, entered
 from refmodel.engine.symbols import Symbols, concrete, in_model
 from refmodel.rule import NotEnabled, State
 

@@ -8,24 +8,22 @@ import builtins
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 import z3
 from msgspec import Struct
 
 from refmodel.engine.linear import (
-    CannotMerge,
     Cond,
-    Unprovable,
     is_symbolic,
     larger,
     merge,
     number,
     smaller,
-    space,
     truth,
 )
 from refmodel.engine.paths import Explorer, merged
+from refmodel.engine.space import CannotMerge, Unprovable, space
 from refmodel.rule import NotEnabled
 
 Thunk = Callable[[], Any]
@@ -248,3 +246,25 @@ def pure(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _key(x: Any) -> Any:
     return (type(x), x) if isinstance(x, (int, str)) else id(x)
+
+
+RUNTIME: Final[dict[str, Any]] = {
+    "min": least,
+    "max": greatest,
+    "int": integer,
+    "bool": boolean,
+    "abs": magnitude,
+    "require": require,
+    "l_and": all_of,
+    "l_or": any_of,
+    "l_not": negation,
+    "l_if": choose,
+    "l_eq": equal,
+    "l_in": member,
+    "l_get": lookup,
+    "l_items": items,
+    "l_list": listed,
+    "l_any": any_item,
+    "l_all": all_items,
+    "l_sum": sum_items,
+}

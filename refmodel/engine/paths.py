@@ -5,7 +5,8 @@ from typing import Any
 
 import z3
 
-from refmodel.engine.linear import CannotMerge, Space, Unprovable, merge, space, truth
+from refmodel.engine.linear import merge, truth
+from refmodel.engine.space import CannotMerge, Space, Unprovable, space
 from refmodel.rule import NotEnabled
 
 EFFORT = 40_000_000  # z3 resource units a query may use: some ten seconds, and the same on every machine

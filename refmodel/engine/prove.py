@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from refmodel.engine.cells import Cell, cells
-from refmodel.engine.lift import Edit
-from refmodel.engine.linear import Unprovable
 from refmodel.engine.paths import EFFORT
 from refmodel.engine.prover import CellResult, Prover
 from refmodel.engine.report import Failure, Falsified, Proof, Report
+from refmodel.engine.source import Edit
+from refmodel.engine.space import Unprovable
 from refmodel.rule import MACHINES, Machine, NotModelled
 
 Progress = Callable[[str, int, int], None]  # (cell, cells done, cells in all)

@@ -14,11 +14,12 @@ from msgspec.structs import asdict
 from msgspec.structs import fields as struct_fields
 
 from refmodel.engine.cells import Asked, Cell, Reading, Setting, cells, place
-from refmodel.engine.lift import Edit, LiftedRule, lift
-from refmodel.engine.linear import Space, bool_term, entered, space
+from refmodel.engine.lift import LiftedRule, lift
 from refmodel.engine.longer import Longer, Outcome
 from refmodel.engine.paths import EFFORT, Explorer, Undecided, conjunction
 from refmodel.engine.report import Counterexample, Failure, Falsified
+from refmodel.engine.source import Edit
+from refmodel.engine.space import Space, bool_term, entered, space
 from refmodel.engine.symbols import Symbols, concrete, in_model, range_terms
 from refmodel.rule import Machine, NotEnabled, Property, State
 

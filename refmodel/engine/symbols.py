@@ -7,7 +7,6 @@ and differences to the base are linear.
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum
-from functools import cache
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 import z3
@@ -17,13 +16,11 @@ from refmodel.engine.linear import (
     Cond,
     Linear,
     Num,
-    Unprovable,
-    bool_term,
     number,
     of_atom,
-    space,
     truth,
 )
+from refmodel.engine.space import Unprovable, bool_term, space
 from refmodel.profile import KERNELS, version_number
 from refmodel.rule import State
 from refmodel.types import M32, Near, bounds
@@ -54,9 +51,17 @@ class Variable(NamedTuple):
     sign: int = 1
 
 
-@cache
-def fields(cls: type[Struct]) -> tuple[Field, ...]:
+_fields: dict[type, tuple[Field, ...]] = {}
+
+
+def fields(cls: type) -> tuple[Field, ...]:
     """The fields of a struct in order; raises Unprovable for a type that the prover doesn't read."""
+    if cls not in _fields:
+        _fields[cls] = _read(cls)
+    return _fields[cls]
+
+
+def _read(cls: Any) -> tuple[Field, ...]:
     hints = get_type_hints(cls, include_extras=True)
     for name, value in vars(cls).items():
         if isinstance(value, property):
