@@ -1,3 +1,9 @@
-"""NIC rings, interrupts and NAPI: machines nic_tx, nic_rx and napi."""
+"""The network card: machines nic_tx, nic_rx, napi and nic_vector.
 
-from refmodel.nic import rx, rx_properties, tx, tx_properties
+`tx` is the transmit ring with its queue, `rx` the receive ring, `napi` the interrupt, the poll and the softirq,
+`vector` the interrupt vectors of e1000e without NAPI. `drivers` holds what igb, e1000e and ixgbe have in their rings.
+"""
+
+from refmodel.nic import drivers, napi, napi_properties, rx, rx_properties, tx, tx_properties, vector
+
+__all__ = ["drivers", "napi", "napi_properties", "rx", "rx_properties", "tx", "tx_properties", "vector"]

@@ -55,7 +55,7 @@ class RxRing(State, frozen=True):
     """One receive ring.
 
     `frames`: EOP descriptors among the written-back ones. `device_mid`: the device's last descriptor was no EOP.
-    `open`: the driver holds the first part of a frame (rx_ring->skb; in e1000e FLAG2_IS_DISCARDING). `cleaned`: slots to
+    `open`: the driver holds the first part of a frame (in e1000e: FLAG2_IS_DISCARDING). `cleaned`: slots to
     refill; during a refill, those left. `work`, `budget`: the poll's. `starting`: the refill is the first one.
     """
 
