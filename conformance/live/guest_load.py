@@ -26,8 +26,11 @@ RESULTS = Path("/results")
 
 
 def idle() -> None:
-    """The link comes up and nobody speaks for three seconds."""
+    """The link comes up, nobody speaks for three seconds, then one datagram goes out and is refused."""
     time.sleep(3)
+    with own_socket(socket.SOCK_DGRAM) as s:
+        s.sendto(bytes(32), (PEER, PORT))
+        time.sleep(0.5)
 
 
 def ping() -> None:

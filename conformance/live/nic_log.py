@@ -1,7 +1,7 @@
 """Register logs: what a driver wrote to its network card and what the card did, as QEMU's e1000e traced it.
 
 A log is the text of `qemu-system-x86_64 -device e1000e -msg timestamp=on -D LOG -trace e1000e_core_write ...`. Each
-line that means something to a ring or to the interrupt mask becomes one event, in the order of the log. QEMU traces a write
+line that means something to a ring or to the interrupt mask becomes one event, in the log's order. QEMU traces a write
 before it takes effect and a read once its value is known, so the effects of a write follow it. Times are in us of the
 host's CLOCK_REALTIME, None where the log has none.
 """
@@ -167,29 +167,45 @@ class MaskChanged(NicEvent, frozen=True):
 
 
 class AutoMasked(NicEvent, frozen=True):
-    """The card clears `bits` of ICR and IMS as it sends an MSI-X message: they are in EIAC."""
+    """The card clears `bits` of ICR and IMS for an MSI-X message, sent or only due: they are in EIAC."""
 
     bits: int
 
 
 class Interrupt(NicEvent, frozen=True):
-    """The card raises an interrupt: `how` is 'msix' (then `vector`), 'msi' or 'legacy'."""
+    """The card raises an interrupt: `how` is 'msix' (then `vector`), 'msi' or 'legacy'.
+
+    `late` if the throttling timer of `vector` raises it. QEMU 7.2 forgets that it has: once one was postponed, each end
+    of that timer raises another, cause or no cause, mask or no mask.
+    """
 
     how: str
     vector: int
+    late: bool = False
 
 
 class InterruptPostponed(NicEvent, frozen=True):
-    """An interrupt is due but waits for the throttling timer (ITR, or EITR of `vector`)."""
+    """An interrupt is due but waits for the timer that `register` (ITR, EITR0, ...) has started."""
+
+    register: str
+
+
+class TimerArmed(NicEvent, frozen=True):
+    """The timer of `register` starts, for `delay` ns.
+
+    Until a throttling timer (ITR, EITR0, ...) ends no interrupt of its vector is raised; a delaying one (RDTR, RADV,
+    TIDV, TADV) raises the interrupt as it ends.
+    """
+
+    register: str
+    delay: int
+
+
+class ThrottleEnded(NicEvent, frozen=True):
+    """The throttling timer of `vector` has ended; `pending` if an interrupt waits, which then follows."""
 
     vector: int
-
-
-class ThrottleArmed(NicEvent, frozen=True):
-    """The throttling timer at `register` starts; until it ends, `delay` ns, no interrupt of its vector is raised."""
-
-    register: int
-    delay: int
+    pending: bool
 
 
 Maker = Callable[[re.Match[str], int | None, int], NicEvent]
@@ -246,35 +262,49 @@ _FORMS: Final[Mapping[str, tuple[str, Maker]]] = {
         rf"Clearing IMS bits {_H}: {_H} --> {_H}",
         lambda m, t, n: MaskChanged(time=t, line=n, old=_hex(m[2]), new=_hex(m[3])),
     ),
+    "e1000e_irq_set_cause_exit": (
+        rf"Set IRQ cause {_H}, ICR: {_H}",
+        lambda m, t, n: CauseSet(time=t, line=n, bits=_hex(m[1]), icr=_hex(m[2])),
+    ),
     "e1000e_irq_msix_notify_vec": (
         rf"MSI-X notify vector {_H}",
         lambda m, t, n: Interrupt(time=t, line=n, how="msix", vector=_hex(m[1])),
+    ),
+    "e1000e_irq_msix_notify_postponed_vec": (
+        r"Sending MSI-X postponed by EITR\[(\d+)\]",
+        lambda m, t, n: Interrupt(time=t, line=n, how="msix", vector=int(m[1]), late=True),
     ),
     "e1000e_irq_msi_notify": (
         rf"MSI notify {_H}",
         lambda m, t, n: Interrupt(time=t, line=n, how="msi", vector=0),
     ),
-    "e1000e_irq_msix_notify_postponed_vec": (
-        r"Sending MSI-X postponed by EITR\[(\d+)\]",
-        lambda m, t, n: InterruptPostponed(time=t, line=n, vector=int(m[1])),
-    ),
     "e1000e_irq_msi_notify_postponed": (
         r"Sending MSI postponed by ITR",
-        lambda m, t, n: InterruptPostponed(time=t, line=n, vector=0),
+        lambda m, t, n: ThrottleEnded(time=t, line=n, vector=0, pending=True),
     ),
     "e1000e_irq_legacy_notify_postponed": (
         r"Raising legacy IRQ postponed by ITR",
-        lambda m, t, n: InterruptPostponed(time=t, line=n, vector=0),
+        lambda m, t, n: ThrottleEnded(time=t, line=n, vector=0, pending=True),
+    ),
+    "e1000e_irq_throttling_no_pending_interrupts": (
+        r"No pending interrupts to notify",
+        lambda m, t, n: ThrottleEnded(time=t, line=n, vector=0, pending=False),
+    ),
+    "e1000e_irq_throttling_no_pending_vec": (
+        r"No pending interrupts for vector (\d+)",
+        lambda m, t, n: ThrottleEnded(time=t, line=n, vector=int(m[1]), pending=False),
+    ),
+    "e1000e_irq_postponed_by_xitr": (
+        rf"Interrupt postponed by \[E\]ITR register {_H}",
+        lambda m, t, n: InterruptPostponed(time=t, line=n, register=_register(_hex(m[1]))),
     ),
     "e1000e_irq_rearm_timer": (
         rf"Mitigation timer armed for register {_H}, delay (\d+) ns",
-        lambda m, t, n: ThrottleArmed(time=t, line=n, register=_hex(m[1]), delay=int(m[2])),
+        lambda m, t, n: TimerArmed(time=t, line=n, register=_register(_hex(m[1])), delay=int(m[2])),
     ),
 }
 _COMPILED: Final = {name: (re.compile(form), form, maker) for name, (form, maker) in _FORMS.items()}
 _LINE: Final = re.compile(r"(?:\d+@(\d+)\.(\d{6}):)?([a-z]\w*)(?: (.*))?$")
-_CAUSE_IN: Final = re.compile(rf"Going to set IRQ cause {_H}, ICR: {_H}")
-_CAUSE_OUT: Final = re.compile(rf"Set IRQ cause {_H}, ICR: {_H}")
 _EIAME: Final = re.compile(rf"Clearing IMS due to EIAME, IAM: {_H}, cause: {_H}")
 _EIAC: Final = re.compile(rf"Clearing ICR bits due to EIAC, ICR: {_H}, EIAC: {_H}")
 _LEVEL: Final = re.compile(r"IRQ line state: (\d)")
@@ -309,7 +339,6 @@ class _Reader:
     def __init__(self, name: str) -> None:
         self.name = name
         self.others: Counter[str] = Counter()
-        self._bits = 0
         self._cause = 0
         self._level = 0
 
@@ -325,12 +354,7 @@ class _Reader:
             if m is None:
                 raise self.error(number, line, f"{name} followed by '{form}'")
             return make(m, time, number)
-        if name == "e1000e_irq_set_cause_entry":
-            self._bits = _hex(self._need(_CAUSE_IN, number, line, text)[1])
-        elif name == "e1000e_irq_set_cause_exit":
-            icr = _hex(self._need(_CAUSE_OUT, number, line, text)[2])
-            return CauseSet(time=time, line=number, bits=self._bits, icr=icr)
-        elif name == "e1000e_irq_iam_clear_eiame":
+        if name == "e1000e_irq_iam_clear_eiame":
             self._cause = _hex(self._need(_EIAME, number, line, text)[2])
         elif name == "e1000e_irq_icr_clear_eiac":
             eiac = _hex(self._need(_EIAC, number, line, text)[2])
@@ -384,16 +408,17 @@ def read(path: Path) -> NicLog:
 def bring_up(log: NicLog) -> tuple[Geometry, tuple[NicEvent, ...]]:
     """The rings as the driver last set them up, and the events from there until it takes the card down.
 
-    A driver sets the rings up again after each reset; the last set-up that moved a tail carried the traffic. The card is taken down where IMC masks everything. Raises NicLogError if the log shows no set-up.
+    A driver sets the rings up again after each reset; the last set-up that moved a tail carried the traffic. The card
+    is taken down where IMC masks everything. Raises NicLogError if the log shows no set-up.
     """
     best: tuple[Geometry, tuple[NicEvent, ...]] | None = None
     for part in _between_resets(log.events):
         geometry = _geometry(part)
         if geometry is not None and any(_tail(e) for e in part):
             start = max(i for i, e in enumerate(part) if _set_up(e)) + 1
-            behind = part[start:]
-            down = next((i for i, e in enumerate(behind) if _down(e)), len(behind))
-            best = geometry, tuple(behind[:down])
+            busy = max(i for i, e in enumerate(part) if _tail(e) or isinstance(e, TxDescriptor | RxDescriptor))
+            down = next((i for i, e in enumerate(part) if i > busy and _down(e)), len(part))
+            best = geometry, tuple(part[start:down])
     if best is None:
         raise NicLogError("the log shows no rings: TDLEN and RDLEN are never written with a tail behind them")
     return best
