@@ -1,12 +1,12 @@
 """Cells: a machine's rules split by state type, discriminator value and event type, and the question each one asks.
 
 The hypotheses of a cell are the ranges of state, event and parameters, the invariants of that state, and the
-assumptions on the environment. An invariant that is plainly False excludes its state, an assumption its event: the
-report lists them. Hypotheses that contradict each other in any other way are a failure.
+assumptions on the environment. An invariant that is plainly False excludes its state, and assumptions may exclude an
+event from a state: the report lists them. A state whose invariants contradict each other otherwise is a failure.
 """
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from types import UnionType
@@ -120,14 +120,14 @@ def _fits_all(named: tuple[type, ...], base: type) -> bool:
 
 
 @contextmanager
-def blamed(what: str) -> Iterator[None]:
-    """Turns an error within lifted source into Unprovable with the place of the source."""
+def blamed(what: str, files: Collection[str]) -> Iterator[None]:
+    """Turns an error within lifted source, which stands in `files`, into Unprovable with the place of the source."""
     try:
         yield
     except (Unprovable, *READ_ERRORS) as why:
         if isinstance(why, Unprovable) and ".py:" in str(why):
             raise
-        where = [f for f in traceback.extract_tb(why.__traceback__) if "/refmodel/engine/" not in f.filename]
+        where = [f for f in traceback.extract_tb(why.__traceback__) if f.filename in files]
         at = f"{where[-1].filename}:{where[-1].lineno}: " if where else ""
         raise Unprovable(f"{at}{what}: {why}") from why
 
@@ -145,13 +145,13 @@ class Setting:
         self.excluded = ""
         self.kernel = reading.kernel(self.p, self.symbols)
         self.hypotheses: list[Any] = [z3.simplify(h) for h in self.symbols.hypotheses]
-        for q, t in [
-            *reading.invariant_terms(cell.state, cell.at, self.s, self.p),
-            *reading.assumption_terms(cell, self.s, self.e, self.p),
-        ]:
+        self.assumptions = list(reading.assumption_terms(cell, self.s, self.e, self.p))
+        for q, t in reading.invariant_terms(cell.state, cell.at, self.s, self.p):
             if z3.is_false(t):
                 self.excluded = f"{cell.name} by {q.id}"
             self.hypotheses.append(t)
+        self.state_hypotheses = list(self.hypotheses)
+        self.hypotheses += [t for _, t in self.assumptions]
         self.known = {t.get_id() for t in self.hypotheses}
 
 
@@ -176,7 +176,7 @@ class Reading:
 
     def value(self, a: Asked, env: dict[str, Any]) -> Any:
         """A property as one z3 term."""
-        with blamed(a.property.id):
+        with blamed(a.property.id, self.lifted.files):
             return term_of(self.lifted.property_of(a.property), *[env[r] for r in a.roles])
 
     def invariant_terms(self, state: type[State], at: IntEnum | None, s: Any, p: Any) -> Iterator[tuple[Property, Any]]:
@@ -211,7 +211,7 @@ class Reading:
 
     def step(self, r: LiftedRule, s: Any, e: Any, p: Any) -> tuple[Any, tuple[Any, ...]]:
         """(new state, effects) of a rule's body, the new discriminator made plain by forking where it is symbolic."""
-        with blamed(r.rule.id):
+        with blamed(r.rule.id, self.lifted.files):
             new, effects = r.body(s, e, p)
             return self.placed(new), tuple(effects)
 

@@ -35,6 +35,7 @@ class Lifted(Struct, frozen=True):
 
     rules: tuple[LiftedRule, ...]
     functions: dict[tuple[str, str], Callable[..., Any]]
+    files: frozenset[str]
     edited: bool = False
 
     def property_of(self, q: Property) -> Callable[..., Any]:
@@ -96,7 +97,8 @@ class Lifter:
             ns = self.source(module).namespace
             body = _stamped(self.functions[module, name], r.id)
             out.append(LiftedRule(self._as_edited(r), ns[name + GUARD], body))
-        return Lifted(tuple(out), self.functions, bool(self.edits))
+        files = frozenset(self.source(module).file for module, _ in reached)
+        return Lifted(tuple(out), self.functions, files, bool(self.edits))
 
     def _rules(self) -> list[Rule]:
         known = {key_of(r.fn): r for r in self.machine.rules}

@@ -201,7 +201,7 @@ class Num:
         return self.exact().term()
 
     def __repr__(self) -> str:
-        return f"Num({self.term})"
+        return f"Num({len(self.form.parts)} terms + {self.form.const})"
 
     def __bool__(self) -> bool:
         return space().decide(truth(self != 0))

@@ -50,10 +50,11 @@ class Longer:
         for length in range(2, k + 1):
             try:
                 worst = self._breaks(cell, r, a, length)
+                if worst is None:
+                    reached = self._breaks_early(cell, r, a, length)
+                    return Outcome(0 if reached else length, self.queries - start, reached)
             except Undecided:
                 return Outcome(0, self.queries - start)
-            if worst is None and self._holds_early(cell, r, a, length):
-                return Outcome(length, self.queries - start)
         return Outcome(0, self.queries - start, worst)
 
     def _breaks(self, cell: Cell, r: LiftedRule, a: Asked, length: int) -> Counterexample | None:
@@ -66,15 +67,18 @@ class Longer:
                 return found
         return None
 
-    def _holds_early(self, cell: Cell, r: LiftedRule, a: Asked, length: int) -> bool:
-        """The base case: the property holds in the first steps from the initial states."""
+    def _breaks_early(self, cell: Cell, r: LiftedRule, a: Asked, length: int) -> Counterexample | None:
+        """The base case: a run of fewer steps from an initial state that breaks the property."""
         for s in self.initial:
             here = (type(s), getattr(s, s.AT) if s.AT else None)
             for steps in range(1, length):
                 for links in self._chains(cell, r, steps):
-                    if (links[0][0].state, links[0][0].at) == here and self._run(links, a, s) is not None:
-                        return False
-        return True
+                    if (links[0][0].state, links[0][0].at) != here:
+                        continue
+                    found = self._run(links, a, s)
+                    if found is not None:
+                        return found
+        return None
 
     def _chains(self, cell: Cell, r: LiftedRule, length: int) -> Iterator[tuple[Link, ...]]:
         """Runs of rules that end with `r` in `cell`."""

@@ -79,9 +79,8 @@ class Prover:
             explorer = Explorer(here, setting.hypotheses, effort=self.effort)
             answer = explorer.ask()
             if answer != z3.sat:
-                says = "the hypotheses contradict each other" if answer == z3.unsat else "z3 gave no answer"
-                out.failures.append(Failure("vacuous", cell.name, cell.name, says=says))
                 out.queries += explorer.queries
+                self._empty(out, setting, answer)
                 return out
             rules = self.reading.rules(cell)
             guards = [self._guard(r, setting) for r in rules]
@@ -91,6 +90,19 @@ class Prover:
                     self._rule(out, setting, r)
             out.queries += explorer.queries
         return out
+
+    def _empty(self, out: CellResult, setting: Setting, answer: Any) -> None:
+        """A cell without any state and event: excluded by assumptions, or else a failure."""
+        name = setting.cell.name
+        if answer == z3.unsat and setting.assumptions:
+            state = Explorer(space(), setting.state_hypotheses, effort=self.effort)
+            answer = state.ask()
+            out.queries += state.queries
+            if answer == z3.sat:
+                out.excluded = f"{name} by {' and '.join(q.id for q, _ in setting.assumptions)}"
+                return
+        says = "the invariants of this state contradict each other" if answer == z3.unsat else "z3 gave no answer"
+        out.failures.append(Failure("vacuous", name, name, says=says))
 
     def _guard(self, r: LiftedRule, setting: Setting) -> Any:
         explorer = Explorer(space(), [], feasible=False)

@@ -131,7 +131,7 @@ class Report(Struct, frozen=True):
             out.append(f"falsified, as expected: {x.id}: {x.why}")
             out += ["    " + line for line in (f"by {x.rule} in {x.cell}", *x.counterexample.lines())]
         if self.excluded:
-            out.append("excluded by an invariant or assumption that is plainly false: " + ", ".join(self.excluded))
+            out.append("no such state, or no such event in it: " + ", ".join(self.excluded))
         if self.never_enabled:
             out.append("never enabled under the invariants: " + ", ".join(self.never_enabled))
         out += [f.text() for f in self.failures]

@@ -108,7 +108,7 @@ class _Sampled:
         self.terms: list[Any] = []
         self.index: dict[int, int] = {}
         explorer = Explorer(here, [], feasible=False)
-        with blamed(r.rule.id):
+        with blamed(r.rule.id, reading.lifted.files):
             self.paths = [
                 (self._condition(path), result) for path, result in explorer.paths(lambda: reading.step(r, s, e, p))
             ]
