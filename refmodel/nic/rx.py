@@ -171,9 +171,9 @@ def next_step(s: RxRing, e: RxStep, p: RxParams) -> Next:
 
 
 @pure
-def at_batch(s: RxRing, p: RxParams) -> bool:
-    """The slot to fill is a multiple of 16: the first one, or 16 after the tail, which is one itself."""
-    return s.next_to_use == 0 or dist(s.tail, s.next_to_use, p.count) == RX_BUFFER_WRITE
+def at_batch(s: RxRing) -> bool:
+    """The number of the slot to fill is a multiple of 16."""
+    return s.next_to_use % RX_BUFFER_WRITE == 0
 
 
 @pure
@@ -324,7 +324,7 @@ def fill_batched(s: RxRing, e: RxStep, p: RxParams) -> tuple[RxRing, tuple[Effec
     require(s.cleaned > 1, "more slots to refill")
     use = advance(s.next_to_use, 1, p.count)
     # The tail names the slot just filled, so the device gets only the slots before it.
-    if at_batch(s, p):
+    if at_batch(s):
         return replace(s, next_to_use=use, tail=s.next_to_use, cleaned=s.cleaned - 1), (RxTail(tail=s.next_to_use),)
     return replace(s, next_to_use=use, cleaned=s.cleaned - 1), ()
 
@@ -346,7 +346,7 @@ def fill_last_of_batch(s: RxRing, e: RxStep, p: RxParams) -> tuple[RxRing, tuple
     use = advance(s.next_to_use, 1, p.count)
     if not p.tail_in_batches:
         return refilled(s, Rx.CLEAN, use, use), (RxTail(tail=use),)
-    if at_batch(s, p):
+    if at_batch(s):
         return refilled(s, Rx.CLEAN, use, s.next_to_use), (RxTail(tail=s.next_to_use),)
     return refilled(s, Rx.CLEAN, use, s.tail), ()
 
@@ -360,7 +360,7 @@ def fill_last(s: RxRing, e: RxStep, p: RxParams) -> tuple[RxRing, tuple[Effect, 
     done = () if s.starting else (RxDone(work=s.work),)
     if not p.tail_in_batches:
         return refilled(s, Rx.IDLE, use, use), (RxTail(tail=use), *done)
-    if at_batch(s, p):
+    if at_batch(s):
         return refilled(s, Rx.IDLE, use, s.next_to_use), (RxTail(tail=s.next_to_use), *done)
     return refilled(s, Rx.IDLE, use, s.tail), done
 
@@ -448,16 +448,9 @@ def descriptor_as_written(s: RxRing, e: RxStep, p: RxParams) -> bool:
     back = dist(s.next_to_clean, s.head, p.count)
     rest = back - 1
     left = s.frames - (1 if e.eop else 0)
-    return (
-        s.rx != Rx.CLEAN
-        or back == 0
-        or (
-            0 <= left <= rest
-            and (rest == 0 or (left < rest or not s.device_mid))
-            and (rest == 0 or s.device_mid or left > 0)
-            and (rest > 0 or e.eop != s.device_mid)
-        )
-    )
+    last = left == 0 and e.eop != s.device_mid
+    more = 0 <= left < rest if s.device_mid else 0 < left <= rest
+    return s.rx != Rx.CLEAN or back == 0 or (last if rest == 0 else more)
 
 
 NIC_RX: Final = machine(

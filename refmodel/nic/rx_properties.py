@@ -60,6 +60,14 @@ def tail_keeps_up(s: RxRing, p: RxParams) -> bool:
 
 
 @invariant()
+def tail_in_whole_batches(s: RxRing, p: RxParams) -> bool:
+    """Where the tail moves in batches it is a multiple of sixteen, the last one that the driver has filled past."""
+    return not p.tail_in_batches or (
+        s.tail % RX_BUFFER_WRITE == 0 and (s.next_to_use == 0 or 0 <= s.next_to_use - s.tail <= RX_BUFFER_WRITE)
+    )
+
+
+@invariant()
 def frames_in_ring(s: RxRing, p: RxParams) -> bool:
     """The written-back descriptors hold the frames, and they end with a frame unless the device is inside one."""
     n = back(s, p)
@@ -76,18 +84,6 @@ def part_has_rest(s: RxRing) -> bool:
 def work_within_budget(s: RxRing) -> bool:
     """A poll never does more work than its budget."""
     return s.work <= s.budget
-
-
-@transition(RxStep, PollRx)
-def tail_in_whole_batches(s: RxRing, e: object, t: RxRing, effects: object, p: RxParams) -> bool:
-    """Where the tail moves in batches it moves by sixteen slots, or to slot 0."""
-    return (
-        not p.tail_in_batches
-        or t.tail == s.tail
-        or t.tail == 0
-        or dist(s.tail, t.tail, p.count) == RX_BUFFER_WRITE
-        or s.next_to_use == 0
-    )
 
 
 @transition(RxStep)
