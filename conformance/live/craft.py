@@ -147,7 +147,7 @@ def timestamps(value: int, echo: int) -> bytes:
 
 
 class RawPeer:
-    """A crafted host `peer` that speaks to `other`, which gets a permanent neighbour entry for it unless told not to."""
+    """A crafted host `peer` that speaks to `other`, which gets a permanent neighbour entry for it by default."""
 
     def __init__(self, lab: Lab, peer: str = "b", other: str = "a", neighbour: bool = True) -> None:
         self.lab, self.host, self.other = lab, lab[peer], lab[other]
@@ -169,7 +169,7 @@ class RawPeer:
         while (left := until - time.monotonic()) > 0:
             if select.select([self.sock], [], [], left)[0]:
                 data, address = self.sock.recvfrom(65536)
-                if address[2] != socket.PACKET_OUTGOING:  # type: ignore[attr-defined]
+                if address[2] != socket.PACKET_OUTGOING:
                     return data
         return None
 
