@@ -175,9 +175,11 @@ def build_image(k: Kernel, machine: Machine, command: str) -> Image:
     try:
         for name, parameters in {"virtio_pci": "", "virtio_blk": "", **machine.modules}.items():
             for path in add_modules(image, k.modules, [name]):
-                load.append(f"insmod {path} {parameters if path.endswith(f'/{name}.ko') else ''}".strip())
+                given = parameters if path.endswith(f"/{name}.ko") else ""
+                load.append(f"insmod {path} {given} || echo {path} >>/results/not_loaded")
     except ImageError as e:
         raise GuestError(str(e)) from e
+    image.file(f"boot/config-{k.release}", k.image.with_name(f"config-{k.release}"))
     image.text("init", _INIT.format(modules="\n".join(dict.fromkeys(load))), executable=True)
     image.text("work/command.sh", command + "\n")
     return image
@@ -188,6 +190,8 @@ def _results(disk: Path, out: Path, console: str) -> Result:
     try:
         with tarfile.open(disk, "r:") as tar:
             tar.extractall(out, filter="data")
+        if (out / "not_loaded").exists():
+            raise GuestError(f"the guest could not load {(out / 'not_loaded').read_text()}{console[-2000:]}")
         status = int((out / "status").read_text())
     except (tarfile.TarError, FileNotFoundError, ValueError) as e:
         raise GuestError(f"the guest left no results ({e})\n{console[-2000:]}") from e
