@@ -1,0 +1,3 @@
+"""TCP's connection machine."""
+
+from refmodel.tcp import machine as machine

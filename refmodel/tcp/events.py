@@ -13,8 +13,8 @@ and loss machinery decide. `now` is us since an arbitrary origin, `secs` the ker
 from typing import Annotated, Final
 
 from refmodel.rule import Effect, Event
-from refmodel.tcp.state import MAX_SEG, Duration, Errno, Wnd, Wscale
-from refmodel.types import Range, near, u8, u16, u32, usec
+from refmodel.tcp.state import MAX_SEG, Duration, Errno, Linger, Wnd, Wscale
+from refmodel.types import Range, near, u8, u16, u32
 
 Moment = Annotated[int, Range(0, 1 << 52)]
 Pad = Annotated[int, Range(0, (1 << 14) - 1)]
@@ -83,7 +83,11 @@ class Seg(Event, frozen=True):
     keepopen: bool = False
 
 
-class Connect(Event, frozen=True):
+class Call(Event, frozen=True):
+    """Base of the system calls, which need a descriptor."""
+
+
+class Connect(Call, frozen=True):
     """connect() without waiting. `isn`, the window and the options offered are the route's and the secrets' choice."""
 
     now: Moment = 0
@@ -97,17 +101,17 @@ class Connect(Event, frozen=True):
     ts_recent_stamp: u32 = 0
 
 
-class Listen(Event, frozen=True):
+class Listen(Call, frozen=True):
     """listen()."""
 
     backlog: u32 = 0
 
 
-class Accept(Event, frozen=True):
+class Accept(Call, frozen=True):
     """accept() without waiting."""
 
 
-class Close(Event, frozen=True):
+class Close(Call, frozen=True):
     """The last descriptor is closed. `exiting`: by the end of the process, which never lingers."""
 
     now: Moment = 0
@@ -119,16 +123,17 @@ class Close(Event, frozen=True):
 
 
 class Release(Event, frozen=True):
-    """A close() that lingers wakes up: the FIN was acknowledged, or its time is over."""
+    """A close() that lingers wakes up: the FIN was acknowledged, its time is over, or a signal came."""
 
     now: Moment = 0
+    signal: bool = False
     space: Wnd = 65535
     pad: Pad = 0
     oom: bool = False
     tw_full: bool = False
 
 
-class Shutdown(Event, frozen=True):
+class Shutdown(Call, frozen=True):
     """shutdown(): SHUT_RD, SHUT_WR or both."""
 
     rd: bool = False
@@ -136,7 +141,7 @@ class Shutdown(Event, frozen=True):
     now: Moment = 0
 
 
-class Read(Event, frozen=True):
+class Read(Call, frozen=True):
     """recv() of at most `n` bytes without waiting. `ack_now`: __tcp_cleanup_rbuf finds that an ACK is due."""
 
     n: u32 = 1
@@ -146,47 +151,48 @@ class Read(Event, frozen=True):
     now: Moment = 0
 
 
-class Write(Event, frozen=True):
+class Write(Call, frozen=True):
     """send() of which the buffers take `n` bytes (0: none) without waiting."""
 
     n: Length = 1
     now: Moment = 0
 
 
-class Poll(Event, frozen=True):
-    """poll(). `writable`: the send buffer has room."""
+class Poll(Call, frozen=True):
+    """poll(). `writable`: the send buffer has room; `acceptable`: a listener has a connection for accept()."""
 
     writable: bool = True
+    acceptable: bool = False
 
 
-class GetError(Event, frozen=True):
+class GetError(Call, frozen=True):
     """getsockopt(SO_ERROR)."""
 
 
-class SetLinger(Event, frozen=True):
+class SetLinger(Call, frozen=True):
     """setsockopt(SO_LINGER)."""
 
     on: bool = False
-    time: usec = 0
+    time: Linger = 0
 
 
-class SetLinger2(Event, frozen=True):
+class SetLinger2(Call, frozen=True):
     """setsockopt(TCP_LINGER2), in us after the kernel's clamping."""
 
     time: Annotated[int, Range(-1, 120_000_000)] = 0
 
 
-class SetKeepalive(Event, frozen=True):
+class SetKeepalive(Call, frozen=True):
     """setsockopt(SO_KEEPALIVE)."""
 
     on: bool = True
     now: Moment = 0
 
 
-class SetUserTimeout(Event, frozen=True):
+class SetUserTimeout(Call, frozen=True):
     """setsockopt(TCP_USER_TIMEOUT), in us."""
 
-    time: usec = 0
+    time: Linger = 0
 
 
 class Output(Event, frozen=True):
@@ -226,6 +232,7 @@ class WriteTimer(Event, frozen=True):
     oom: bool = False
     oom_reset: bool = True  # tcp_out_of_resources: the last segment was sent recently
     sent: bool = True  # the local queue took the segment
+    head_age: Linger = 0  # how long ago the head of the retransmit queue was sent last
 
 
 class DelackTimer(Event, frozen=True):
@@ -237,13 +244,14 @@ class DelackTimer(Event, frozen=True):
 
 
 class KeepaliveTimer(Event, frozen=True):
-    """The keepalive timer fires; `n` is how much of a queued segment the window admits."""
+    """The keepalive timer fires. `owned`: an application holds the socket; `sent`: the local queue took the probe."""
 
     now: Moment = 0
     space: Wnd = 65535
     pad: Pad = 0
     owned: bool = False
     tw_full: bool = False
+    sent: bool = True
 
 
 class ReqTimer(Event, frozen=True):
@@ -285,14 +293,17 @@ class ReqAdded(Event, frozen=True):
 
 
 class ReqTimedOut(Event, frozen=True):
-    """A request's timer fires for the first time."""
+    """A request's timer fires for the first time: it is young no more."""
 
 
 class ReqRemoved(Event, frozen=True):
-    """A request leaves; `young`: its timer never fired. `child`: it became a connection that waits for accept()."""
+    """A request leaves the queue. `young`: its timer never fired."""
 
     young: bool = True
-    child: bool = False
+
+
+class ChildQueued(Event, frozen=True):
+    """A connection is ready for accept()."""
 
 
 class Tx(Effect, frozen=True):

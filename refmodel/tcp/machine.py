@@ -3,24 +3,64 @@
 from typing import Final
 
 from refmodel.rule import Machine, machine
-from refmodel.tcp import checks, input, listen, output, synsent, timewait  # noqa: F401
+from refmodel.tcp import acceptq, calls, close, listen, output, properties, synsent, timers, timewait  # noqa: F401
 from refmodel.tcp import events as ev
+from refmodel.tcp import input as received  # noqa: F401
 from refmodel.tcp.params import TcpParams
-from refmodel.tcp.state import Req, Sock, Tw
+from refmodel.tcp.state import Listener, Req, Sock, St, Tw
+
+MODULES: Final = (
+    "state",
+    "events",
+    "params",
+    "checks",
+    "output",
+    "input",
+    "synsent",
+    "listen",
+    "timewait",
+    "close",
+    "calls",
+    "timers",
+    "acceptq",
+    "properties",
+)
 
 TCP: Final = machine(
     Machine(
         name="tcp",
         title="TCP connections",
         accepts={
-            Sock: (ev.Seg, ev.Output, ev.Retransmit, ev.SendAck, ev.DelackTimer),
-            Req: (ev.Seg, ev.ReqTimer),
+            Sock: (
+                ev.Seg,
+                ev.Output,
+                ev.Retransmit,
+                ev.SendAck,
+                ev.WriteTimer,
+                ev.DelackTimer,
+                ev.KeepaliveTimer,
+                ev.Icmp,
+                ev.ListenStop,
+                ev.Release,
+                ev.Connect,
+                ev.Listen,
+                ev.Close,
+                ev.Shutdown,
+                ev.Read,
+                ev.Write,
+                ev.Poll,
+                ev.GetError,
+                ev.SetLinger,
+                ev.SetLinger2,
+                ev.SetKeepalive,
+                ev.SetUserTimeout,
+            ),
+            Req: (ev.Seg, ev.ReqTimer, ev.Icmp, ev.ListenStop),
             Tw: (ev.Seg, ev.TwTimer),
+            Listener: (ev.ReqAdded, ev.ReqTimedOut, ev.ReqRemoved, ev.ChildQueued, ev.Accept, ev.Listen, ev.Close, ev.Poll),
         },
         params=TcpParams,
-        modules=tuple(
-            f"refmodel.tcp.{m}"
-            for m in ("state", "events", "params", "checks", "output", "input", "synsent", "listen", "timewait", "machine")
-        ),
+        modules=tuple(f"refmodel.tcp.{m}" for m in MODULES),
+        initial=(Sock(), Sock(state=St.LISTEN), Listener()),
     )
 )

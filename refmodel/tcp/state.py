@@ -28,6 +28,7 @@ TCP_DELACK_MAX: Final = 200_000
 
 Wnd = Annotated[int, Range(0, MAX_WND)]
 Wscale = Annotated[int, Range(0, 14)]
+Linger = Annotated[int, Range(0, 1 << 51)]  # a time that an application chose
 Duration = Annotated[int, Range(0, TCP_RTO_MAX)]
 
 
@@ -145,14 +146,14 @@ class Sock(State, frozen=True):
     err_soft: Errno = Errno.NONE
     # Socket options.
     linger: bool = False
-    lingertime: usec = 0
+    lingertime: Linger = 0
     linger_until: usec = NEVER  # a close() is blocked until then
     linger2: Annotated[int, Range(-1, TCP_RTO_MAX)] = 0  # us; 0: tcp_fin_timeout, -1: no FIN_WAIT2
     keepopen: bool = False
-    keepalive_time: usec = 0  # 0: the sysctl
-    keepalive_intvl: usec = 0
+    keepalive_time: Linger = 0  # 0: the sysctl
+    keepalive_intvl: Linger = 0
     keepalive_probes: u8 = 0
-    user_timeout: usec = 0
+    user_timeout: Linger = 0
     syn_retries: u8 = 0
     # Timers.
     icsk_pending: Pending = Pending.NONE
@@ -194,7 +195,7 @@ class Req(State, frozen=True):
     # What the child inherits from the listener.
     keepopen: bool = False
     linger: bool = False
-    lingertime: usec = 0
+    lingertime: Linger = 0
     linger2: Annotated[int, Range(-1, TCP_RTO_MAX)] = 0
 
 
