@@ -129,14 +129,16 @@ class _Local:
     def __init__(self, prefix: list[Decision]) -> None:
         self.prefix = prefix
         self.taken: list[Decision] = []
+        self.known: dict[int, bool] = {}
 
     def decide(self, term: Any) -> bool:
-        for seen, value in self.taken:
-            if seen.eq(term):
-                return value
+        key = int(term.get_id())
+        if key in self.known:
+            return self.known[key]
         i = len(self.taken)
         value = self.prefix[i][1] if i < len(self.prefix) else True
         self.taken.append((term, value))
+        self.known[key] = value
         return value
 
 

@@ -9,6 +9,7 @@ transition properties? An answer `unknown` is a failure. A property registered a
 
 import argparse
 import importlib
+import importlib.util
 import multiprocessing
 import sys
 import time
@@ -25,7 +26,7 @@ from refmodel.engine.space import Unprovable
 from refmodel.rule import MACHINES, Machine, NotModelled
 
 Progress = Callable[[str, int, int], None]  # (cell, cells done, cells in all)
-PACKAGES = ("neigh", "tcp", "nic")
+PACKAGES = ("neigh", "nic", "tcp")
 
 
 def prove(
@@ -171,15 +172,21 @@ def _report(
 
 
 def find(name: str) -> Machine:
-    """The machine of that name; raises NotModelled, with the names that there are."""
+    """The machine of that name, or the first that the module of that name registers.
+
+    Raises NotModelled, with the names that there are.
+    """
+    if "." in name:
+        module = importlib.import_module(name)
+        mine = [m for m in vars(module).values() if isinstance(m, Machine)]
+        if mine:
+            return mine[0]
     for package in PACKAGES:
-        importlib.import_module(f"refmodel.{package}")
-    if name not in MACHINES and "." in name:
-        before = set(MACHINES)
-        importlib.import_module(name)
-        new = [m for m in MACHINES if m not in before]
-        if new:
-            return MACHINES[new[0]]
+        if name in MACHINES:
+            break
+        layer = importlib.import_module(f"refmodel.{package}")
+        if importlib.util.find_spec(f"{layer.__name__}.machine"):
+            importlib.import_module(f"{layer.__name__}.machine")
     if name not in MACHINES:
         raise NotModelled(f"no machine is called {name}; there are {', '.join(sorted(MACHINES)) or 'none'}")
     return MACHINES[name]
