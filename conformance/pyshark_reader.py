@@ -30,6 +30,7 @@ from refmodel.packet import (
     PacketType,
     decode,
 )
+from refmodel.packet.wire import LINKTYPES_RAW
 
 # tshark's encapsulation numbers (WTAP_ENCAP_*) of the link types that Linux's taps give
 _LINKTYPES: Final = {
@@ -40,7 +41,7 @@ _LINKTYPES: Final = {
     129: LINKTYPE_IPV4,
     130: LINKTYPE_IPV6,
     210: LINKTYPE_LINUX_SLL2,
-    17: LINKTYPE_LOOP,
+    174: LINKTYPE_LOOP,
 }
 
 _PREFERENCES: Final = {
@@ -234,9 +235,14 @@ def same_fields(path: str | os.PathLike[str]) -> list[Difference]:
 def compare(frame: Frame, other: Frame, layers: Mapping[str, Any]) -> list[Difference]:
     """The differences in one frame: as files hold it, and as dissected."""
     number = frame.number
+    names = ["number", "time", "data", "orig_len", "direction", "comment"]
+    if not (other.linktype == LINKTYPE_RAW and frame.linktype in LINKTYPES_RAW):  # tshark knows one raw IP
+        names.append("linktype")
+    if layers["frame"].get("frame_frame_section_number", "1") == "1":
+        names.append("interface")  # tshark counts interfaces anew in each section
     out = [
         Difference(number, f"frame.{name}", _plain(getattr(frame, name)), _plain(getattr(other, name)))
-        for name in ("number", "time", "data", "orig_len", "direction", "comment", "interface")
+        for name in names
         if getattr(frame, name) != getattr(other, name)
     ]
     packet = decode(frame.data, frame.linktype, frame.orig_len)
