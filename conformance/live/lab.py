@@ -437,8 +437,11 @@ class Lab:
             self.offloads = features(h.interface) if h is next(iter(self.hosts.values())) else self.offloads
 
     def settle(self) -> None:
-        """Waits until the carrier is up on both sides and the start-up reports of IPv6 have been sent."""
-        time.sleep(0.3 if self.family == 6 else 0.05)
+        """Waits until the carrier is up on both sides and the start-up reports of IPv6 have been sent.
+
+        REFMODEL_SETTLE multiplies the wait: an emulated machine needs longer.
+        """
+        time.sleep((0.3 if self.family == 6 else 0.05) * float(os.environ.get("REFMODEL_SETTLE", "1")))
 
     def go(self, f: Callable[..., T], *args: Any, **kwargs: Any) -> Pending[T]:
         """Starts a call that may block; `wait` on what is returned."""
