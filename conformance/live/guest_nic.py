@@ -48,7 +48,11 @@ class Case:
 CASES: Final[Mapping[str, Case]] = {
     c.name: c
     for c in (
-        Case("nic-idle", "The link comes up, the watchdog looks after it, and one datagram goes out and is refused.", "idle"),
+        Case(
+            "nic-idle",
+            "The link comes up, the watchdog looks after it, and one datagram goes out and is refused.",
+            "idle",
+        ),
         Case("nic-ping", "Twenty small datagrams go out one by one, and each is echoed.", "ping"),
         Case("nic-send", "The card sends a stream; its acknowledgements come back in between.", "send"),
         Case(

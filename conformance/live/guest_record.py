@@ -1,7 +1,7 @@
 """Runs the recorder inside guests, so that the same scenarios are captured under other kernels.
 
-`python -m conformance.live.guest_record SCENARIO... --kernel 6.1 --out DIR` boots the kernel once for all scenarios; each
-capture's name ends in the kernel's version.
+`python -m conformance.live.guest_record SCENARIO... --kernel 6.1 --out DIR` boots the kernel once for all scenarios;
+each capture's name ends in the kernel's version.
 """
 
 import argparse
@@ -16,7 +16,10 @@ from typing import Final
 from conformance.live import guest
 from conformance.live.scenarios import registry
 
-MODULES: Final = ("crc32c_generic", "veth", "tun", "bridge", "nf_tables", "nft_numgen", "nft_limit", "nft_reject_inet")
+MODULES: Final = (
+    *("crc32c_generic", "veth", "tun", "bridge", "nf_tables", "nft_numgen", "nft_limit"),
+    *("nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet", "nft_reject_netdev"),
+)
 """nf_tables needs a crc32c that its dependencies do not name: the kernel would ask modprobe for it."""
 
 BINARIES: Final = ("ip", "tcpdump", "nft", "ethtool")
@@ -29,7 +32,7 @@ def record(names: Sequence[str], outdir: Path, version: str, seconds: float) -> 
     """
     k = guest.kernel(version)
     machine = guest.Machine(modules=dict.fromkeys(MODULES, ""), binaries=BINARIES, seconds=seconds)
-    command = f"python3 -m conformance.live.record {shlex.join(names)} --out /results/captures --suffix -{version}"
+    command = f"REFMODEL_SETTLE=5 python3 -m conformance.live.record {shlex.join(names)} --out /results/captures --suffix -{version}"
     with tempfile.TemporaryDirectory(prefix="refmodel-record-") as scratch:
         result = guest.boot(k, machine, command, Path(scratch))
         made = sorted((Path(scratch) / "captures").glob("*"))
