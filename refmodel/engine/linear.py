@@ -305,7 +305,7 @@ class Num:
             return Cond(z3.Or([bool_term(False), *[t == k * WRAP for k in range(-(-lo // WRAP), hi // WRAP + 1)]]))
         d = self._minus(b)
         lo, hi = d.bounds()
-        return Cond(bool_term(lo == hi) if lo == hi == 0 or lo > 0 or hi < 0 else d.term() == 0)
+        return Cond(bool_term(lo == hi == 0) if lo == hi or lo > 0 or hi < 0 else d.term() == 0)
 
     def __ne__(self, other: object) -> Any:
         same = self == other
