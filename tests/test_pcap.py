@@ -23,6 +23,7 @@ from conformance.pcap import (
     Writer,
     read,
 )
+from refmodel.packet import Tcp, decode, encode, segment
 
 T = 1_700_000_000_123_456_789
 
@@ -278,3 +279,22 @@ def test_an_annotation_joins_the_frames_own_comment(tmp_path: Path) -> None:
     frames, _ = read(path)
     assert frames[0].comment == "mine\nrule tcp.input"
     assert frames[0].linktype == 101
+
+
+# The shipped captures
+
+CAPTURES = sorted((Path(__file__).parent.parent / "captures").glob("*.pcapng"))
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda p: p.stem)
+def test_a_shipped_capture_is_whole_and_loses_nothing(path: Path) -> None:
+    frames, notices = read(path)
+    assert notices == []
+    for f in frames:
+        p = decode(f.data, f.linktype, f.orig_len)
+        assert p.malformed is None, f
+        assert encode(p) == f.data
+        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
+        assert (s is not None) == (p.get(Tcp) is not None)
+        if s is not None:
+            assert (s.len, s.options, s.payload) == (p.payload_len, p.layers[-1].options, p.payload)  # type: ignore[attr-defined]
