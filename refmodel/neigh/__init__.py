@@ -4,7 +4,7 @@ Read `types` (what an entry is and what happens to it), then `output`, `timer`, 
 `properties` (what is always true). `arp`, `ndisc` and `netlink` say which event a frame or a message is.
 """
 
-from refmodel.neigh import life, output, properties, timer, update
+from refmodel.neigh import arp, life, ndisc, netlink, output, properties, timer, update
 from refmodel.neigh.parms import NeighParms
 from refmodel.neigh.types import (
     Absent,
@@ -47,4 +47,4 @@ NEIGH = machine(
     )
 )
 
-__all__ = ["NEIGH", "life", "output", "properties", "timer", "update"]
+__all__ = ["NEIGH", "arp", "life", "ndisc", "netlink", "output", "properties", "timer", "update"]
