@@ -1,6 +1,6 @@
 """How fast captures are read: the native reader, the flat and the layered decoder, pyshark, other container readers.
 
-Run as ``python -m bench.reader [FRAMES]``. It makes its own capture, prints frames per CPU second and its peak memory; the
+Run as ``python -m bench.reader [FRAMES]``. It makes its own capture, prints frames per CPU second and peak memory; the
 readers of other packages are measured if they are installed (python-pcapng, dpkt, scapy).
 """
 
