@@ -32,7 +32,8 @@ def record(names: Sequence[str], outdir: Path, version: str, seconds: float) -> 
     """
     k = guest.kernel(version)
     machine = guest.Machine(modules=dict.fromkeys(MODULES, ""), binaries=BINARIES, seconds=seconds)
-    command = f"REFMODEL_SETTLE=5 python3 -m conformance.live.record {shlex.join(names)} --out /results/captures --suffix -{version}"
+    to = f"--out /results/captures --suffix -{version}"
+    command = f"REFMODEL_SETTLE=5 python3 -m conformance.live.record {shlex.join(names)} {to}"
     with tempfile.TemporaryDirectory(prefix="refmodel-record-") as scratch:
         result = guest.boot(k, machine, command, Path(scratch))
         made = sorted((Path(scratch) / "captures").glob("*"))
