@@ -78,6 +78,7 @@ def syn_sent(s: Sock, e: Connect, p: TcpParams) -> Sock:
         rcv_nxt=0,
         rcv_wup=0,
         copied_seq=0,
+        ofo=False,
         rcv_wnd=e.space,
         rcv_wscale=e.rcv_wscale if p.tcp_window_scaling else 0,
         advmss=e.advmss,
@@ -174,7 +175,7 @@ def read(s: Sock, e: Read, p: TcpParams) -> tuple[Sock, Effects]:
     n = min(readable(s), e.n)
     t = replace(s, copied_seq=add(s.copied_seq, n))
     if read_acks(s, e, n != 0):
-        t, fx = tcp_send_ack(t, e.space, e.pad, p)
+        t, fx = tcp_send_ack(t, e.space, p)
         return t, (CallResult(value=n), *fx)
     return t, (CallResult(value=n),)
 
@@ -197,7 +198,7 @@ def read_nothing(s: Sock, e: Read, p: TcpParams) -> tuple[Sock, Effects]:
     require(readable(s) == 0, "no data is there")
     t = replace(s, err=s.err if s.done else Errno.NONE)
     if read_acks(s, e, False):
-        t, fx = tcp_send_ack(t, e.space, e.pad, p)
+        t, fx = tcp_send_ack(t, e.space, p)
         return t, (CallResult(errno=read_error(s)), *fx)
     return t, (CallResult(errno=read_error(s)),)
 
@@ -297,9 +298,9 @@ def set_keepalive(s: Sock, e: SetKeepalive, p: TcpParams) -> tuple[Sock, Effects
     lives = s.state not in (St.CLOSE, St.LISTEN)
     arm = lives and e.on and not s.keepopen
     kept = NEVER if lives and not e.on else s.keepalive_timeout
-    return replace(
-        s, keepopen=e.on, keepalive_timeout=e.now + keepalive_time_when(s, p) if arm else kept
-    ), (CallResult(),)
+    return replace(s, keepopen=e.on, keepalive_timeout=e.now + keepalive_time_when(s, p) if arm else kept), (
+        CallResult(),
+    )
 
 
 @rule("net/ipv4/tcp.c:tcp_sock_set_user_timeout", "RFC 5482 3", at=FULL)

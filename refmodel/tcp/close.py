@@ -66,10 +66,10 @@ def disconnect_resets(s: Sock) -> bool:
 
 
 @step("net/ipv4/tcp.c:tcp_disconnect", "RFC 9293 3.10.5")
-def tcp_disconnect(s: Sock, space: int, pad: int, p: TcpParams) -> tuple[Sock, Effects]:
+def tcp_disconnect(s: Sock, space: int, p: TcpParams) -> tuple[Sock, Effects]:
     """The connection is aborted."""
     if disconnect_resets(s):
-        t, fx = tcp_send_active_reset(s, space, pad, p)
+        t, fx = tcp_send_active_reset(s, space, p)
         t = disconnected(t, Errno.ECONNRESET)
         return t, (*fx, Wake(poll=poll_mask(t, True)))
     t = disconnected(s, Errno.ECONNRESET if s.state == St.SYN_SENT else s.err)
@@ -80,20 +80,18 @@ def tcp_disconnect(s: Sock, space: int, pad: int, p: TcpParams) -> tuple[Sock, E
 
 
 @step("net/ipv4/tcp.c:__tcp_close")
-def orphan(
-    s: Sock, now: int, space: int, pad: int, oom: bool, tw_full: bool, p: TcpParams
-) -> tuple[Sock | Tw, Effects]:
+def orphan(s: Sock, now: int, space: int, oom: bool, tw_full: bool, p: TcpParams) -> tuple[Sock | Tw, Effects]:
     """The socket loses its descriptor; in FIN_WAIT2 it waits on in part, or not at all."""
     t = replace(shut(s), dead=True, linger_until=NEVER)
     if s.state == St.FIN_WAIT2:
         if s.linger2 < 0:
-            r, fx = tcp_send_active_reset(t, space, pad, p)
+            r, fx = tcp_send_active_reset(t, space, p)
             return closed(r), (*fx, Mib(name="TcpExtTCPAbortOnLinger"))
         if tcp_fin_time(s, p) <= TCP_TIMEWAIT_LEN:
             return tcp_time_wait(t, St.FIN_WAIT2, tcp_fin_time(s, p), now, tw_full)
         t = replace(t, keepalive_timeout=now + tcp_fin_time(s, p) - TCP_TIMEWAIT_LEN)
     if oom and s.state != St.CLOSE:
-        r, fx = tcp_send_active_reset(t, space, pad, p)
+        r, fx = tcp_send_active_reset(t, space, p)
         return closed(r), (*fx, Mib(name="TcpExtTCPAbortOnMemory"))
     return t, ()
 
@@ -116,27 +114,19 @@ def close_synsent(s: Sock, e: Close, p: TcpParams) -> tuple[Sock, Effects]:
     return replace(shut(closed(s)), dead=True), (CallResult(),)
 
 
-@pure
-def lingers(s: Sock) -> bool:
-    """A close() of this socket is under way."""
-    return s.linger_until != NEVER
-
-
 @rule("net/ipv4/tcp.c:__tcp_close", "RFC 2525 2.17", "RFC 1122 4.2.2.13", at=SYNC)
 def close_unread(s: Sock, e: Close, p: TcpParams) -> tuple[Sock, Effects]:
     """Data that nobody read is answered by an RST."""
-    require(not lingers(s), "no close() is under way")
     require(readable(s) != 0, "data is unread")
-    t, fx = tcp_send_active_reset(shut(s), e.space, e.pad, p)
+    t, fx = tcp_send_active_reset(shut(s), e.space, p)
     return replace(closed(t), dead=True), (Mib(name="TcpExtTCPAbortOnClose"), *fx, CallResult())
 
 
 @rule("net/ipv4/tcp.c:__tcp_close", "RFC 9293 3.10.5", at=SYNC)
 def close_linger0(s: Sock, e: Close, p: TcpParams) -> tuple[Sock, Effects]:
     """With SO_LINGER of 0 s close() aborts the connection."""
-    require(not lingers(s), "no close() is under way")
     require(readable(s) == 0 and s.linger and s.lingertime == 0, "all data is read, and SO_LINGER is 0 s")
-    t, fx = tcp_disconnect(s, e.space, e.pad, p)
+    t, fx = tcp_disconnect(s, e.space, p)
     return replace(t, dead=True), (*fx, Mib(name="TcpExtTCPAbortOnData"), CallResult())
 
 
@@ -157,40 +147,31 @@ def waits(s: Sock, e: Close) -> bool:
 @rule("net/ipv4/tcp.c:__tcp_close", "RFC 9293 3.10.4", at=SYNC)
 def close_fin(s: Sock, e: Close, p: TcpParams) -> tuple[Sock | Tw, Effects]:
     """close() sends a FIN after what is queued and leaves the connection to the kernel."""
-    require(not lingers(s), "no close() is under way")
     require(readable(s) == 0 and not (s.linger and s.lingertime == 0), "all data is read, and SO_LINGER isn't 0 s")
     require(not waits(s, e), "SO_LINGER doesn't ask to wait")
-    t, fx = orphan(shut(fin_sent(s, e.now)), e.now, e.space, e.pad, e.oom, e.tw_full, p)
+    t, fx = orphan(shut(fin_sent(s, e.now)), e.now, e.space, e.oom, e.tw_full, p)
     return t, (*fx, CallResult())
 
 
 @rule("net/core/stream.c:sk_stream_wait_close", "RFC 9293 3.10.4", at=SYNC)
 def close_waits(s: Sock, e: Close, p: TcpParams) -> tuple[Sock, Effects]:
     """With SO_LINGER close() sends a FIN and waits for its acknowledgment."""
-    require(not lingers(s), "no close() is under way")
     require(readable(s) == 0 and not (s.linger and s.lingertime == 0), "all data is read, and SO_LINGER isn't 0 s")
     require(waits(s, e), "SO_LINGER asks to wait")
     return replace(shut(fin_sent(s, e.now)), linger_until=e.now + s.lingertime), ()
 
 
-@rule("net/ipv4/tcp.c:__tcp_close", at=SYNC)
-def close_twice(s: Sock, e: Close, p: TcpParams) -> tuple[Sock, Effects]:
-    """While a close() waits there is no descriptor to close."""
-    require(lingers(s), "a close() is under way")
-    return s, ()
-
-
 @pure
 def released(s: Sock, e: Release) -> bool:
     """The close() that waits has nothing to wait for any more."""
-    return lingers(s) and (not closing_for(s.state) or e.now >= s.linger_until or e.signal)
+    return s.linger_until != NEVER and (not closing_for(s.state) or e.now >= s.linger_until or e.signal)
 
 
 @rule("net/ipv4/tcp.c:__tcp_close", at=FULL)
 def release(s: Sock, e: Release, p: TcpParams) -> tuple[Sock | Tw, Effects]:
     """The FIN is acknowledged, or the time is over: close() returns and leaves the connection to the kernel."""
     require(released(s, e), "the close() that waits may return")
-    t, fx = orphan(s, e.now, e.space, e.pad, e.oom, e.tw_full, p)
+    t, fx = orphan(s, e.now, e.space, e.oom, e.tw_full, p)
     return t, (*fx, CallResult())
 
 
@@ -273,7 +254,7 @@ def shutdown(s: Sock, e: Shutdown, p: TcpParams) -> tuple[Sock, Effects]:
 @rule("net/ipv4/inet_connection_sock.c:inet_child_forget", at=SYNC)
 def listen_stop(s: Sock, e: ListenStop, p: TcpParams) -> tuple[Sock, Effects]:
     """A connection that nobody accepted is aborted when its listener goes."""
-    t, fx = tcp_disconnect(s, e.space, e.pad, p)
+    t, fx = tcp_disconnect(s, e.space, p)
     return replace(t, dead=True), fx
 
 
@@ -281,5 +262,3 @@ def listen_stop(s: Sock, e: ListenStop, p: TcpParams) -> tuple[Sock, Effects]:
 def listen_stop_early(s: Sock, e: ListenStop, p: TcpParams) -> tuple[Sock, Effects]:
     """Without a connection there is only the listener to forget."""
     return replace(s, state=St.CLOSE if s.state == St.LISTEN else s.state), ()
-
-

@@ -4,7 +4,7 @@ An event carries all that Linux takes from outside the machine: the time, the pe
 and loss machinery decide. `now` is us since an arbitrary origin, `secs` the kernel's clock of whole seconds. Fields under
 "decided elsewhere" are the seams to layers of their own:
 
-* `space` is what __tcp_select_window offers (bytes); `pad` rounds a window that may not shrink up to its scale.
+* `space` is what __tcp_select_window offers (bytes).
 * `ack_now` says whether __tcp_ack_snd_check sends the acknowledgment at once, `delack` after how long (us) it is sent if not.
 * `rto` is the retransmission timeout after an RTT sample (us), 0 without a sample.
 * `ofo` is how much of the out-of-order queue becomes in order, `ofo_fin` whether it ends in a FIN.
@@ -17,7 +17,6 @@ from refmodel.tcp.state import MAX_SEG, Duration, Errno, Linger, Wnd, Wscale
 from refmodel.types import Range, near, u8, u16, u32
 
 Moment = Annotated[int, Range(0, 1 << 52)]
-Pad = Annotated[int, Range(0, (1 << 14) - 1)]
 AckDelay = Annotated[int, Range(0, 500_000)]
 Length = Annotated[int, Range(0, MAX_SEG)]
 
@@ -51,7 +50,6 @@ class Seg(Event, frozen=True):
     # Decided elsewhere.
     ts_now: u32 = 0  # our own timestamp clock, as it would be sent
     space: Wnd = 65535
-    pad: Pad = 0
     rmem_ok: bool = True  # tcp_try_rmem_schedule found memory
     ack_now: bool = True
     ack_deferred: bool = False  # the owner of the socket will send it on release
@@ -116,7 +114,6 @@ class Close(Call, frozen=True):
 
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
     exiting: bool = False
     oom: bool = False  # tcp_check_oom: too many orphans or out of memory
     tw_full: bool = False
@@ -128,7 +125,6 @@ class Release(Event, frozen=True):
     now: Moment = 0
     signal: bool = False
     space: Wnd = 65535
-    pad: Pad = 0
     oom: bool = False
     tw_full: bool = False
 
@@ -147,7 +143,6 @@ class Read(Call, frozen=True):
     n: u32 = 1
     ack_now: bool = False
     space: Wnd = 65535
-    pad: Pad = 0
     now: Moment = 0
 
 
@@ -201,7 +196,6 @@ class Output(Event, frozen=True):
     n: Length = 1
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
 
 
 class Retransmit(Event, frozen=True):
@@ -211,7 +205,6 @@ class Retransmit(Event, frozen=True):
     n: Length = 1
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
 
 
 class SendAck(Event, frozen=True):
@@ -219,7 +212,6 @@ class SendAck(Event, frozen=True):
 
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
 
 
 class WriteTimer(Event, frozen=True):
@@ -228,7 +220,6 @@ class WriteTimer(Event, frozen=True):
     now: Moment = 0
     n: Length = 1
     space: Wnd = 65535
-    pad: Pad = 0
     oom: bool = False
     oom_reset: bool = True  # tcp_out_of_resources: the last segment was sent recently
     sent: bool = True  # the local queue took the segment
@@ -240,7 +231,6 @@ class DelackTimer(Event, frozen=True):
 
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
 
 
 class KeepaliveTimer(Event, frozen=True):
@@ -248,7 +238,6 @@ class KeepaliveTimer(Event, frozen=True):
 
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
     owned: bool = False
     tw_full: bool = False
     sent: bool = True
@@ -285,7 +274,6 @@ class ListenStop(Event, frozen=True):
 
     now: Moment = 0
     space: Wnd = 65535
-    pad: Pad = 0
 
 
 class ReqAdded(Event, frozen=True):
@@ -369,8 +357,3 @@ class ReqGone(Effect, frozen=True):
 def raw_window(tx: Tx) -> int:
     """The 16 bits that stand in the header of `tx`; source net/ipv4/tcp_output.c:tcp_select_window."""
     return min(tx.win >> tx.shift, 0xFFFF)
-
-
-def window_pad(receive_window: int, shift: int) -> int:
-    """Bytes that round a window up to its scale: the `pad` of an event for a socket with this window."""
-    return -receive_window & ((1 << shift) - 1)

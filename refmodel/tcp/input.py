@@ -104,7 +104,7 @@ def tcp_send_challenge_ack(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects
     t = replace(s, last_oow_ack_time=max(e.now, 1))
     if not challenge_allowed(e, p):
         return t, ()
-    t, fx = tcp_send_ack(t, e.space, e.pad, p)
+    t, fx = tcp_send_ack(t, e.space, p)
     return t, (Mib(name="TcpExtTCPChallengeACK"), *fx)
 
 
@@ -115,7 +115,7 @@ def tcp_send_dupack(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     if limited and oow_limited(s.last_oow_ack_time, e.now, p):
         return s, ()
     t = replace(s, last_oow_ack_time=max(e.now, 1) if limited else s.last_oow_ack_time)
-    return tcp_send_ack(t, e.space, e.pad, p)
+    return tcp_send_ack(t, e.space, p)
 
 
 @rule("net/ipv4/tcp_input.c:tcp_rcv_established", "net/ipv4/tcp_input.c:tcp_rcv_state_process", at=SYNC)
@@ -294,11 +294,11 @@ def tcp_fin(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
         t = replace(t, state=St.CLOSE_WAIT)
         return t, (Wake(poll=poll_mask(t, True)),)
     if s.state == St.FIN_WAIT1:
-        t, fx = tcp_send_ack(t, e.space, e.pad, p)
+        t, fx = tcp_send_ack(t, e.space, p)
         t = replace(t, state=St.CLOSING)
         return t, (*fx, Wake(poll=poll_mask(t, True)))
     if s.state == St.FIN_WAIT2:
-        t, fx = tcp_send_ack(t, e.space, e.pad, p)
+        t, fx = tcp_send_ack(t, e.space, p)
         w, fx2 = tcp_time_wait(t, St.TIME_WAIT, 0, e.now, e.tw_full)
         return w, (*fx, *fx2, Wake(poll=POLLIN + POLLOUT + POLLHUP + POLLRDHUP))
     return t, ()
@@ -367,7 +367,9 @@ def tcp_data_queue_ofo(s: Sock, e: Seg) -> tuple[Sock, Effects]:
         return replace(s, ack_sched=True), (Mib(name="TcpExtTCPOFODrop"),)
     end = end_seq(e)
     further = not s.ofo or after(end, s.max_sack)
-    return replace(s, ofo=True, max_sack=end if further else s.max_sack, ack_sched=True), (Mib(name="TcpExtTCPOFOQueue"),)
+    return replace(s, ofo=True, max_sack=end if further else s.max_sack, ack_sched=True), (
+        Mib(name="TcpExtTCPOFOQueue"),
+    )
 
 
 @step("net/ipv4/tcp_input.c:tcp_data_queue", "RFC 9293 3.10.7.4")
@@ -397,7 +399,7 @@ def tcp_data_queue(s: Sock, e: Seg, d: D, p: TcpParams) -> tuple[Sock | Tw, Effe
 def tcp_ack_snd_check(s: Sock, e: Seg, at_once: bool, p: TcpParams) -> tuple[Sock, Effects]:
     """An acknowledgment that is owed goes now, or when the delayed-ACK timer fires, or when the socket's owner lets go."""
     if s.ack_sched and (at_once or s.ack_nomem or e.ack_now) and not e.ack_deferred:
-        return tcp_send_ack(s, e.space, e.pad, p)
+        return tcp_send_ack(s, e.space, p)
     delay = s.ack_sched and not e.ack_deferred
     return replace(s, ack_timeout=min(s.ack_timeout, e.now + e.delack) if delay else s.ack_timeout), ()
 
@@ -463,9 +465,7 @@ def synrecv_established(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effec
 @pure
 def queue_fin(s: Sock, to: St, now: int) -> Sock:
     """A FIN joins the write queue; source tcp_output.c:tcp_send_fin."""
-    return check_probe(
-        replace(s, state=to, write_seq=add(s.write_seq, 1), fin_queued=True, snd_shut=True), now
-    )
+    return check_probe(replace(s, state=to, write_seq=add(s.write_seq, 1), fin_queued=True, snd_shut=True), now)
 
 
 @rule("net/ipv4/tcp_input.c:tcp_rcv_established", "RFC 9293 3.10.7.4", at=St.ESTABLISHED)

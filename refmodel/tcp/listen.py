@@ -331,7 +331,9 @@ def req_defer(s: Req, e: Seg, p: TcpParams) -> tuple[Req, Effects]:
     return replace(s, acked=True), (Mib(name="TcpExtTCPDeferAcceptDrop"),)
 
 
-@rule("net/ipv4/tcp_minisocks.c:tcp_check_req", deviates="The peer believes it is connected while nobody is at this end.")
+@rule(
+    "net/ipv4/tcp_minisocks.c:tcp_check_req", deviates="The peer believes it is connected while nobody is at this end."
+)
 def req_overflow(s: Req, e: Seg, p: TcpParams) -> tuple[Req, Effects]:
     """With a full accept queue the handshake's last ACK is dropped; the SYN-ACK will be repeated."""
     require(req_verdict(s, e, p) == RV.OVERFLOW, "the handshake's last ACK while the accept queue is full")
@@ -381,9 +383,7 @@ def req_syn_again(s: Req, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
 @pure
 def req_expires(s: Req, e: ReqTimer) -> bool:
     """The SYN-ACK was repeated often enough; source inet_connection_sock.c:syn_ack_recalc."""
-    return s.num_timeout >= e.max_retries and (
-        e.defer_accept == 0 or not s.acked or s.num_timeout >= e.defer_accept
-    )
+    return s.num_timeout >= e.max_retries and (e.defer_accept == 0 or not s.acked or s.num_timeout >= e.defer_accept)
 
 
 @pure

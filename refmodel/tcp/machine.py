@@ -3,7 +3,7 @@
 from typing import Final
 
 from refmodel.rule import Machine, machine
-from refmodel.tcp import acceptq, calls, close, listen, output, properties, synsent, timers, timewait  # noqa: F401
+from refmodel.tcp import acceptq, calls, close, listen, output, properties, synsent, timers, timewait, transitions  # noqa: F401
 from refmodel.tcp import events as ev
 from refmodel.tcp import input as received  # noqa: F401
 from refmodel.tcp.params import TcpParams
@@ -24,6 +24,7 @@ MODULES: Final = (
     "timers",
     "acceptq",
     "properties",
+    "transitions",
 )
 
 TCP: Final = machine(
@@ -57,7 +58,16 @@ TCP: Final = machine(
             ),
             Req: (ev.Seg, ev.ReqTimer, ev.Icmp, ev.ListenStop),
             Tw: (ev.Seg, ev.TwTimer),
-            Listener: (ev.ReqAdded, ev.ReqTimedOut, ev.ReqRemoved, ev.ChildQueued, ev.Accept, ev.Listen, ev.Close, ev.Poll),
+            Listener: (
+                ev.ReqAdded,
+                ev.ReqTimedOut,
+                ev.ReqRemoved,
+                ev.ChildQueued,
+                ev.Accept,
+                ev.Listen,
+                ev.Close,
+                ev.Poll,
+            ),
         },
         params=TcpParams,
         modules=tuple(f"refmodel.tcp.{m}" for m in MODULES),

@@ -13,20 +13,26 @@ from refmodel.rule import Mib, pure, require, rule, step
 from refmodel.tcp.checks import in_flight, receive_window, unsent, wnd_end
 from refmodel.tcp.events import DelackTimer, Output, Retransmit, SendAck, Tx
 from refmodel.tcp.params import TcpParams
-from refmodel.tcp.state import FULL, MAX_WND, OPEN, SENDING, TCP_RTO_MAX, TCP_RTO_MIN, Pending, Sock, St
-from refmodel.types import M32, NEVER, add, before
+from refmodel.tcp.state import FULL, MAX_WND, OPEN, SENDING, TCP_RTO_MAX, TCP_RTO_MIN, Pending, Sock
+from refmodel.types import H32, M32, NEVER, add, before
 
 Effects = tuple[Any, ...]
 
 
 @pure
-def select_window(s: Sock, space: int, pad: int, p: TcpParams) -> int:
-    """The window to advertise: never smaller than what is already promised; source tcp_output.c:tcp_select_window."""
+def select_window(s: Sock, space: int, p: TcpParams) -> int:
+    """The window to advertise: what is promised, rounded up to the scale, or more; source tcp_output.c:tcp_select_window."""
     if s.ack_nomem:
         return 0
     current = receive_window(s)
     shrinks = p.tcp_shrink_window and s.rcv_wscale != 0
-    return space if space >= current or shrinks else min(current + pad, MAX_WND)
+    return space if space >= current or shrinks else min(scaled_up(current, s.rcv_wscale), MAX_WND)
+
+
+@pure
+def scaled_up(window: int, shift: int) -> int:
+    """`window` rounded up to what the header can say (bytes)."""
+    return ((window + (1 << shift) - 1) >> shift) << shift
 
 
 @pure
@@ -38,11 +44,9 @@ def acceptable_seq(s: Sock) -> int:
 
 
 @step("net/ipv4/tcp_output.c:__tcp_transmit_skb", "RFC 9293 3.8.6")
-def transmit(
-    s: Sock, seq: int, length: int, fin: bool, rst: bool, space: int, pad: int, p: TcpParams
-) -> tuple[Sock, Effects]:
+def transmit(s: Sock, seq: int, length: int, fin: bool, rst: bool, space: int, p: TcpParams) -> tuple[Sock, Effects]:
     """A segment without SYN leaves: it acknowledges rcv_nxt and settles what was owed."""
-    win = select_window(s, space, pad, p)
+    win = select_window(s, space, p)
     out = replace(s, rcv_wup=s.rcv_nxt, rcv_wnd=win, ack_sched=False, ack_nomem=False, ack_timeout=NEVER)
     return out, (
         Tx(
@@ -61,15 +65,15 @@ def transmit(
 
 
 @step("net/ipv4/tcp_output.c:__tcp_send_ack")
-def tcp_send_ack(s: Sock, space: int, pad: int, p: TcpParams) -> tuple[Sock, Effects]:
+def tcp_send_ack(s: Sock, space: int, p: TcpParams) -> tuple[Sock, Effects]:
     """An acknowledgment without data."""
-    return transmit(s, acceptable_seq(s), 0, False, False, space, pad, p)
+    return transmit(s, acceptable_seq(s), 0, False, False, space, p)
 
 
 @step("net/ipv4/tcp_output.c:tcp_send_active_reset")
-def tcp_send_active_reset(s: Sock, space: int, pad: int, p: TcpParams) -> tuple[Sock, Effects]:
+def tcp_send_active_reset(s: Sock, space: int, p: TcpParams) -> tuple[Sock, Effects]:
     """An RST of our own accord, with ACK, window and timestamp like any segment."""
-    return transmit(s, acceptable_seq(s), 0, False, True, space, pad, p)
+    return transmit(s, acceptable_seq(s), 0, False, True, space, p)
 
 
 @pure
@@ -132,11 +136,9 @@ def rearm_rto(s: Sock, now: int) -> Sock:
 
 @pure
 def may_send(s: Sock, n: int) -> bool:
-    """`n` sequence numbers are queued and the peer takes them; its window doesn't count a FIN that goes alone."""
-    left = unsent(s)
+    """`n` sequence numbers are queued and the peer's window takes them, a FIN too; source tcp_output.c:tcp_snd_wnd_test."""
     room = (wnd_end(s) - s.snd_nxt) & M32
-    fits = room < 0x80000000 and n <= room
-    return n != 0 and n <= left and (fits or (n == 1 and left == 1 and s.fin_queued and room == 0))
+    return n != 0 and n <= unsent(s) and n <= room and room < H32
 
 
 @rule("net/ipv4/tcp_output.c:tcp_write_xmit", "RFC 9293 3.8.6", at=SENDING)
@@ -145,7 +147,7 @@ def output(s: Sock, e: Output, p: TcpParams) -> tuple[Sock, Effects]:
     require(may_send(s, e.n), "queued data fits into the peer's window")
     fin = s.fin_queued and e.n == unsent(s)
     idle = in_flight(s) == 0
-    t, fx = transmit(s, s.snd_nxt, e.n - fin, fin, False, e.space, e.pad, p)
+    t, fx = transmit(s, s.snd_nxt, e.n - fin, fin, False, e.space, p)
     t = replace(
         t,
         snd_nxt=add(s.snd_nxt, e.n),
@@ -179,7 +181,7 @@ def retransmit(s: Sock, e: Retransmit, p: TcpParams) -> tuple[Sock, Effects]:
     """Loss recovery sends a part of the retransmit queue again."""
     require(in_rtx_queue(s, e.off, e.n), "the range is in the retransmit queue")
     fin = s.fin_queued and s.snd_nxt == s.write_seq and e.off + e.n == in_flight(s)
-    t, fx = transmit(s, add(s.snd_una, e.off), e.n - fin, fin, False, e.space, e.pad, p)
+    t, fx = transmit(s, add(s.snd_una, e.off), e.n - fin, fin, False, e.space, p)
     t = replace(t, retrans_stamp=max(e.now, 1) if s.retrans_stamp == 0 else s.retrans_stamp)
     return t, (*fx, Mib(name="TcpRetransSegs"))
 
@@ -204,7 +206,7 @@ def retransmit_nothing(s: Sock, e: Retransmit, p: TcpParams) -> tuple[Sock, Effe
 def send_ack(s: Sock, e: SendAck, p: TcpParams) -> tuple[Sock, Effects]:
     """An acknowledgment that was owed and put off leaves."""
     require(s.ack_sched, "an acknowledgment is owed")
-    return tcp_send_ack(s, e.space, e.pad, p)
+    return tcp_send_ack(s, e.space, p)
 
 
 @rule("net/ipv4/tcp_output.c:tcp_release_cb", at=FULL)
@@ -218,7 +220,7 @@ def send_ack_nothing(s: Sock, e: SendAck, p: TcpParams) -> tuple[Sock, Effects]:
 def delack_timer(s: Sock, e: DelackTimer, p: TcpParams) -> tuple[Sock, Effects]:
     """The delayed acknowledgment is due."""
     require(s.ack_sched and s.ack_timeout <= e.now, "the delayed-ACK timer is due")
-    t, fx = tcp_send_ack(s, e.space, e.pad, p)
+    t, fx = tcp_send_ack(s, e.space, p)
     return t, (*fx, Mib(name="TcpExtDelayedACKs"))
 
 
@@ -244,9 +246,3 @@ def stopped(s: Sock) -> Sock:
         ack_timeout=NEVER,
         keepalive_timeout=NEVER,
     )
-
-
-@pure
-def is_open(st: St) -> bool:
-    """The handshake is over and the socket isn't closed."""
-    return st in OPEN

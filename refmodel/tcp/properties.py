@@ -1,12 +1,12 @@
 """What is always true of a connection, each in one sentence.
 
-Invariants hold of every reachable state; transition properties of every step. All are proved for every sysctl in range and
-every sequence number, wrapped or not. Those that Linux doesn't have are registered as false, with the reason.
+Invariants hold of every reachable state. All are proved for every sysctl in range and every sequence number, wrapped or
+not. Those that Linux doesn't have are registered as false, with the reason.
 """
 
-
-from refmodel.rule import invariant
-from refmodel.tcp.checks import in_flight, unsent
+from refmodel.rule import assume, invariant
+from refmodel.tcp.checks import in_flight, readable, unsent
+from refmodel.tcp.events import Seg
 from refmodel.tcp.state import (
     CLOSING_STATES,
     FULL,
@@ -23,6 +23,15 @@ from refmodel.tcp.state import (
 from refmodel.types import M32, NEVER, add
 
 QUIET = (St.CLOSE, St.LISTEN)
+
+
+# ---------------------------------------------------------------- the environment
+
+
+@assume
+def memory_is_finite(s: Sock, e: Seg) -> bool:
+    """Memory for more data is found only while less than 1 GiB is unread."""
+    return not e.rmem_ok or readable(s) <= MAX_QUEUE
 
 
 # ---------------------------------------------------------------- which object has which states
@@ -109,8 +118,8 @@ def done_shuts(s: Sock) -> bool:
 
 @invariant(at=[*SYNC])
 def window_promise(s: Sock) -> bool:
-    """rcv_nxt passes the promised right edge by at most the end of one segment and what it brings from the queue."""
-    return ((s.rcv_nxt - s.rcv_wup) & M32) <= s.rcv_wnd + 2 * MAX_SEG + 1
+    """rcv_nxt passes the promised right edge by at most a segment, what it brings in order, and a FIN."""
+    return ((s.rcv_nxt - s.rcv_wup) & M32) <= s.rcv_wnd + 2 * MAX_SEG + (2 if s.done else 1)
 
 
 @invariant(at=[*SYNC])
@@ -125,6 +134,12 @@ def nothing_received(s: Sock) -> bool:
     return s.rcv_nxt == s.rcv_wup and s.copied_seq == s.rcv_nxt and not s.ofo
 
 
+@invariant(at=[x for x in FULL if x not in (St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2)])
+def nothing_ahead(s: Sock) -> bool:
+    """Data ahead of rcv_nxt is kept only while the peer's FIN is still to come."""
+    return not s.ofo
+
+
 # ---------------------------------------------------------------- ownership and errors
 
 
@@ -137,8 +152,9 @@ def orphans(s: Sock) -> bool:
 
 @invariant(at=FULL)
 def lingering(s: Sock) -> bool:
-    """A close() that waits has shut both ways, and left the socket a descriptor."""
-    return s.linger_until == NEVER or (s.rcv_shut and s.snd_shut and not s.dead)
+    """A close() that waits has shut both ways, left the socket a descriptor, and sent its FIN."""
+    closing = s.state in (*CLOSING_STATES, St.FIN_WAIT2, St.CLOSE)
+    return s.linger_until == NEVER or (s.rcv_shut and s.snd_shut and not s.dead and closing)
 
 
 @invariant(at=St.FIN_WAIT2)
@@ -170,8 +186,8 @@ def pending_has_deadline(s: Sock) -> bool:
 
 @invariant(at=(*QUIET,))
 def quiet(s: Sock) -> bool:
-    """In CLOSE and LISTEN neither the transmit nor the delayed-ACK timer is armed."""
-    return s.icsk_pending == Pending.NONE and s.ack_timeout == NEVER
+    """In CLOSE and LISTEN no timer is armed."""
+    return s.icsk_pending == Pending.NONE and s.ack_timeout == NEVER and s.keepalive_timeout == NEVER
 
 
 @invariant(at=FULL)
@@ -184,12 +200,6 @@ def delack_owes(s: Sock) -> bool:
 def orphans_end(s: Sock) -> bool:
     """An orphan in FIN_WAIT2 always has a timer that ends it."""
     return not s.dead or s.keepalive_timeout != NEVER
-
-
-@invariant(at=FULL)
-def retransmits_stamped(s: Sock) -> bool:
-    """Whoever has retransmitted knows since when."""
-    return s.icsk_retransmits == 0 or s.retrans_stamp != 0
 
 
 @invariant()
@@ -208,3 +218,24 @@ def small_timer(s: Tw) -> bool:
 def young_requests(s: Listener) -> bool:
     """No more requests are young than there are."""
     return s.young <= s.qlen
+
+
+# ---------------------------------------------------------------- what Linux doesn't have
+
+
+@invariant(
+    at=(St.ESTABLISHED, St.CLOSE_WAIT),
+    falsified="shutdown() of a socket that isn't connected fails, shuts it all the same, and connect() doesn't undo that",
+)
+def open_for_sending(s: Sock) -> bool:
+    """Before our FIN is queued we may send."""
+    return not s.snd_shut
+
+
+@invariant(
+    at=St.ESTABLISHED,
+    falsified="a simultaneous open reaches ESTABLISHED without tcp_finish_connect, which arms the timer",
+)
+def keepalive_armed(s: Sock) -> bool:
+    """An open connection with SO_KEEPALIVE has its keepalive timer armed."""
+    return not s.keepopen or s.keepalive_timeout != NEVER

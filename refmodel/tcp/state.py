@@ -219,7 +219,7 @@ class Listener(State, frozen=True):
     """The queues of a listening socket: requests on their way and connections that wait for accept()."""
 
     sk_ack_backlog: u32 = 0  # connections that wait for accept()
-    sk_max_ack_backlog: u32 = 0  # listen()'s backlog, at most net.core.somaxconn
+    sk_max_ack_backlog: Annotated[int, Range(0, 2**31 - 1)] = 0  # listen()'s backlog, at most net.core.somaxconn
     qlen: u32 = 0  # requests
     young: u32 = 0  # requests whose timer has not fired yet
     listening: bool = True

@@ -120,7 +120,7 @@ def synsent_established(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     t = synsent_done(s, e, p)
     if e.write_pending:
         return t, (Wake(poll=POLLOUT),)
-    r, fx = tcp_send_ack(t, e.space, e.pad, p)
+    r, fx = tcp_send_ack(t, e.space, p)
     return r, (Wake(poll=POLLOUT), *fx)
 
 

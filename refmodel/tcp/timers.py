@@ -204,7 +204,7 @@ def write_timer_memory(s: Sock, e: WriteTimer, p: TcpParams) -> tuple[Sock, Effe
     """An orphan that costs too much is given up when its timer fires, mostly with an RST."""
     require(write_timer_verdict(s, e, p) == W.MEMORY, "an orphan, and too many of them or too little memory")
     if oom_resets(s, e, p):
-        t, fx = tcp_send_active_reset(s, e.space, e.pad, p)
+        t, fx = tcp_send_active_reset(s, e.space, p)
         t, fx2 = tcp_done(t, Errno.NONE)
         return t, (*fx, *fx2, Mib(name="TcpExtTCPAbortOnMemory"))
     t, fx = tcp_done(s, Errno.NONE)
@@ -240,7 +240,9 @@ def backed(s: Sock, e: WriteTimer, counts: bool, p: TcpParams) -> Sock:
 @rule("net/ipv4/tcp_timer.c:tcp_retransmit_timer", "RFC 6298 5.4", "RFC 9293 3.8.1", at=(St.SYN_SENT, *SYNC))
 def write_timer_retransmit(s: Sock, e: WriteTimer, p: TcpParams) -> tuple[Sock, Effects]:
     """The head of the queue is sent again, SYN, data or FIN, and the wait doubles; the first SYNs go at even steps."""
-    require(write_timer_verdict(s, e, p) in (W.RETRANSMIT, W.WINDOW), "something is unacknowledged and retries are left")
+    require(
+        write_timer_verdict(s, e, p) in (W.RETRANSMIT, W.WINDOW), "something is unacknowledged and retries are left"
+    )
     counts = write_timer_verdict(s, e, p) == W.RETRANSMIT
     t = backed(s, e, counts, p)
     if not e.sent:
@@ -249,7 +251,7 @@ def write_timer_retransmit(s: Sock, e: WriteTimer, p: TcpParams) -> tuple[Sock, 
         return t, (Mib(name="TcpExtTCPTimeouts"), syn_segment(s, s.state != St.SYN_SENT, p), Mib(name="TcpRetransSegs"))
     n = max(min(in_flight(s), e.n), 1)
     fin = s.fin_queued and s.snd_nxt == s.write_seq and n == in_flight(s)
-    t, fx = transmit(t, s.snd_una, n - fin, fin, False, e.space, e.pad, p)
+    t, fx = transmit(t, s.snd_una, n - fin, fin, False, e.space, p)
     return t, (Mib(name="TcpExtTCPTimeouts"), *fx, Mib(name="TcpRetransSegs"))
 
 
@@ -275,7 +277,7 @@ def write_timer_probe(s: Sock, e: WriteTimer, p: TcpParams) -> tuple[Sock, Effec
     )
     if not e.sent:
         return t, (Mib(name="TcpExtTCPWinProbe"),)
-    t, fx = transmit(t, (s.snd_una - 1) & M32, 0, False, False, e.space, e.pad, p)
+    t, fx = transmit(t, (s.snd_una - 1) & M32, 0, False, False, e.space, p)
     return t, (Mib(name="TcpExtTCPWinProbe"), *fx)
 
 
@@ -286,7 +288,7 @@ def write_timer_probe_data(s: Sock, e: WriteTimer, p: TcpParams) -> tuple[Sock, 
     room = (wnd_end(s) - s.snd_nxt) & M32
     n = min(min(e.n, unsent(s)), room)
     fin = s.fin_queued and n == unsent(s)
-    t, fx = transmit(s, s.snd_nxt, n - fin, fin, False, e.space, e.pad, p)
+    t, fx = transmit(s, s.snd_nxt, n - fin, fin, False, e.space, p)
     return replace(
         t,
         snd_nxt=add(s.snd_nxt, n),
@@ -370,7 +372,7 @@ def fin_wait2_small(s: Sock, e: KeepaliveTimer, p: TcpParams) -> tuple[Sock | Tw
 def fin_wait2_over(s: Sock, e: KeepaliveTimer, p: TcpParams) -> tuple[Sock, Effects]:
     """An orphan whose FIN_WAIT2 is over ends with an RST."""
     require(keepalive_verdict(s, e, p) == K.DEATH, "an orphan whose FIN_WAIT2 is over")
-    t, fx = tcp_send_active_reset(s, e.space, e.pad, p)
+    t, fx = tcp_send_active_reset(s, e.space, p)
     t, fx2 = tcp_done(t, Errno.NONE)
     return t, (*fx, *fx2)
 
@@ -407,7 +409,7 @@ def keepalive_probe(s: Sock, e: KeepaliveTimer, p: TcpParams) -> tuple[Sock, Eff
     )
     if not e.sent:
         return t, (Mib(name="TcpExtTCPKeepAlive"),)
-    t, fx = transmit(t, (s.snd_una - 1) & M32, 0, False, False, e.space, e.pad, p)
+    t, fx = transmit(t, (s.snd_una - 1) & M32, 0, False, False, e.space, p)
     return t, (Mib(name="TcpExtTCPKeepAlive"), *fx)
 
 
@@ -415,7 +417,7 @@ def keepalive_probe(s: Sock, e: KeepaliveTimer, p: TcpParams) -> tuple[Sock, Eff
 def keepalive_dead(s: Sock, e: KeepaliveTimer, p: TcpParams) -> tuple[Sock, Effects]:
     """A peer that answers no probe is given up, with an RST."""
     require(keepalive_verdict(s, e, p) == K.EXPIRED, "the peer is silent and no probe is left")
-    t, fx = tcp_send_active_reset(s, e.space, e.pad, p)
+    t, fx = tcp_send_active_reset(s, e.space, p)
     t, fx2 = tcp_write_err(t)
     return t, (*fx, *fx2)
 
@@ -497,5 +499,3 @@ def req_icmp_ignored(s: Req, e: Icmp, p: TcpParams) -> tuple[Req, Effects]:
 def req_listen_stop(s: Req, e: ListenStop, p: TcpParams) -> tuple[Sock, Effects]:
     """A request without listener is forgotten without a word: what comes next finds nobody."""
     return Sock(state=St.CLOSE), ()
-
-
