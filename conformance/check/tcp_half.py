@@ -31,7 +31,6 @@ from refmodel.tcp.events import (
     Write,
     WriteTimer,
     raw_window,
-    window_pad,
 )
 from refmodel.tcp.params import TcpParams
 from refmodel.tcp.state import (
@@ -121,7 +120,6 @@ class TcpHalf:
         if isinstance(state, Sock):
             window = receive_window(state)
             left = window - a.len if window > a.len else 0
-            fields["pad"] = window_pad(left, state.rcv_wscale)
             fields["space"] = left if answered is None else answered.window << state.rcv_wscale
         if answered is not None and answered.flags & SYN:
             fields["space"] = answered.window
@@ -275,7 +273,6 @@ class TcpHalf:
         room: dict[str, Any] = {
             "now": now,
             "space": x.window << s.rcv_wscale,
-            "pad": window_pad(receive_window(s), s.rcv_wscale),
         }
         if x.flags & RST:
             yield from self._resets(s, now, room)
