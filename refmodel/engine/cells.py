@@ -15,10 +15,11 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 import z3
 from msgspec.structs import replace
 
+from refmodel.engine import build
 from refmodel.engine.lift import Lifted, LiftedRule
 from refmodel.engine.linear import Num, is_symbolic, number, of_atom, truth
 from refmodel.engine.paths import Explorer, term_of
-from refmodel.engine.space import Unprovable, bool_term, space
+from refmodel.engine.space import Unprovable, space
 from refmodel.engine.symbols import VERSIONS, Symbols, fields
 from refmodel.profile import version_number
 from refmodel.rule import Event, Machine, NotEnabled, Property, Rule, SpecificationError, State
@@ -147,7 +148,7 @@ class Setting:
         self.hypotheses: list[Any] = [z3.simplify(h) for h in self.symbols.hypotheses]
         self.assumptions = list(reading.assumption_terms(cell, self.s, self.e, self.p))
         for q, t in reading.invariant_terms(cell.state, cell.at, self.s, self.p):
-            if z3.is_false(t):
+            if build.is_false(t):
                 self.excluded = f"{cell.name} by {q.id}"
             self.hypotheses.append(t)
         self.state_hypotheses = list(self.hypotheses)
@@ -196,18 +197,18 @@ class Reading:
         given = getattr(p, "kernel", None)
         if given is not None or not self.versioned:
             return None if given is None else number(given)
-        x = z3.Int("kernel", space().ctx)
-        symbols.hypotheses.append(z3.Or([x == v for v in VERSIONS]))
+        x = build.integer_variable("kernel")
+        symbols.hypotheses.append(build.among(x, VERSIONS))
         return Num(of_atom(x, VERSIONS[0], VERSIONS[-1]))
 
     def exists(self, r: Rule, kernel: Num | None) -> Any:
         """The versions in which a rule exists, as a z3 term."""
-        terms = [bool_term(True)]
+        terms = []
         if kernel is not None and r.since:
             terms.append(truth(kernel >= version_number(r.since)))
         if kernel is not None and r.until:
             terms.append(truth(kernel < version_number(r.until)))
-        return z3.simplify(z3.And(terms))
+        return z3.simplify(build.every(terms))
 
     def step(self, r: LiftedRule, s: Any, e: Any, p: Any) -> tuple[Any, tuple[Any, ...]]:
         """(new state, effects) of a rule's body, the new discriminator made plain by forking where it is symbolic."""

@@ -11,10 +11,10 @@ Everything symbolic lives in the current `Space`.
 from collections.abc import Callable
 from typing import Any
 
-import z3
 from msgspec import Struct
 
-from refmodel.engine.space import CannotMerge, Unprovable, bool_term, int_term, space
+from refmodel.engine import build
+from refmodel.engine.space import CannotMerge, Unprovable, space
 from refmodel.types import M32
 
 WRAP = M32 + 1
@@ -59,10 +59,10 @@ class Linear:
     def term(self) -> Any:
         """The z3 term."""
         atoms = space().atoms
-        xs = [atoms[i].term * k if k != 1 else atoms[i].term for i, k in self.parts.items()]
-        if self.const or not xs:
-            xs.append(int_term(self.const))
-        return z3.Sum(xs) if len(xs) > 1 else xs[0]
+        xs = [build.scaled(k, atoms[i].term) if k != 1 else atoms[i].term for i, k in self.parts.items()]
+        if self.const:
+            xs.append(build.integer(self.const))
+        return build.total(xs)
 
 
 def of_atom(term: Any, lo: int, hi: int) -> Linear:
@@ -82,11 +82,11 @@ def modulo(form: Linear, m: int = WRAP) -> Linear:
         return known
     x = form.term()
     if last - first > CHAIN:
-        t = x % m
+        t = build.remainder(x, m)
     else:
-        t = x - last * m
+        t = form.plus(Linear({}, last * m), -1).term()
         for k in range(last - 1, first - 1, -1):
-            t = z3.If(x < (k + 1) * m, x - k * m, t)
+            t = build.ite(build.below(x, build.integer((k + 1) * m)), form.plus(Linear({}, k * m), -1).term(), t)
     out = of_atom(t, 0, m - 1)
     space().reduced[key] = out
     return out
@@ -109,20 +109,20 @@ class Cond:
 
     def __eq__(self, other: object) -> Any:
         if isinstance(other, (Cond, bool)):
-            return Cond(self.term == truth(other))
+            return Cond(build.same(self.term, truth(other)))
         return number(self) == other
 
     def __ne__(self, other: object) -> Any:
-        return Cond(z3.Not(truth(self == other)))
+        return Cond(build.negated(truth(self == other)))
 
     def __and__(self, other: Any) -> "Cond":
-        return Cond(z3.And(self.term, _flag(other)))
+        return Cond(build.every([self.term, _flag(other)]))
 
     def __or__(self, other: Any) -> "Cond":
-        return Cond(z3.Or(self.term, _flag(other)))
+        return Cond(build.some([self.term, _flag(other)]))
 
     def __xor__(self, other: Any) -> "Cond":
-        return Cond(z3.Xor(self.term, _flag(other)))
+        return Cond(build.negated(build.same(self.term, _flag(other))))
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
@@ -280,16 +280,18 @@ class Num:
     def __lt__(self, other: Any) -> Cond:
         d = self._minus(other)
         lo, hi = d.bounds()
-        return Cond(bool_term(hi < 0) if hi < 0 or lo >= 0 else d.term() < 0)
+        if hi < 0 or lo >= 0:
+            return Cond(build.boolean(hi < 0))
+        return Cond(build.below(d.term(), build.integer(0)))
 
     def __gt__(self, other: Any) -> Cond:
         return number(other) < self
 
     def __ge__(self, other: Any) -> Cond:
-        return Cond(z3.Not((self < other).term))
+        return Cond(build.negated((self < other).term))
 
     def __le__(self, other: Any) -> Cond:
-        return Cond(z3.Not((number(other) < self).term))
+        return Cond(build.negated((number(other) < self).term))
 
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, (int, Num, Cond)):
@@ -299,17 +301,19 @@ class Num:
         if (self.modular or b.modular) and x is not None and y is not None:
             d = x.plus(y, -1)
             if not d.parts:
-                return Cond(bool_term(d.const % WRAP == 0))
+                return Cond(build.boolean(d.const % WRAP == 0))
             lo, hi = d.bounds()
-            t = d.term()
-            return Cond(z3.Or([bool_term(False), *[t == k * WRAP for k in range(-(-lo // WRAP), hi // WRAP + 1)]]))
+            wraps = range(-(-lo // WRAP), hi // WRAP + 1)
+            return Cond(build.among(d.term(), [k * WRAP for k in wraps]))
         d = self._minus(b)
         lo, hi = d.bounds()
-        return Cond(bool_term(lo == hi == 0) if lo == hi or lo > 0 or hi < 0 else d.term() == 0)
+        if lo == hi or lo > 0 or hi < 0:
+            return Cond(build.boolean(lo == hi == 0))
+        return Cond(build.same(d.term(), build.integer(0)))
 
     def __ne__(self, other: object) -> Any:
         same = self == other
-        return Cond(z3.Not(same.term)) if isinstance(same, Cond) else not same
+        return Cond(build.negated(same.term)) if isinstance(same, Cond) else not same
 
 
 def _width(x: Any) -> int:
@@ -323,7 +327,7 @@ def _quotient(form: Linear, m: int) -> Num:
     lo, hi = form.bounds()
     if lo // m == hi // m:
         return Num(Linear({}, lo // m))
-    return Num(of_atom(form.term() / m, lo // m, hi // m))
+    return Num(of_atom(build.quotient(form.term(), m), lo // m, hi // m))
 
 
 def by_cases(k: Any, f: Callable[[int], Any], what: str) -> Any:
@@ -349,7 +353,7 @@ def number(x: Any) -> Num:
     if isinstance(x, Num):
         return x
     if isinstance(x, Cond):
-        return Num(of_atom(z3.If(x.term, int_term(1), int_term(0)), 0, 1))
+        return Num(of_atom(build.ite(x.term, build.integer(1), build.integer(0)), 0, 1))
     if isinstance(x, int):
         return Num(Linear({}, int(x)))
     raise Unprovable(f"{type(x).__name__} is not a number")
@@ -361,7 +365,7 @@ def truth(x: Any) -> Any:
         return x.term
     if isinstance(x, Num):
         return truth(x != 0)
-    return bool_term(bool(x))
+    return build.boolean(bool(x))
 
 
 def merge(cond: Any, a: Any, b: Any) -> Any:
@@ -370,8 +374,8 @@ def merge(cond: Any, a: Any, b: Any) -> Any:
         return a
     if isinstance(a, (bool, Cond)) and isinstance(b, (bool, Cond)):
         if isinstance(a, bool) and isinstance(b, bool):
-            return a if a == b else Cond(cond if a else z3.Not(cond))
-        return Cond(z3.If(cond, truth(a), truth(b)))
+            return a if a == b else Cond(cond if a else build.negated(cond))
+        return Cond(build.ite(cond, truth(a), truth(b)))
     if isinstance(a, (int, Num, Cond)) and isinstance(b, (int, Num, Cond)):
         if isinstance(a, int) and isinstance(b, int) and a == b:
             return a
@@ -398,7 +402,7 @@ def _merge_numbers(cond: Any, a: Num, b: Num) -> Num:
     if not p.parts and not q.parts and p.const == q.const:
         return Num(x, modular)
     (lo1, hi1), (lo2, hi2) = p.bounds(), q.bounds()
-    common[space().atom(z3.If(cond, p.term(), q.term()), min(lo1, lo2), max(hi1, hi2))] = 1
+    common[space().atom(build.ite(cond, p.term(), q.term()), min(lo1, lo2), max(hi1, hi2))] = 1
     return Num(Linear(common, 0), modular)
 
 

@@ -8,9 +8,9 @@ the cells that can follow each other; how many are tried is bounded, and going o
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import z3
 from msgspec import Struct
 
+from refmodel.engine import build
 from refmodel.engine.cells import Asked, Cell, Reading, Setting
 from refmodel.engine.lift import LiftedRule
 from refmodel.engine.paths import Explorer, Undecided
@@ -107,7 +107,7 @@ class Longer:
                 return []
             exists = self.reading.exists(r.rule, setting.kernel)
             explorer = Explorer(here, [*setting.hypotheses, exists], effort=self.effort)
-            if explorer.possible(z3.BoolVal(True, here.ctx)):
+            if explorer.possible(build.boolean(True)):
                 for _, (t, _) in explorer.paths(lambda: self.reading.step(r, setting.s, setting.e, setting.p)):
                     out[type(t), getattr(t, t.AT) if t.AT else None] = None
             self.queries += explorer.queries
@@ -137,7 +137,7 @@ class Longer:
                 return seen
 
             found = None
-            if explorer.possible(z3.BoolVal(True, here.ctx)):
+            if explorer.possible(build.boolean(True)):
                 for _, seen in explorer.paths(reading):
                     found = found or self._broken(explorer, a, seen, setting, links)
             self.queries += explorer.queries
@@ -175,7 +175,7 @@ class Longer:
             if not a.ends(cell.state, type(t)):
                 return None
             term = self.reading.value(a, {"s": s, "e": e, "t": t, "effects": effects, "p": setting.p})
-        if not explorer.possible(z3.Not(term)):
+        if not explorer.possible(build.negated(term)):
             return None
         ev = in_model(explorer.solver.model())
         plain = [tuple(concrete(x, ev) for x in step) for step in seen]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import z3
 from msgspec import Struct
 
+from refmodel.engine import build
 from refmodel.engine.linear import (
     Cond,
     is_symbolic,
@@ -52,7 +53,7 @@ def all_of(*thunks: Thunk) -> Any:
             terms.append(last.term)
     if not terms:
         return last
-    return Cond(z3.And(terms) if len(terms) > 1 else terms[0])
+    return Cond(build.every(terms))
 
 
 def any_of(*thunks: Thunk) -> Any:
@@ -71,12 +72,12 @@ def any_of(*thunks: Thunk) -> Any:
             terms.append(last.term)
     if not terms:
         return last
-    return Cond(z3.Or(terms) if len(terms) > 1 else terms[0])
+    return Cond(build.some(terms))
 
 
 def negation(x: Any) -> Any:
     """`not`."""
-    return Cond(z3.Not(truth(x))) if is_symbolic(x) else not x
+    return Cond(build.negated(truth(x))) if is_symbolic(x) else not x
 
 
 def choose(condition: Any, yes: Thunk, no: Thunk) -> Any:
@@ -84,9 +85,9 @@ def choose(condition: Any, yes: Thunk, no: Thunk) -> Any:
     if not is_symbolic(condition):
         return yes() if condition else no()
     t = z3.simplify(truth(condition))
-    if z3.is_true(t):
+    if build.is_true(t):
         return yes()
-    if z3.is_false(t):
+    if build.is_false(t):
         return no()
     a, b = yes(), no()
     try:

@@ -5,6 +5,7 @@ from typing import Any
 
 import z3
 
+from refmodel.engine import build
 from refmodel.engine.linear import merge, truth
 from refmodel.engine.space import CannotMerge, Space, Unprovable, space
 from refmodel.rule import NotEnabled
@@ -23,7 +24,7 @@ class Path(tuple[Decision, ...]):
 
 def conjunction(decisions: tuple[Decision, ...] | list[Decision]) -> list[Any]:
     """The decisions as terms that hold on the path."""
-    return [t if taken else z3.Not(t) for t, taken in decisions]
+    return [t if taken else build.negated(t) for t, taken in decisions]
 
 
 class Explorer:
@@ -63,7 +64,7 @@ class Explorer:
         if i < len(self._prefix):
             return self._enter(term, self._prefix[i][1], i == len(self._prefix) - 1)
         yes = not self.feasible or self.possible(term)
-        no = not self.feasible or not yes or self.possible(z3.Not(term))
+        no = not self.feasible or not yes or self.possible(build.negated(term))
         if yes and no:
             self._todo.append([*self._taken, (term, False)])
         return self._enter(term, yes, True)
@@ -75,9 +76,9 @@ class Explorer:
     def assume_term(self, term: Any, why: str = "") -> None:
         """As `assume`, of a z3 term."""
         t = z3.simplify(term)
-        if z3.is_true(t):
+        if build.is_true(t):
             return
-        if z3.is_false(t):
+        if build.is_false(t):
             raise NotEnabled(why)
         i = len(self._taken)
         if i < len(self._prefix):
@@ -92,7 +93,7 @@ class Explorer:
         if fresh:
             self.solver.push()
             self._depth += 1
-            self.solver.add(term if taken else z3.Not(term))
+            self.solver.add(term if taken else build.negated(term))
         return taken
 
     def paths(self, reading: Callable[[], Any]) -> Iterator[tuple[Path, Any]]:

@@ -13,13 +13,14 @@ from msgspec import Struct, field
 from msgspec.structs import asdict
 from msgspec.structs import fields as struct_fields
 
+from refmodel.engine import build
 from refmodel.engine.cells import Asked, Cell, Reading, Setting, cells, place
 from refmodel.engine.lift import LiftedRule, lift
 from refmodel.engine.longer import Longer, Outcome
 from refmodel.engine.paths import EFFORT, Explorer, Undecided, conjunction
 from refmodel.engine.report import Counterexample, Failure, Falsified
 from refmodel.engine.source import Edit
-from refmodel.engine.space import Space, bool_term, entered, space
+from refmodel.engine.space import Space, entered, space
 from refmodel.engine.symbols import Symbols, concrete, in_model, range_terms
 from refmodel.rule import Machine, NotEnabled, Property, State
 
@@ -107,11 +108,11 @@ class Prover:
     def _guard(self, r: LiftedRule, setting: Setting) -> Any:
         explorer = Explorer(space(), [], feasible=False)
         found = [
-            z3.And([bool_term(True), *conjunction(path)])
+            build.every(conjunction(path))
             for path, _ in explorer.paths(lambda: r.guard(setting.s, setting.e, setting.p))
         ]
         exists = self.reading.exists(r.rule, setting.kernel)
-        return z3.simplify(z3.And(exists, z3.Or([bool_term(False), *found])))
+        return z3.simplify(build.every([exists, build.some(found)]))
 
     def _one_enabled(
         self, out: CellResult, setting: Setting, explorer: Explorer, rules: list[LiftedRule], guards: list[Any]
@@ -119,7 +120,7 @@ class Prover:
         """Totality and disjointness."""
         cell = setting.cell
         out.obligations["total"] += 1
-        answer = explorer.ask(z3.Not(z3.Or([bool_term(False), *guards])))
+        answer = explorer.ask(build.negated(build.some(guards)))
         if answer == z3.sat:
             example = self._witness(setting, explorer)
             says = "no rule is enabled"
@@ -129,7 +130,7 @@ class Prover:
         if len(guards) < 2:
             return
         out.obligations["disjoint"] += 1
-        answer = explorer.ask(z3.Not(z3.AtMost(*guards, 1)))
+        answer = explorer.ask(build.negated(z3.AtMost(*guards, 1)))
         if answer == z3.sat:
             model = explorer.solver.model()
             both = [r.rule.id for r, g in zip(rules, guards, strict=True) if z3.is_true(model.eval(g, True))]
@@ -166,7 +167,7 @@ class Prover:
             return self.reading.step(r, setting.s, setting.e, setting.p)
 
         try:
-            if explorer.possible(bool_term(True)):
+            if explorer.possible(build.boolean(True)):
                 for _, (t, effects) in explorer.paths(reading):
                     paths += 1
                     self._path(out, setting, r, explorer, t, effects)
@@ -187,10 +188,10 @@ class Prover:
         for o in self.obligations(cell, setting, t, effects):
             out.obligations[o.id] += 1
             term = z3.simplify(o.term)
-            if z3.is_true(term) or term.get_id() in setting.known:
+            if build.is_true(term) or term.get_id() in setting.known:
                 continue
             q = o.property
-            answer = explorer.ask(z3.Not(term), *([o.given] if o.given is not None else []))
+            answer = explorer.ask(build.negated(term), *([o.given] if o.given is not None else []))
             if answer == z3.unsat:
                 continue
             if answer == z3.unknown:
@@ -284,7 +285,7 @@ class Prover:
                     if a.property.falsified or not a.about(type(s), at):
                         continue
                     n += 1
-                    answer = explorer.ask(z3.Not(self.reading.value(a, {"s": s, "p": p})))
+                    answer = explorer.ask(build.negated(self.reading.value(a, {"s": s, "p": p})))
                     if answer != z3.unsat:
                         kind = "initial" if answer == z3.sat else "unknown"
                         says = f"false in the initial state: {a.property.says}"

@@ -12,12 +12,13 @@ from typing import Any
 import z3
 from msgspec import Struct
 
+from refmodel.engine import build
 from refmodel.engine.cells import Cell, Reading, blamed, cells
 from refmodel.engine.lift import LiftedRule, lift
 from refmodel.engine.linear import Cond, Num
 from refmodel.engine.paths import Explorer, Path, conjunction
 from refmodel.engine.prover import same_effects
-from refmodel.engine.space import Space, bool_term, entered
+from refmodel.engine.space import Space, entered
 from refmodel.engine.symbols import Field, Symbols, Variable, concrete, fields, in_model
 from refmodel.engine.terms import compiled
 from refmodel.rule import Machine, NotEnabled, Rule
@@ -123,13 +124,11 @@ class _Sampled:
 
     def _guard(self, here: Space, r: LiftedRule) -> Any:
         explorer = Explorer(here, [], feasible=False)
-        found = [
-            z3.And([bool_term(True), *conjunction(path)]) for path, _ in explorer.paths(lambda: r.guard(*self.given))
-        ]
-        return z3.Or([bool_term(False), *found])
+        found = [build.every(conjunction(path)) for path, _ in explorer.paths(lambda: r.guard(*self.given))]
+        return build.some(found)
 
     def _condition(self, path: Path) -> Any:
-        term = z3.And([bool_term(True), *conjunction(path)])
+        term = build.every(conjunction(path))
         self._add(term)
         return term
 

@@ -38,6 +38,11 @@ class Space:
 
     def __init__(self) -> None:
         self.ctx = z3.Context()
+        self.true = z3.BoolVal(True, self.ctx)
+        self.false = z3.BoolVal(False, self.ctx)
+        self.true_id = int(self.true.get_id())
+        self.false_id = int(self.false.get_id())
+        self.numerals: dict[int, Any] = {}
         self.atoms: dict[int, Atom] = {}
         self.reduced: dict[Any, Any] = {}
         self.pure: dict[Any, tuple[Any, Any]] = {}
@@ -53,9 +58,10 @@ class Space:
     def decide(self, term: Any) -> bool:
         """Takes a branch; raises Unprovable where nobody may (a property's annotation or a constant)."""
         t = z3.simplify(term)
-        if z3.is_true(t):
+        known = int(t.get_id())
+        if known == self.true_id:
             return True
-        if z3.is_false(t):
+        if known == self.false_id:
             return False
         if self.decider is None:
             raise Unprovable("a symbolic condition was used as a plain truth value outside a rule")
@@ -80,13 +86,3 @@ def entered(s: Space) -> Iterator[Space]:
         yield s
     finally:
         _current.pop()
-
-
-def int_term(n: int) -> Any:
-    """A z3 numeral in the current space."""
-    return z3.IntVal(int(n), space().ctx)
-
-
-def bool_term(b: bool) -> Any:
-    """A z3 truth value in the current space."""
-    return z3.BoolVal(bool(b), space().ctx)

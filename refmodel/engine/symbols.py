@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_
 import z3
 from msgspec import Struct
 
+from refmodel.engine import build
 from refmodel.engine.linear import (
     Cond,
     Linear,
     Num,
     number,
     of_atom,
-    truth,
 )
-from refmodel.engine.space import Unprovable, bool_term, space
+from refmodel.engine.space import Unprovable
 from refmodel.profile import KERNELS, version_number
 from refmodel.rule import State
 from refmodel.types import M32, Near, bounds
@@ -129,16 +129,15 @@ class Symbols:
         if f.kind == "struct":
             return self._make(f.type, path, {}, beside)
         label = ".".join(path)
-        ctx = space().ctx
         if f.kind == "bool":
-            flag = z3.Bool(label, ctx)
+            flag = build.boolean_variable(label)
             self.variables.append(Variable(flag, path))
             return Cond(flag)
-        x = z3.Int(label, ctx)
+        x = build.integer_variable(label)
         self.variables.append(Variable(x, path))
-        self.hypotheses += [x >= f.lo, x <= f.hi]
+        self.hypotheses += build.within(x, f.lo, f.hi)
         if f.values and len(f.values) <= f.hi - f.lo:
-            self.hypotheses.append(z3.Or([x == v for v in f.values]))
+            self.hypotheses.append(build.among(x, f.values))
         return Num(of_atom(x, f.lo, f.hi))
 
     def _near(
@@ -173,8 +172,8 @@ class Symbols:
 
     def _shifted(self, f: Field, path: tuple[str, ...], base: Any, where: tuple[str, ...] | None) -> Num:
         assert f.near is not None
-        x = z3.Int(".".join(path), space().ctx)
-        self.hypotheses += [x >= 0, x <= M32]
+        x = build.integer_variable(".".join(path))
+        self.hypotheses += build.within(x, 0, M32)
         d = of_atom(x, 0, M32)
         if where is None or not isinstance(base, (int, Num)):
             self.variables.append(Variable(x, path))
@@ -216,12 +215,12 @@ def _in_range(f: Field, value: Any) -> list[Any]:
     lo, hi = form.bounds()
     out = []
     if f.values and len(f.values) <= f.hi - f.lo:
-        out.append(truth(bool(lo in f.values)) if lo == hi else z3.Or([form.term() == v for v in f.values]))
+        out.append(build.boolean(lo in f.values) if lo == hi else build.among(form.term(), f.values))
     else:
         if lo < f.lo:
-            out.append(bool_term(False) if hi < f.lo else form.term() >= f.lo)
+            out.append(build.at_most(build.integer(f.lo), form.term()))
         if hi > f.hi:
-            out.append(bool_term(False) if lo > f.hi else form.term() <= f.hi)
+            out.append(build.at_most(form.term(), build.integer(f.hi)))
     return out
 
 
