@@ -30,12 +30,12 @@ T = 1_700_000_000_123_456_789
 
 def pcap(order: str = "<", magic: int = 0xA1B23C4D, frames: int = 3, linktype: int = 1, snaplen: int = 262144) -> bytes:
     """A pcap file of frames of 20 bytes, 4 s apart, 60 bytes long on the wire."""
-    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, linktype)
+    out = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, snaplen, linktype)]
     for n in range(frames):
         fraction = 123_456_789 if magic == 0xA1B23C4D else 123_456
-        out += struct.pack(order + "IIII", 1_700_000_000 + 4 * n, fraction, 20, 60)
-        out += struct.pack("II", 0, 0) * (magic == 0xA1B2CD34) + bytes([n % 256]) * 20
-    return out
+        out.append(struct.pack(order + "IIII", 1_700_000_000 + 4 * n, fraction, 20, 60))
+        out.append(struct.pack("II", 0, 0) * (magic == 0xA1B2CD34) + bytes([n % 256]) * 20)
+    return b"".join(out)
 
 
 def block(order: str, kind: int, body: bytes) -> bytes:
