@@ -9,6 +9,7 @@ from conformance.check.setup import Setup, SidecarError, setup_for
 from conformance.check.tcp import Connection
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.pcap import CaptureError, Frame, Reader
+from conformance.pyshark_reader import PysharkReader
 from refmodel.packet.segment import Segment, segment
 from refmodel.profile import UnknownProfile
 
@@ -61,12 +62,7 @@ def check_capture(path: Path, kernel: str = "", reader: str = "native") -> FileR
 
 
 def _frames(path: Path, reader: str, report: FileReport) -> Iterator[Frame]:
-    if reader == "pyshark":
-        from conformance.pyshark_reader import frames as through_pyshark
-
-        yield from through_pyshark(path)
-        return
-    with Reader(path) as r:
+    with PysharkReader(path) if reader == "pyshark" else Reader(path) as r:
         yield from r
         report.notices += [str(n) for n in r.notices]
         report.notices += [
