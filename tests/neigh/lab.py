@@ -76,6 +76,7 @@ class Lab:
     sysctls: dict[str, str] = field(default_factory=dict)
     a: str = ""
     b: str = ""
+    seen: list[bytes] = field(default_factory=list)
 
     def __enter__(self) -> "Lab":
         self.a, self.b = f"nga{os.getpid()}", f"ngb{os.getpid()}"
@@ -138,11 +139,10 @@ class Lab:
             return None
         return NUD[out[-1]] if out[-1] in NUD.__members__ else NUD.NONE
 
-    def ages(self, to: str = PEER) -> tuple[int, int, int]:
-        """used, confirmed, updated: seconds ago."""
+    def confirmed(self, to: str = PEER) -> int:
+        """How many seconds ago the entry was confirmed."""
         out = ok("ip", "-n", self.a, "-s", "neigh", "show", to, "nud", "all", "dev", DEV).split()
-        used, confirmed, updated = out[out.index("used") + 1].split("/")
-        return int(used), int(confirmed), int(updated.removesuffix("probes"))
+        return int(out[out.index("used") + 1].split("/")[1])
 
     def send(self, n: int = 1, to: str = PEER, size: int = 10) -> None:
         s, peer = (self.udp6, (to, 9, 0, self.index)) if ":" in to else (self.udp, (to, 9))
@@ -170,28 +170,47 @@ class Lab:
         head = HOST_MAC.to_bytes(6, "big") + lladdr.to_bytes(6, "big") + b"\x86\xdd"
         self.wire.send(head + ip6 + icmp)
 
+    def _receive(self) -> bytes | None:
+        frame, about = self.wire.recvfrom(4096)
+        if about[2] == socket.PACKET_OUTGOING:
+            return None
+        self.seen.append(frame)
+        return bytes(frame)
+
     def frames(self, seconds: float) -> list[bytes]:
-        """What the peer receives within `seconds`."""
-        out: list[bytes] = []
+        """What the peer received since the last call, and within `seconds` from now."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if select.select([self.wire], [], [], left)[0]:
-                frame, about = self.wire.recvfrom(4096)
-                if about[2] != socket.PACKET_OUTGOING:
-                    out.append(frame)
+                self._receive()
+        out, self.seen = self.seen, []
         return out
 
     def arps(self, seconds: float) -> list[ArpFrame]:
         """The ARP frames that the peer receives within `seconds`."""
         return [parse(f) for f in self.frames(seconds) if f[12:14] == b"\x08\x06"]
 
-    def notices(self, seconds: float = 0.05, to: str = PEER) -> list[Notice]:
-        """What the kernel said of the peer's entry since the last call."""
+    def stirs(self, seconds: float) -> bool:
+        """Whether the peer receives an ARP frame, or the kernel gives a notice, within `seconds`."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            ready = select.select([self.wire, self.netlink], [], [], left)[0]
+            if self.netlink in ready:
+                return True
+            frame = self._receive() if ready else None
+            if frame is not None and frame[12:14] == b"\x08\x06":
+                return True
+        return False
+
+    def notices(self, wanted: int = 0, to: str = PEER) -> list[Notice]:
+        """What the kernel said of the peer's entry since the last call: `wanted` notices, and more if there are."""
         out: list[Notice] = []
-        time.sleep(seconds)
-        while select.select([self.netlink], [], [], 0)[0]:
+        until = time.monotonic() + 2
+        while True:
+            quiet = 0.05 if len(out) >= wanted else until - time.monotonic()
+            if quiet <= 0 or not select.select([self.netlink], [], [], quiet)[0]:
+                return out
             out += notices_of(self.netlink.recv(65536), to)
-        return out
 
 
 def parse(f: bytes) -> ArpFrame:
