@@ -37,9 +37,11 @@ class Explorer:
     def __init__(self, within: Space, hypotheses: list[Any], feasible: bool = True, effort: int = EFFORT) -> None:
         self.space = within
         self.feasible = feasible
-        self.solver = z3.Solver(ctx=within.ctx)
-        self.solver.set("rlimit", effort)
-        self.solver.add(hypotheses)
+        self.solver: Any = None
+        if feasible:
+            self.solver = z3.Solver(ctx=within.ctx)
+            self.solver.set("rlimit", effort)
+            self.solver.add(hypotheses)
         self.queries = 0
         self._depth = 0
         self._prefix: list[Decision] = []
@@ -90,7 +92,7 @@ class Explorer:
 
     def _enter(self, term: Any, taken: bool, fresh: bool) -> bool:
         self._taken.append((term, taken))
-        if fresh:
+        if fresh and self.feasible:
             self.solver.push()
             self._depth += 1
             self.solver.add(term if taken else build.negated(term))

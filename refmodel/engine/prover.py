@@ -88,7 +88,7 @@ class Prover:
             self._one_enabled(out, setting, explorer, rules, guards)
             for r in rules:
                 if only_rules in r.rule.id:
-                    self._rule(out, setting, r)
+                    self._rule(out, setting, explorer, r)
             out.queries += explorer.queries
         return out
 
@@ -155,26 +155,24 @@ class Prover:
                 continue
         return Counterexample(s, e, p, confirmed=enabled != 1)
 
-    def _rule(self, out: CellResult, setting: Setting, r: LiftedRule) -> None:
+    def _rule(self, out: CellResult, setting: Setting, explorer: Explorer, r: LiftedRule) -> None:
         """Every path of one rule in one cell."""
         out.pairs += 1
         label = f"{r.rule.id} at {setting.cell.name}"
         exists = self.reading.exists(r.rule, setting.kernel)
-        explorer = Explorer(space(), [*setting.hypotheses, exists], effort=self.effort)
         paths = 0
 
         def reading() -> Any:
+            explorer.assume_term(exists)
             return self.reading.step(r, setting.s, setting.e, setting.p)
 
         try:
-            if explorer.possible(build.boolean(True)):
-                for _, (t, effects) in explorer.paths(reading):
-                    paths += 1
-                    self._path(out, setting, r, explorer, t, effects)
+            for _, (t, effects) in explorer.paths(reading):
+                paths += 1
+                self._path(out, setting, r, explorer, t, effects)
         except Undecided as why:
             out.failures.append(Failure("unknown", r.rule.id, setting.cell.name, r.rule.id, says=str(why)))
         out.paths += paths
-        out.queries += explorer.queries
         (out.alive if paths else out.dead).append(label)
 
     def _path(
@@ -231,7 +229,7 @@ class Prover:
 
     def obligations(self, cell: Cell, setting: Setting, t: Any, effects: tuple[Any, ...]) -> Iterator[Obligation]:
         """What a step to `t` with `effects` must show."""
-        for name, term in range_terms(t):
+        for name, term in range_terms(t, setting.s):
             yield Obligation("range", name, term)
         for x in effects:
             for name, term in range_terms(x):

@@ -182,34 +182,45 @@ class Symbols:
         return Num(number(base).form.plus(d, f.near.sign), True)
 
 
-def range_terms(x: Struct, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(Type.field, term) for each field of `x` whose annotated range doesn't follow from bounds alone."""
-    hints = get_type_hints(type(x), include_extras=True)
+def range_terms(x: Struct, before: Any = None) -> Iterator[tuple[str, Any]]:
+    """(Type.field, term) for each field of `x` whose annotated range doesn't follow from bounds alone.
+
+    A field that is as in `before`, a struct of the same type, keeps its range and is passed over.
+    """
+    ranges = _written(type(x))
     for name in x.__struct_fields__:
         value = getattr(x, name)
-        label = f"{prefix or type(x).__name__}.{name}"
+        old = getattr(before, name, None) if type(before) is type(x) else None
+        if value is old:
+            continue
         if isinstance(value, Struct):
-            yield from range_terms(value, label)
-            continue
-        if isinstance(value, (bool, Cond, str)) or not isinstance(value, (int, Num)):
-            continue
-        f = _written(type(x), name, hints[name])
-        if f is not None:
-            yield from ((label, t) for t in _in_range(f, value))
+            yield from range_terms(value, old)
+        elif isinstance(value, (int, Num)) and not isinstance(value, bool):
+            for t in _in_range(ranges[name], value):
+                yield f"{type(x).__name__}.{name}", t
 
 
-def _written(cls: type, name: str, hint: Any) -> Field | None:
-    """The field's range, or None for an effect's field that states none."""
-    try:
-        return _field(cls, name, hint)
-    except Unprovable:
-        if issubclass(cls, State):
-            raise
-        return None
+_ranges: dict[type, dict[str, Field | None]] = {}
 
 
-def _in_range(f: Field, value: Any) -> list[Any]:
-    if f.kind not in ("int", "enum"):
+def _written(cls: Any) -> dict[str, Field | None]:
+    """The fields' ranges; None for an effect's field that states none."""
+    if cls not in _ranges:
+        hints = get_type_hints(cls, include_extras=True)
+        found: dict[str, Field | None] = {}
+        for name in cls.__struct_fields__:
+            try:
+                found[name] = _field(cls, name, hints[name])
+            except Unprovable:
+                if issubclass(cls, State):
+                    raise
+                found[name] = None
+        _ranges[cls] = found
+    return _ranges[cls]
+
+
+def _in_range(f: Field | None, value: Any) -> list[Any]:
+    if f is None or f.kind not in ("int", "enum"):
         return []
     form: Linear = number(value).exact()
     lo, hi = form.bounds()
