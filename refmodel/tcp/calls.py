@@ -298,9 +298,14 @@ def set_keepalive(s: Sock, e: SetKeepalive, p: TcpParams) -> tuple[Sock, Effects
     lives = s.state not in (St.CLOSE, St.LISTEN)
     arm = lives and e.on and not s.keepopen
     kept = NEVER if lives and not e.on else s.keepalive_timeout
-    return replace(s, keepopen=e.on, keepalive_timeout=e.now + keepalive_time_when(s, p) if arm else kept), (
-        CallResult(),
+    t = replace(
+        s,
+        keepopen=e.on,
+        keepalive_time=e.time if e.time != 0 else s.keepalive_time,
+        keepalive_intvl=e.intvl if e.intvl != 0 else s.keepalive_intvl,
+        keepalive_probes=e.probes if e.probes != 0 else s.keepalive_probes,
     )
+    return replace(t, keepalive_timeout=e.now + keepalive_time_when(t, p) if arm else kept), (CallResult(),)
 
 
 @rule("net/ipv4/tcp.c:tcp_sock_set_user_timeout", "RFC 5482 3", at=FULL)

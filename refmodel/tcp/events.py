@@ -178,10 +178,13 @@ class SetLinger2(Call, frozen=True):
 
 
 class SetKeepalive(Call, frozen=True):
-    """setsockopt(SO_KEEPALIVE)."""
+    """setsockopt(SO_KEEPALIVE), after TCP_KEEPIDLE, TCP_KEEPINTVL (us) and TCP_KEEPCNT where they are not 0."""
 
     on: bool = True
     now: Moment = 0
+    time: Linger = 0
+    intvl: Linger = 0
+    probes: u8 = 0
 
 
 class SetUserTimeout(Call, frozen=True):
