@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from conformance.live.lab import Host, Lab, ScenarioFailed
+from conformance.live.lab import Host, Lab, ScenarioFailed, letters
 
 FLAGS: Final = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20}
 MASK: Final = 0xFFFFFFFF
@@ -62,8 +62,8 @@ def lladdr(kind: int, address: str) -> bytes:
 
 
 def udp4(src: Host, dst: Host, sport: int, dport: int, n: int) -> bytes:
-    """An Ethernet frame with a UDP datagram of `n` zero bytes."""
-    body = struct.pack("!HHHH", sport, dport, 8 + n, 0) + bytes(n)
+    """An Ethernet frame with a UDP datagram of `n` bytes."""
+    body = struct.pack("!HHHH", sport, dport, 8 + n, 0) + letters(n)
     return _eth_ip4(src, dst, 17, body)
 
 
@@ -182,14 +182,26 @@ class RawPeer:
                 return _segment(data[14:])
         return None
 
-    def arp(self, limit: float = 3.0) -> bytes | None:
-        """The next ARP packet from the other side, or None after `limit` s."""
+    def solicited(self, limit: float = 3.0) -> str:
+        """Waits for an ARP request or a neighbour solicitation; gives the destination MAC, else ScenarioFailed."""
         until = time.monotonic() + limit
         while (left := until - time.monotonic()) > 0:
             data = self.frame(left)
-            if data and data[12:14] == b"\x08\x06":
-                return data[14:42]
-        return None
+            if data is None:
+                break
+            asks_arp = data[12:14] == b"\x08\x06" and data[21] == 1
+            asks_nd = data[12:14] == b"\x86\xdd" and data[54] == 135
+            if asks_arp or asks_nd:
+                return data[:6].hex(":")
+        raise ScenarioFailed("no solicitation came")
+
+    def answer(self, address: str = "") -> None:
+        """Answers a solicitation of the peer's address with `address`, or with its own MAC."""
+        own, other = self.host, self.other
+        if self.lab.family == 6:
+            self.send(nd(136, own.mac, other.mac, own.v6, other.v6, own.v6, 3, lladdr(2, address or own.mac)))
+        else:
+            self.send(arp(2, address or own.mac, own.v4, other.mac, other.v4, other.mac, own.mac))
 
 
 def _segment(packet: bytes) -> Segment:
@@ -219,7 +231,7 @@ class RawConn:
         peer = self.peer
         options = timestamps(self.ts_val + ts, self.ts_ecr) if ts else self.options(flags)
         where = (self.seq + seq, self.ack + ack if "A" in flags else 0)
-        payload = bytes(i & 0xFF for i in range(n))
+        payload = letters(n)
         peer.send(tcp4(peer.host, peer.other, self.sport, self.dport, *where, flags, window, options, payload))
 
     def send(self, flags: str, n: int = 0, window: int = 65535) -> None:

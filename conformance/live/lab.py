@@ -165,7 +165,7 @@ class Sock:
     def send(self, n: int, flags: str = "", fails: str | None = None) -> int:
         """send(2) of `n` bytes with `flags`, for instance 'MSG_MORE'; SIGPIPE is never raised."""
         bits = getattr(socket, flags, 0) if flags else 0
-        data = bytes(i & 0xFF for i in range(n))
+        data = letters(n)
         text = f"send({self.fd}, {n}{', ' + flags if flags else ''})"
         return self._call(text, lambda: self.real.send(data, bits | socket.MSG_NOSIGNAL), fails) or 0
 
@@ -173,7 +173,7 @@ class Sock:
         """sendto(2) of `n` bytes."""
         where = to if isinstance(to, str) else to.address
         text = f"sendto({self.fd}, {n}, {endpoint(where, port)})"
-        return self._call(text, lambda: self.real.sendto(bytes(n), (where, port)), fails) or 0
+        return self._call(text, lambda: self.real.sendto(letters(n), (where, port)), fails) or 0
 
     def recv(self, n: int = 65536, flags: str = "", fails: str | None = None) -> int:
         """recv(2) of at most `n` bytes; blocks; 0 is the end of the stream."""
@@ -229,11 +229,24 @@ class Sock:
         return self
 
 
-SOCKOPTS: Final = {"TCP_DEFER_ACCEPT": 9, "TCP_USER_TIMEOUT": 18, "TCP_LINGER2": 8, "TCP_CORK": 3, "TCP_SYNCNT": 7}
+SOCKOPTS: Final = {
+    "TCP_DEFER_ACCEPT": 9,
+    "TCP_USER_TIMEOUT": 18,
+    "TCP_LINGER2": 8,
+    "TCP_CORK": 3,
+    "TCP_SYNCNT": 7,
+    "IP_RECVERR": 11,
+    "IPV6_RECVERR": 25,
+}
 
 
 def _zero(_: object) -> str:
     return "0"
+
+
+def letters(n: int) -> bytes:
+    """`n` bytes of text that a dissector takes for nothing else."""
+    return (b"abcdefghijklmnopqrstuvwxyz" * (n // 26 + 1))[:n]
 
 
 def endpoint(address: str, port: int) -> str:
@@ -291,15 +304,17 @@ class Host:
 
     def set_sysctl(self, name: str, value: Value, device: str | None = None) -> None:
         """Sets a sysctl; a name with `.default.` is set for the interface too, and recorded as it is written."""
+        own = name.replace(".default.", f".{device or self.interface}.")
+        # a namespace has no defaults of the neighbour tables: only those of its interfaces
+        names = [own] if ".neigh." in name else [name, own] if own != name else [name]
         self.sysctls[name] = value
-        names = [name]
-        if ".default." in name:
-            names.append(name.replace(".default.", f".{device or self.interface}."))
         with self.netns.inside():
             for n in names:
                 path = Path("/proc/sys") / n.replace(".", "/")
-                if path.exists() or n == name:
+                if path.exists():
                     path.write_text(str(value))
+                elif n == name:
+                    raise ScenarioFailed(f"this kernel has no sysctl {name}")
 
     def socket(self, kind: str = "SOCK_STREAM", blocking: bool = True) -> Sock:
         """socket(2)."""
@@ -341,6 +356,19 @@ class Host:
             began = time.time()
             self.run("nft", "delete", "table", "netdev", "loss")
             self.log("wire loses: nothing", "0", began)
+
+    def neighbour(self, address: str) -> str:
+        """The NUD state of an entry, from a dump; '' without one."""
+        words = self.run("ip", "neigh", "show", "to", address, "dev", self.interface).split()
+        return words[-1] if words else ""
+
+    def wait_neighbour(self, address: str, state: str, limit: float = 8.0) -> None:
+        """Waits until an entry's state is `state`; raises ScenarioFailed after `limit` s."""
+        until = time.monotonic() + limit
+        while (now := self.neighbour(address)) != state:
+            if time.monotonic() > until:
+                raise ScenarioFailed(f"{self.name}: {address} is {now or 'unknown'} after {limit} s, expected {state}")
+            time.sleep(0.02)
 
     def filters(self, rule: str) -> None:
         """Adds an nft `rule` to the host's input filter, as an administrator would."""

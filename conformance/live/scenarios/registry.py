@@ -67,7 +67,7 @@ def scenario(
             name = body.__name__ + ("_v6" if len(families) > 1 and family == 6 else "")
             if name in SCENARIOS:
                 raise ValueError(f"there are two scenarios named {name}")
-            says = " ".join((body.__doc__ or "").split()) + (" Over IPv6." if family == 6 else "")
+            says = " ".join((body.__doc__ or "").split()) + " Over IPv6." * name.endswith("_v6")
             SCENARIOS[name] = Scenario(
                 *(name, layer, says, body, hosts, raw, family, vantage, interface, mtu),
                 *(sysctls or {}, counts or {}, announces, not_modelled, tools),
