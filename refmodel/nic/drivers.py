@@ -10,11 +10,13 @@ from msgspec import Struct
 from refmodel.nic.napi import NapiParams
 from refmodel.nic.rx import RxParams
 from refmodel.nic.tx import MAX_SKB_FRAGS, TxParams
+from refmodel.nic.vector import E1000_IMS_OTHER, E1000_IMS_RXQ0, E1000_IMS_UP, IMS_OTHER_MASK, VectorParams
 
 
 class Driver(Struct, frozen=True):
-    """One driver's rings and interrupts, and the sources that say so.
+    """One driver's rings and interrupts with MSI-X and one pair of queues, and the sources that say so.
 
+    `napi`: the vector that polls. `vectors`: those without NAPI (e1000e: transmit, other).
     `ring_min`, `ring_max`: what `ethtool -G` allows. `data_per_descriptor`: bytes that one transmit descriptor carries
     at most.
     """
@@ -23,6 +25,7 @@ class Driver(Struct, frozen=True):
     tx: TxParams
     rx: RxParams
     napi: NapiParams
+    vectors: tuple[VectorParams, ...]
     ring_min: int
     ring_max: int
     data_per_descriptor: int
@@ -37,7 +40,9 @@ IGB: Final = Driver(
     name="igb",
     tx=TxParams(),
     rx=RxParams(),
-    napi=NapiParams(),
+    # igb numbers its vectors from 0, which is the one for the link; its first pair of rings has the next.
+    napi=NapiParams(ims=1 << 1, ims_up=0b11),
+    vectors=(),
     ring_min=64,
     ring_max=4096,
     data_per_descriptor=1 << 15,
@@ -64,7 +69,8 @@ E1000E: Final = Driver(
         link_wakes=True,
     ),
     rx=RxParams(count=256, budget_first=False, tail_in_batches=True, one_buffer=True),
-    napi=NapiParams(),
+    napi=NapiParams(ims=E1000_IMS_RXQ0, ims_up=E1000_IMS_UP),
+    vectors=(VectorParams(), VectorParams(other=True, ims=E1000_IMS_OTHER | IMS_OTHER_MASK)),
     ring_min=64,
     ring_max=4096,
     data_per_descriptor=24 << 10,
@@ -82,6 +88,7 @@ IXGBE: Final = Driver(
     tx=TxParams(count=512, work_limit=256, reprieve_wakes=False, link_wakes=True),
     rx=RxParams(count=512),
     napi=NapiParams(),
+    vectors=(),
     ring_min=64,
     ring_max=8192,
     data_per_descriptor=1 << 14,

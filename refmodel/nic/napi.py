@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from refmodel.profile import Sysctl
 from refmodel.rule import Effect, Event, Machine, Params, State, assume, machine, pure, require, rule
-from refmodel.types import Range
+from refmodel.types import Range, u32
 
 NAPI_POLL_WEIGHT: Final = 64
 PENDING_MAX: Final = 4096
@@ -47,7 +47,8 @@ class NapiParams(Params, frozen=True):
 
     `kernel`: its version. `defer_hard_irqs`, `gro_flush_timeout` (ns): the device's napi_defer_hard_irqs and
     gro_flush_timeout. `reads_icr`: the handler reads the cause register, which masks (MSI, INTx); else the message
-    itself masks (MSI-X with EIAM or EIAC).
+    itself masks (MSI-X with EIAM or EIAC). `ims`: what the driver writes to its mask-set register after a poll;
+    `ims_up`: when it comes up.
     """
 
     kernel: Annotated[int, Range(601, 618)] = 612
@@ -58,6 +59,8 @@ class NapiParams(Params, frozen=True):
     defer_hard_irqs: Annotated[int, Range(0, S32_MAX)] = 0
     gro_flush_timeout: Annotated[int, Range(0, 1 << 53)] = 0
     reads_icr: bool = False
+    ims: u32 = 1
+    ims_up: u32 = 1
 
 
 class Napi(State, frozen=True):
@@ -158,7 +161,9 @@ class MaskIrq(Effect, frozen=True):
 
 
 class UnmaskIrq(Effect, frozen=True):
-    """The driver writes the mask-set register (IMS, EIMS) for this vector."""
+    """The driver writes `mask` to the mask-set register (IMS, EIMS)."""
+
+    mask: u32
 
 
 class NapiScheduled(Effect, frozen=True):
@@ -492,7 +497,7 @@ def driver_unmasks(s: Napi, e: DriverStep, p: NapiParams) -> tuple[Napi, tuple[E
     t = replace(s, poll=Poll.RETURNED, masked=s.masked and down(s))
     if down(s):
         return t, (PollReturned(work=s.work, weight=p.weight),)
-    return t, (UnmaskIrq(), PollReturned(work=s.work, weight=p.weight))
+    return t, (UnmaskIrq(mask=p.ims), PollReturned(work=s.work, weight=p.weight))
 
 
 # ------------------------------------------------------------------------------------------------ back in the loop
@@ -560,7 +565,7 @@ def disable_done(s: Napi, e: Disable, p: NapiParams) -> tuple[Napi, tuple[Effect
 @rule("net/core/dev.c:napi_enable", "drivers/net/ethernet/intel/igb/igb_main.c:igb_up")
 def enable(s: Napi, e: Enable, p: NapiParams) -> tuple[Napi, tuple[Effect, ...]]:
     """napi_enable gives SCHED back, and the driver unmasks; the rings start empty."""
-    return replace(s, sched=False, npsvc=False, masked=False, pending=0), (UnmaskIrq(),)
+    return replace(s, sched=False, npsvc=False, masked=False, pending=0), (UnmaskIrq(mask=p.ims_up),)
 
 
 # ------------------------------------------------------------------------------------------------ the environment

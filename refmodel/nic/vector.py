@@ -22,6 +22,13 @@ from refmodel.rule import (
     rule,
     transition,
 )
+from refmodel.types import u32
+
+E1000_IMS_RXQ0: Final = 0x00100000
+E1000_IMS_TXQ0: Final = 0x00400000
+E1000_IMS_OTHER: Final = 0x01000000
+IMS_OTHER_MASK: Final = 0x00070244  # LSC, RXO, MDAC, SRPD, ACK, MNG
+E1000_IMS_UP: Final = E1000_IMS_RXQ0 | E1000_IMS_TXQ0 | E1000_IMS_OTHER | IMS_OTHER_MASK
 
 
 class Phase(IntEnum):
@@ -32,9 +39,14 @@ class Phase(IntEnum):
 
 
 class VectorParams(Params, frozen=True):
-    """`other`: the vector is the one for link and errors, whose handler reads the cause register; else transmit's."""
+    """`other`: the vector is the one for link and errors, whose handler reads the cause register; else transmit's.
+
+    `ims`: what the handler writes to the mask-set register, `ims_up`: what the driver writes when it comes up.
+    """
 
     other: bool = False
+    ims: u32 = E1000_IMS_TXQ0
+    ims_up: u32 = E1000_IMS_UP
 
 
 class Vector(State, frozen=True):
@@ -60,12 +72,12 @@ class VectorInterrupt(Event, frozen=True):
 class HandlerEnds(Event, frozen=True):
     """The handler has done its work.
 
-    `complete`: the transmit ring was cleaned to the end. `stolen`: the cause register held causes of the queues, which
-    reading it has cleared.
+    `complete`: the transmit ring was cleaned to the end. `stolen`: the causes of the queues that the cause register
+    held, which reading it has cleared.
     """
 
     complete: bool = True
-    stolen: bool = False
+    stolen: u32 = 0
 
 
 class GoesDown(Event, frozen=True):
@@ -81,11 +93,15 @@ class VectorReadsIcr(Effect, frozen=True):
 
 
 class SetCause(Effect, frozen=True):
-    """The handler writes the cause-set register (ICS): the interrupt will come again."""
+    """The handler writes `mask` to the cause-set register (ICS): these interrupts will come again."""
+
+    mask: u32
 
 
 class VectorUnmask(Effect, frozen=True):
-    """The handler writes the mask-set register (IMS) for its vector."""
+    """The driver writes `mask` to the mask-set register (IMS)."""
+
+    mask: u32
 
 
 class VectorMask(Effect, frozen=True):
@@ -118,8 +134,8 @@ def handler_again(s: Vector, e: HandlerEnds, p: VectorParams) -> tuple[Vector, t
     require(not e.complete, "ring not clean")
     t = replace(s, phase=Phase.IDLE, pending=True, cause=True, masked=s.down)
     if s.down:
-        return t, (SetCause(),)
-    return t, (SetCause(), VectorUnmask())
+        return t, (SetCause(mask=p.ims),)
+    return t, (SetCause(mask=p.ims), VectorUnmask(mask=p.ims))
 
 
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_intr_msix_tx", at=Phase.HANDLER)
@@ -130,7 +146,7 @@ def handler_ends(s: Vector, e: HandlerEnds, p: VectorParams) -> tuple[Vector, tu
     t = replace(s, phase=Phase.IDLE, masked=s.down)
     if s.down:
         return t, ()
-    return t, (VectorUnmask(),)
+    return t, (VectorUnmask(mask=p.ims),)
 
 
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_msix_other", at=Phase.HANDLER)
@@ -138,13 +154,13 @@ def other_ends(s: Vector, e: HandlerEnds, p: VectorParams) -> tuple[Vector, tupl
     """The other vector gives back the queues' causes that it has read away, then unmasks itself."""
     require(p.other, "the other vector")
     t = replace(s, phase=Phase.IDLE, masked=s.down)
-    if e.stolen and s.down:
-        return t, (SetCause(),)
-    if e.stolen:
-        return t, (SetCause(), VectorUnmask())
+    if e.stolen != 0 and s.down:
+        return t, (SetCause(mask=e.stolen),)
+    if e.stolen != 0:
+        return t, (SetCause(mask=e.stolen), VectorUnmask(mask=p.ims))
     if s.down:
         return t, ()
-    return t, (VectorUnmask(),)
+    return t, (VectorUnmask(mask=p.ims),)
 
 
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_irq_disable")
@@ -156,7 +172,7 @@ def goes_down(s: Vector, e: GoesDown, p: VectorParams) -> tuple[Vector, tuple[Ef
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_irq_enable", at=Phase.IDLE)
 def comes_up(s: Vector, e: ComesUp, p: VectorParams) -> tuple[Vector, tuple[Effect, ...]]:
     """The driver comes up: the vector is unmasked, and a cause still set interrupts."""
-    return replace(s, down=False, masked=False), (VectorUnmask(),)
+    return replace(s, down=False, masked=False), (VectorUnmask(mask=p.ims_up),)
 
 
 @assume

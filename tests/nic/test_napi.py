@@ -53,7 +53,7 @@ def test_one_frame_from_interrupt_to_unmask() -> None:
     assert (d.at.masked, d.at.sched, d.at.softirq) == (True, True, True)
     in_driver(d)
     assert d.do(DriverStep(work=1), DriverStep(), DriverStep()) == [
-        UnmaskIrq(by="nic.napi.driver_unmasks"),
+        UnmaskIrq(by="nic.napi.driver_unmasks", mask=1),
         PollReturned(by="nic.napi.driver_unmasks", work=1, weight=64),
     ]
     assert d.do(NetRxStep(), NetRxStep()) == []
@@ -189,7 +189,7 @@ def test_going_down_waits_for_the_poll_and_cancels_the_timer() -> None:
     d.do(NetRxStep(), Disable())
     assert (d.at.npsvc, d.at.sched, d.at.disable, d.at.timer) == (True, True, False, False)
     assert d.do(Schedule()) == []
-    assert d.do(Enable()) == [UnmaskIrq(by="nic.napi.enable")]
+    assert d.do(Enable()) == [UnmaskIrq(by="nic.napi.enable", mask=1)]
 
 
 def test_driver_that_goes_down_does_not_unmask() -> None:

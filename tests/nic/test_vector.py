@@ -3,6 +3,7 @@
 import pytest
 
 from refmodel.nic.vector import (
+    E1000_IMS_RXQ0,
     NIC_VECTOR,
     ComesUp,
     GoesDown,
@@ -31,8 +32,8 @@ def test_unclean_transmit_ring_fires_the_interrupt_again() -> None:
     d.do(VectorInterrupt())
 
 
-@pytest.mark.parametrize(("stolen", "writes"), [(False, []), (True, ["SetCause"])])
-def test_other_vector_gives_back_the_causes_of_the_queues(stolen: bool, writes: list[str]) -> None:
+@pytest.mark.parametrize(("stolen", "writes"), [(0, []), (E1000_IMS_RXQ0, ["SetCause"])])
+def test_other_vector_gives_back_the_causes_of_the_queues(stolen: int, writes: list[str]) -> None:
     effects = vector(other=True).do(VectorInterrupt(), HandlerEnds(stolen=stolen))
     assert kinds(effects) == ["VectorReadsIcr", *writes, "VectorUnmask"]
 
