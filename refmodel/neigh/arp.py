@@ -63,6 +63,7 @@ class ArpParms(Params, frozen=True, kw_only=True):
     arp_announce: Annotated[int, _conf("arp_announce", 0)] = 0
     arp_accept: Annotated[int, _conf("arp_accept", 0)] = 0
     arp_filter: Annotated[bool, _conf("arp_filter", 0, 0)] = False
+    arp_notify: Annotated[bool, _conf("arp_notify", 0, 0)] = False
     arp_evict_nocarrier: Annotated[bool, _conf("arp_evict_nocarrier", 1, 0)] = True
     drop_gratuitous_arp: Annotated[bool, _conf("drop_gratuitous_arp", 0, 0)] = False
     route_localnet: Annotated[bool, _conf("route_localnet", 0, 0)] = False
@@ -352,6 +353,15 @@ def netdev_event(
     if carrier_lost and p.arp_evict_nocarrier:
         return Flush(now, skip_perm=True)
     return None
+
+
+@pure
+def announces(up: bool, address: bool, notify_peers: bool, p: ArpParms) -> bool:
+    """Whether a device's event broadcasts a request from and for each of its addresses.
+
+    Source net/ipv4/devinet.c:inetdev_event, inetdev_send_gratuitous_arp.
+    """
+    return notify_peers or ((up or address) and p.arp_notify)
 
 
 # What is always true of ARP's receiver.

@@ -35,6 +35,7 @@ class NdiscParms(Params, frozen=True, kw_only=True):
     drop_unsolicited_na: Annotated[bool, _conf("drop_unsolicited_na", 0, 0)] = False
     force_tllao: Annotated[bool, _conf("force_tllao", 0)] = False
     suppress_frag_ndisc: Annotated[bool, _conf("suppress_frag_ndisc", 1)] = True
+    ndisc_notify: Annotated[bool, _conf("ndisc_notify", 0)] = False
     ndisc_evict_nocarrier: Annotated[bool, _conf("ndisc_evict_nocarrier", 1, 0, 1)] = True
     proxy_delay: Annotated[
         int, Sysctl("net.ipv6.neigh.default.proxy_delay", 80, 0, INT_MAX, "net/ipv6/ndisc.c:nd_tbl")
@@ -347,6 +348,15 @@ def netdev_event(
     if carrier_lost and p.ndisc_evict_nocarrier:
         return Flush(now, skip_perm=True)
     return None
+
+
+@pure
+def announces(up: bool, address: bool, notify_peers: bool, p: NdiscParms) -> bool:
+    """Whether a device's event sends all nodes an unsolicited advertisement of each settled address, with override.
+
+    Source net/ipv6/ndisc.c:ndisc_netdev_event, ndisc_send_unsol_na.
+    """
+    return notify_peers or ((up or address) and p.ndisc_notify)
 
 
 # What is always true of discovery's receiver.

@@ -18,6 +18,7 @@ from refmodel.neigh.arp import (
     Learn,
     Pkt,
     announce,
+    announces,
     netdev_event,
 )
 from refmodel.neigh.ndisc import (
@@ -34,6 +35,7 @@ from refmodel.neigh.ndisc import (
     solicited_node,
     source,
 )
+from refmodel.neigh.ndisc import announces as announces6
 from refmodel.neigh.ndisc import netdev_event as netdev_event6
 from refmodel.neigh.netlink import EEXIST, ENOENT, NewNeigh, neigh_add, neigh_fill_info
 from refmodel.neigh.types import NUD, Create, Errno, EventSend, Flush, Override, Update
@@ -183,6 +185,13 @@ def test_what_device_events_do_to_entries() -> None:
     assert netdev_event(5, False, False, False, True, ArpParms(arp_evict_nocarrier=False)) is None
     assert netdev_event6(5, False, False, False, True, NdiscParms(ndisc_evict_nocarrier=False)) is None
     assert netdev_event(5, True, False, False, False, p) == Flush(5) == netdev_event6(5, False, False, True, False, p6)
+
+
+def test_who_announces_itself_unasked() -> None:
+    assert [announces(True, False, False, ArpParms(arp_notify=x)) for x in (False, True)] == [False, True]
+    assert [announces6(False, True, False, NdiscParms(ndisc_notify=x)) for x in (False, True)] == [False, True]
+    assert announces(False, False, True, ArpParms())
+    assert announces6(False, False, True, NdiscParms())
 
 
 def nd(kind: type[NdIn], p: NdiscParms | None = None, **facts: Any) -> tuple[str, tuple[Any, ...]]:
