@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from typing import Any, get_type_hints
 
 from msgspec import Struct
@@ -173,7 +174,7 @@ def machine_component(
     run = (dispatcher or pick(machine, kernel, check=True)).apply
     wanted = tuple(q for k in ("invariant", "transition") for q in machine.properties(k) if not q.falsified)
     invariants = tuple(q for q in wanted + extra if q.kind == "invariant")
-    steps = tuple((q, _next_type(q)) for q in wanted + extra if q.kind == "transition")
+    steps = tuple((q, _next_type(q.fn, q.of)) for q in wanted + extra if q.kind == "transition")
 
     def judge(s: Any) -> tuple[Problem, ...]:
         return tuple(
@@ -218,9 +219,10 @@ def _asked(q: Property, s: Any) -> bool:
     return not q.at or getattr(s, s.AT, None) in q.at
 
 
-def _next_type(q: Property) -> Any:
+@cache
+def _next_type(fn: Callable[..., Any], of: type[State] | None) -> Any:
     """What the state after the step must be for the property to be asked: its third annotation, else its first."""
-    names = list(inspect.signature(q.fn).parameters)
-    hints = get_type_hints(q.fn)
+    names = list(inspect.signature(fn).parameters)
+    hints = get_type_hints(fn)
     third = hints.get(names[2]) if len(names) > 2 else None
-    return third if third is not None and third is not Any else (q.of or State)
+    return third if third is not None and third is not Any else (of or State)
