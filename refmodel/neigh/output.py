@@ -82,7 +82,7 @@ def enqueue(s: Neigh, e: Output) -> tuple[Neigh, Effects]:
     t = replace(s, qlen=s.qlen - e.evicted + 1, qbytes=s.qbytes - e.evicted_bytes + e.truesize)
     if e.evicted > 0:
         gone = DropQueued(e.evicted, Reason.NEIGH_QUEUEFULL)
-        return t, (gone, Mib(name="unres_discards", n=e.evicted), Queue())
+        return t, (gone, Mib(name="unresolved_discards", n=e.evicted), Queue())
     return t, (Queue(),)
 
 

@@ -1,5 +1,7 @@
 """What a neighbour entry does, run by run; figures are Linux's defaults."""
 
+from typing import Any
+
 import pytest
 
 from refmodel.neigh.entry import Entry, evictions
@@ -203,7 +205,7 @@ def test_a_full_queue_drops_its_oldest() -> None:
         r.send()
     effects = r.send()
     assert effects[0] == DropQueued(1, Reason.NEIGH_QUEUEFULL, by="neigh.output.enqueue")
-    assert effects[1] == Mib(name="unres_discards", by="neigh.output.enqueue")
+    assert effects[1] == Mib(name="unresolved_discards", by="neigh.output.enqueue")
     assert (r.n.qlen, r.sizes) == (2, (SKB, SKB))
 
 
@@ -462,3 +464,20 @@ def test_without_override_netlink_leaves_another_address_alone() -> None:
     r = reachable()
     r.do(Update, NUD.PERMANENT, lladdr=OTHER, override=Override.NO, admin=True)
     assert (r.rule, r.n.nud_state) == ("kept", NUD.REACHABLE)
+
+
+@pytest.mark.parametrize("state", [x for x in NUD if x != NUD.NONE])
+@pytest.mark.parametrize("waiting", [0, 2])
+@pytest.mark.parametrize("more", [{}, {"mcast_reprobes": 2, "app_probes": 1}, {"ucast_probes": 0}, {"retrans_time": 0}])
+def test_left_alone_an_entry_comes_to_rest(state: NUD, waiting: int, more: dict[str, Any]) -> None:
+    r = Run(**more)
+    for _ in range(waiting):
+        r.send()
+    r.admin(state, MAC)
+    fired = 0
+    while r.deadline != NEVER:
+        r.now += 1
+        r.timer()
+        fired += 1
+        assert fired < 12
+    assert r.n.nud_state not in (NUD.REACHABLE, NUD.DELAY, NUD.PROBE)
