@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from conformance.live.lab import Host, Lab, ScenarioFailed, letters
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Host, Lab, letters
 
 FLAGS: Final = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "A": 0x10, "U": 0x20}
 MASK: Final = 0xFFFFFFFF

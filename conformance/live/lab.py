@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from conformance.live import observe
+from conformance.live.errors import LabUnavailable, ScenarioFailed
 from conformance.live.kernel import NetNamespace, features, set_features
 from conformance.live.sidecar import Call, HostInfo, Notification, Value
 
@@ -40,14 +41,6 @@ QUIET_V6: Final[Mapping[str, Value]] = {
     "net.ipv6.conf.default.accept_ra": 0,
     "net.ipv6.conf.default.mldv2_unsolicited_report_interval": 20,
 }
-
-
-class LabUnavailable(Exception):
-    """The lab cannot be built here: no root, or a tool is missing."""
-
-
-class ScenarioFailed(Exception):
-    """Something else happened than the scenario describes: the run is not what its sentence says."""
 
 
 def require_lab(*tools: str) -> None:

@@ -5,6 +5,7 @@ Standard library and tcpdump only, so that the same code runs inside a small gue
 
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
+
+from conformance.live.errors import CaptureLost
 
 RTM_NEWNEIGH: Final = 28
 RTM_DELNEIGH: Final = 29
@@ -33,10 +36,6 @@ NUD: Final = {
     0x40: "NOARP",
     0x80: "PERMANENT",
 }
-
-
-class CaptureLost(Exception):
-    """The tap did not see everything: the run has to be repeated."""
 
 
 # ---- MIB ----------------------------------------------------------------------------------------------------------
@@ -152,6 +151,14 @@ class NeighMonitor:
 # ---- frames -------------------------------------------------------------------------------------------------------
 
 
+def _dies_with_us() -> list[str]:
+    """A prefix that makes a command end when this process does, even by SIGKILL; empty where util-linux lacks."""
+    tool = shutil.which("setpriv")
+    if tool is None or Path(tool).resolve().name == "busybox":
+        return []
+    return [tool, "--pdeathsig", "KILL"]
+
+
 class Capture:
     """A tcpdump at one interface of the calling thread's namespace; ready when it is made.
 
@@ -160,10 +167,9 @@ class Capture:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        command = ["tcpdump", "-i", device, "-n", "-s", "0", "-U", "--immediate-mode", "--time-stamp-precision=nano"]
-        self._process = subprocess.Popen(
-            [*command, "-Z", "root", "-w", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        command = [*_dies_with_us(), "tcpdump", "-i", device, "-n", "-s", "0", "-U", "--immediate-mode"]
+        command += ["--time-stamp-precision=nano", "-Z", "root", "-w", "-"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._err: list[str] = []

@@ -14,7 +14,8 @@ from types import FrameType
 from typing import Final
 
 from conformance.live import kernel, observe
-from conformance.live.lab import Lab, LabUnavailable, ScenarioFailed, require_lab
+from conformance.live.errors import CaptureLost, LabUnavailable, RecordError, ScenarioFailed, UnknownScenario
+from conformance.live.lab import Lab, require_lab
 from conformance.live.scenarios import registry
 from conformance.live.scenarios.registry import Scenario
 from conformance.live.sidecar import Expected, Kernel, Notification, Sidecar, Vantage, dump
@@ -23,22 +24,25 @@ PROFILES: Final = ("6.1", "6.12", "6.18")
 ATTEMPTS: Final = 3
 
 
+def scenarios() -> dict[str, str]:
+    """The scenarios by name, each with its sentence."""
+    return {name: s.says for name, s in registry.load().items()}
+
+
 def record_case(name: str, outdir: Path, suffix: str = "") -> Path:
     """Runs the scenario `name` and writes its capture and sidecar into `outdir`; gives the capture's path.
 
-    A run that was disturbed (a frame missed by the tap, an expectation not met) is repeated up to three times. Raises
-    LabUnavailable without root or a tool, KeyError for an unknown name, ScenarioFailed or CaptureLost after the last
-    attempt.
+    A run that was disturbed (a frame missed by the tap, an expectation not met) is repeated twice. Raises RecordError:
+    LabUnavailable without root or a tool, UnknownScenario, ScenarioFailed or CaptureLost after the last attempt.
     """
     s = registry.find(name)
     require_lab(*s.tools)
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS - 1):
         try:
             return _record(s, outdir, suffix)
-        except (ScenarioFailed, observe.CaptureLost):
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("not reached")
+        except (ScenarioFailed, CaptureLost):
+            continue
+    return _record(s, outdir, suffix)
 
 
 def _record(s: Scenario, outdir: Path, suffix: str) -> Path:
@@ -130,26 +134,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("captures"), help="where to write (default: captures)")
     parser.add_argument("--suffix", default="", help="appended to the case's name, for instance -6.1")
     args = parser.parse_args(argv)
-    known = registry.load()
+    known = scenarios()
     names = sorted(known) if args.all else args.names
     if not names:
-        for name in sorted(known):
-            print(f"{known[name].case:40} {known[name].says}")
+        for name, says in sorted(known.items()):
+            print(f"{name:36} {says}")
         return 0
-    unknown = [n for n in names if n.replace("-", "_") not in known]
-    if unknown:
-        print(f"record: no scenario is named {', '.join(unknown)}; without arguments they are listed", file=sys.stderr)
-        return 2
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     failed = 0
     for name in names:
         try:
-            print(f"{record_case(name, args.out, args.suffix)}", flush=True)
-        except LabUnavailable as e:
+            print(record_case(name, args.out, args.suffix), flush=True)
+        except (LabUnavailable, UnknownScenario) as e:
             print(f"record: {e}", file=sys.stderr)
             return 2
-        except (ScenarioFailed, observe.CaptureLost) as e:
+        except RecordError as e:
             print(f"record: {name}: {e}", file=sys.stderr, flush=True)
             failed += 1
     return 1 if failed else 0

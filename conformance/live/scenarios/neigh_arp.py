@@ -4,7 +4,8 @@ A kernel draws the time that an entry stays reachable between half and one and a
 scenarios wait for states, not for times.
 """
 
-from conformance.live.lab import Lab, ScenarioFailed, Sock
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab, Sock
 from conformance.live.scenarios.registry import scenario
 from conformance.live.sidecar import Value
 

@@ -1,7 +1,8 @@
 """ARP frames and neighbour advertisements that a crafted peer sends: forged, early, late, unasked."""
 
 from conformance.live.craft import BROADCAST, RawPeer, arp, lladdr, nd, udp4
-from conformance.live.lab import Lab, ScenarioFailed, Sock
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab, Sock
 from conformance.live.scenarios.registry import scenario
 from conformance.live.sidecar import Value
 

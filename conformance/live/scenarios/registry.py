@@ -4,8 +4,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Final
 
+from conformance.live.errors import UnknownScenario
 from conformance.live.lab import Lab
 from conformance.live.sidecar import NotModelled, Value
 
@@ -86,5 +88,11 @@ def load() -> dict[str, Scenario]:
 
 
 def find(name: str) -> Scenario:
-    """The scenario of that name, written with - or _; raises KeyError."""
-    return load()[name.replace("-", "_")]
+    """The scenario of that name, written with - or _; raises UnknownScenario."""
+    known = load()
+    try:
+        return known[name.replace("-", "_")]
+    except KeyError:
+        near = get_close_matches(name.replace("-", "_"), known, 3, 0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownScenario(f"no scenario is named {name!r}{hint}") from None

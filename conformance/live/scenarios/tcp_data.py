@@ -1,6 +1,7 @@
 """Data on an open connection: acknowledgements, Nagle, cork, windows, keepalive."""
 
-from conformance.live.lab import Lab, ScenarioFailed, Sock
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab, Sock
 from conformance.live.scenarios.registry import LOSS_RECOVERY, scenario
 
 

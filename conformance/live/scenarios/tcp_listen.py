@@ -1,7 +1,8 @@
 """A listener and clients that a real stack would not be: requests, cookies, full queues. The client is crafted."""
 
 from conformance.live.craft import RawConn, RawPeer
-from conformance.live.lab import Lab, ScenarioFailed
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab
 from conformance.live.scenarios.registry import scenario
 
 

@@ -1,6 +1,7 @@
 """Ways in which a connection opens between two hosts, or does not."""
 
-from conformance.live.lab import Lab, ScenarioFailed
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab
 from conformance.live.scenarios.registry import scenario
 
 

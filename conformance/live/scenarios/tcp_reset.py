@@ -1,7 +1,8 @@
 """Segments that a real peer would not send: resets, SYNs and numbers out of place. The peer is crafted."""
 
 from conformance.live.craft import RawConn, RawPeer, icmp4
-from conformance.live.lab import Lab, ScenarioFailed, Sock
+from conformance.live.errors import ScenarioFailed
+from conformance.live.lab import Lab, Sock
 from conformance.live.scenarios.registry import scenario
 
 
