@@ -118,6 +118,9 @@ class Half(Protocol):
     def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
         """Whether the peer sent `other` because `lost` was not answered, or `lost` because `other` was not."""
 
+    def betrays_loss(self, lost: Arrival, seen: Observation) -> bool:
+        """Whether the machine would not have sent `seen` had it processed `lost`."""
+
 
 class Dead(Struct, frozen=True):
     """Why a hypothesis ended, with the state in which it did."""
@@ -180,13 +183,21 @@ class Frontier:
             return None
         label = FrameLabel(seen.number, "", first.rule, first.effect.by, note)
         state = self.half.accept(h.state, first.effect, seen)
-        return replace(h, state=state, owed=tuple(owed[1:]), trail=Trail(label, "", h.trail))
+        left = h.unproven
+        if left:
+            left = tuple(n for n in left if not any(self._betrayed(n, a, seen) for a in self.arrivals))
+        return replace(h, state=state, owed=tuple(owed[1:]), unproven=left, trail=Trail(label, "", h.trail))
+
+    def _betrayed(self, number: int, a: Arrival, seen: Observation) -> bool:
+        return a.number == number and self.half.betrays_loss(a, seen)
 
     # -- outputs
 
     def observe(self, seen: Observation) -> bool:
         """Explains an output; False if no hypothesis can."""
         self.advance(seen.time)
+        if not self.alive:
+            return False
         self.dead.clear()
         out: dict[Any, Hypothesis] = {}
         for h in self.alive:

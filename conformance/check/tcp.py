@@ -108,11 +108,13 @@ class Connection:
             self.unknown = "the capture starts in mid-connection: what was agreed in the handshake is not known"
             return None
         old = before.side(self.sides[side]) if before is not None else None
-        if old is not None:
-            starts = [*(h.state for h in old.front.alive if isinstance(h.state, Tw)), *starts]
+        waiting = [h.state for h in old.front.alive if isinstance(h.state, Tw)] if old is not None else []
         name = host.name if host is not None else address(*self.sides[side])
         params = tcp_params(self.setup.profile_of(host))
         half = TcpHalf(params, self.setup.hz, self.setup.late)
+        if waiting:
+            half.inherits = waiting[0].tw_ts_recent, waiting[0].tw_ts_recent_stamp
+            starts = [*waiting, *starts]
         return End(name, half, dispatcher(self.setup.kernel), params, starts)
 
     def _judges(self, host: Host | None) -> bool:
@@ -133,10 +135,13 @@ class Connection:
 
     def begins_anew(self, s: Segment) -> bool:
         """A SYN with another number between ends that are through with this connection starts a new one."""
-        if s.flags & (SYN | ACK | RST) != SYN or not self.records_or_kept():
+        if s.flags & (SYN | ACK | RST) != SYN or not self.frames:
             return False
         if (s.saddr, s.source) == self.sides[0] and s.seq == self.first.seq:
             return False
+        for e in self.ends:
+            if e is not None and self.ended is None:
+                e.front.advance(us(s))
         through = [
             self.ended is not None or any(_over(h.state) for h in e.front.alive) for e in self.ends if e is not None
         ]
@@ -147,10 +152,6 @@ class Connection:
             if first_syn:
                 return False
         return bool(through) and all(through)
-
-    def records_or_kept(self) -> bool:
-        """Whether any segment was seen."""
-        return self.frames > 0
 
     def feed(self, s: Segment) -> None:
         """Takes the next segment."""

@@ -25,7 +25,9 @@ from refmodel.tcp.events import (
     Retransmit,
     Seg,
     SendAck,
+    SetKeepalive,
     SetLinger,
+    SetLinger2,
     Shutdown,
     Tx,
     Write,
@@ -73,6 +75,7 @@ class TcpHalf:
     def __init__(self, params: TcpParams, hz: int, late: int) -> None:
         self.params, self.hz, self.late = params, hz, late
         self.ts_base: tuple[int, int] | None = None  # (us, TSval) of the first timestamp that it sent
+        self.inherits = (0, 0)  # ts_recent and its stamp of a TIME_WAIT socket whose port it may take over
 
     # -- what a segment means
 
@@ -173,18 +176,7 @@ class TcpHalf:
         a: Segment = arrival.what
         reply: Segment | None = None if answered is None else answered.what
         if isinstance(state, Sock) and state.state in OPEN:
-            out = [Proposal((self.seg(state, a, None),), cost=0)]
-            if reply is not None:
-                out.insert(0, Proposal((self.seg(state, a, reply),), cost=0))
-                if reply.flags & RST and not state.dead:
-                    out.append(
-                        Proposal(
-                            (*self._read_all(state, us(a)), self._close(us(a)), self.seg(state, a, reply)),
-                            "close() before the segment came",
-                            2,
-                        )
-                    )
-            return out
+            return list(self._text(state, a, reply))
         out = [Proposal((self.seg(state, a, reply),), cost=0)]
         if isinstance(state, Req):
             out.append(Proposal((self.seg(state, a, reply, acceptq_full=True),), "the accept queue is full", 5))
@@ -202,6 +194,25 @@ class TcpHalf:
             out.append(Proposal((self.seg(state, a, reply, listener=True),), cost=0))
         return out
 
+    def _text(self, s: Sock, a: Segment, reply: Segment | None) -> Iterator[Proposal]:
+        """A segment to an open connection; with a hole behind it, it may bring more in order than it holds."""
+        fills = [0]
+        if s.ofo and a.len and not after(a.seq, s.rcv_nxt):
+            rest = (s.max_sack - a.end_seq) & M32
+            seen = 0 if reply is None else (reply.ack_seq - a.end_seq) & M32
+            fills = [n for n in dict.fromkeys((seen, rest, 0)) if n < 1 << 19]
+        for n in fills:
+            if reply is not None:
+                yield Proposal((self.seg(s, a, reply, ofo=n),), cost=0)
+        for n in fills:
+            yield Proposal((self.seg(s, a, None, ofo=n),), cost=0)
+        if reply is not None and reply.flags & RST and not s.dead:
+            now = us(a)
+            gone = (*self._read_all(s, now), Close(now=now))
+            yield Proposal((*gone, self.seg(s, a, reply)), "close() before the segment came", 2)
+            impatient = (SetLinger2(time=-1), *gone, self.seg(s, a, reply))
+            yield Proposal(impatient, "TCP_LINGER2 below 0 and close() before the segment came", 4)
+
     def _cookie_ack(self, state: Sock, a: Segment, reply: Segment | None) -> Seg:
         return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460)
 
@@ -214,6 +225,13 @@ class TcpHalf:
         a, b = lost.what, other.what
         return bool(a.seg_len) and a.seq == b.seq and (a.flags ^ b.flags) & (SYN | RST | FIN) == 0
 
+    def betrays_loss(self, lost: Arrival, seen: Observation) -> bool:
+        """It sends again what the lost segment acknowledged, or probes a window that the lost segment opened."""
+        a, x = lost.what, seen.what
+        again = x.seg_len and a.flags & ACK and after(a.ack_seq, x.seq)
+        probe = not x.seg_len and a.window and x.seq == (a.ack_seq - 1) & M32
+        return bool(again or probe)
+
     def timers(self, state: State) -> Iterable[Timer]:
         """Timers whose times do not depend on an RTT sample, and the delayed ACK."""
         if isinstance(state, Sock):
@@ -225,7 +243,10 @@ class TcpHalf:
                 yield self._timer(WriteTimer(now=state.icsk_timeout, n=1), state.icsk_timeout, state.icsk_rto)
         elif isinstance(state, Req) and state.rsk_timeout != NEVER:
             wait = state.timeout << min(state.num_timeout, 7)
-            yield self._timer(ReqTimer(now=state.rsk_timeout), state.rsk_timeout, wait)
+            yield self._timer(self._req_timer(state.rsk_timeout), state.rsk_timeout, wait)
+
+    def _req_timer(self, now: int) -> ReqTimer:
+        return ReqTimer(now=now, max_retries=self.params.tcp_synack_retries)
 
     def _timer(self, event: Any, at: int, delay: int) -> Timer:
         return Timer(event, at, at + slack(delay, self.hz) + self.late)
@@ -236,16 +257,13 @@ class TcpHalf:
         n = readable(s)
         return (Read(n=n, now=now),) if n else ()
 
-    def _close(self, now: int, **given: Any) -> Close:
-        return Close(now=now, **given)
-
     def proposals(self, state: State, seen: Observation) -> Iterable[Proposal]:
         """Hidden events from which an end in `state` would send the observed segment."""
         x: Segment = seen.what
         now = us(x)
         if isinstance(state, Req):
             if x.flags & SYN and now >= state.rsk_timeout - 1000:
-                yield Proposal((ReqTimer(now=max(now, state.rsk_timeout)),), "SYN-ACK timer")
+                yield Proposal((self._req_timer(max(now, state.rsk_timeout)),), "SYN-ACK timer")
             return
         if not isinstance(state, Sock):
             return
@@ -266,6 +284,8 @@ class TcpHalf:
                 advmss=x.mss or MSS_MIN,
                 rcv_wscale=x.wscale or 0,
                 ts_now=x.tsval or 0,
+                ts_recent=self.inherits[0] if x.tsecr else 0,
+                ts_recent_stamp=self.inherits[1] if x.tsecr else 0,
             )
             yield Proposal((event,), "connect()")
 
@@ -350,6 +370,16 @@ class TcpHalf:
         if s.keepalive_timeout != NEVER and now >= s.keepalive_timeout - 1000:
             late = room | {"now": max(now, s.keepalive_timeout)}
             yield Proposal((KeepaliveTimer(**late),), "keepalive timer")
+        elif not s.keepopen:
+            yield from self._keepalive(s, now, room)
+
+    def _keepalive(self, s: Sock, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
+        """The first probe tells TCP_KEEPIDLE; TCP_KEEPINTVL is told by the next one, so it is taken to be the same."""
+        silence = now - max(s.rcv_tstamp, s.lrcvtime)
+        idle = max(silence // 1_000_000 * 1_000_000, 1_000_000)
+        if silence >= idle:
+            on = SetKeepalive(on=True, now=now - idle, time=idle, intvl=1_000_000)
+            yield Proposal((on, KeepaliveTimer(**room)), f"SO_KEEPALIVE with TCP_KEEPIDLE {idle // 1_000_000} s", 4)
 
 
 def _difference(t: Tx, x: Segment) -> str:

@@ -1,11 +1,12 @@
-"""What every segment of one end must keep, whatever its state: TTL, DF, the IPv4 id's step, the timestamp clock."""
+"""What every segment of one end must keep, whatever its state: TTL, DF, the timestamp clock.
+
+A SYN-ACK's TSval doesn't start the clock: a SYN cookie keeps options in its lower bits (cookie_init_timestamp).
+"""
 
 from conformance.check.tcp_half import us
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import RST, SYN
+from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.types import M32
-
-SEGMENT_MIN = 48
 
 
 class WireFacts:
@@ -34,7 +35,8 @@ class WireFacts:
     def _clock(self, s: Segment, tsval: int) -> str:
         now = us(s)
         if self.ts is None:
-            self.ts = now, tsval
+            if not s.flags & SYN or not s.flags & ACK:
+                self.ts = now, tsval
             return ""
         at, base = self.ts
         expected = (now - at) // 1000
