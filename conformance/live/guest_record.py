@@ -18,7 +18,7 @@ from conformance.live.scenarios import registry
 
 MODULES: Final = (
     *("crc32c_generic", "veth", "tun", "bridge", "nf_tables", "nft_numgen", "nft_limit"),
-    *("nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet", "nft_reject_netdev"),
+    *("nft_reject_ipv4", "nft_reject_ipv6", "nft_reject_inet"),
 )
 """nf_tables needs a crc32c that its dependencies do not name: the kernel would ask modprobe for it."""
 
