@@ -86,10 +86,12 @@ def tw_saw_tstamp(s: Tw, e: Seg, p: TcpParams) -> bool:
 def paws_old(ts_recent: int, stamp: int, e: Seg, window: int, p: TcpParams) -> bool:
     """The timestamp is older than `ts_recent` by more than `window`; source include/net/tcp.h:tcp_paws_check."""
     older = (ts_recent - e.tsval) & M32
+    if not (window < older and older < H32 and ts_recent != 0):
+        return False
     idle = (e.secs - stamp) & M32
     # From 6.12 on a connection's clock is believed again after 35 minutes of silence, before that after 24 days.
     wrap = TCP_PAWS_WRAP if p.kernel >= 612 else TCP_PAWS_24DAYS
-    return window < older and older < H32 and (idle >= H32 or idle < wrap) and ts_recent != 0
+    return idle >= H32 or idle < wrap
 
 
 @pure

@@ -30,7 +30,7 @@ from refmodel.tcp.events import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, De
 from refmodel.tcp.output import Effects, check_probe, probe0_when, stopped, tcp_send_ack
 from refmodel.tcp.params import TcpParams
 from refmodel.tcp.state import OPEN, SYNC, TCP_TIMEWAIT_LEN, Errno, Pending, Sock, St, Tw
-from refmodel.types import M32, NEVER, add, after, before
+from refmodel.types import H32, M32, NEVER, add, after, before
 
 # ---------------------------------------------------------------- waking and ending
 
@@ -201,12 +201,20 @@ def ack_too_old(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     "net/ipv4/tcp_input.c:tcp_ack",
     "RFC 9293 3.10.7.4",
     at=St.ESTABLISHED,
+    until="6.18",
     deviates="RFC 9293 wants an ACK in reply; ESTABLISHED drops silently.",
 )
 def ack_unsent(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     """An acknowledgment of data that was never sent is dropped."""
     require(verdict(s, e, p) == V.ACK_UNSENT, "an ACK of unsent data")
     return s, ()
+
+
+@rule("net/ipv4/tcp_input.c:tcp_rcv_established", "RFC 9293 3.10.7.4", at=St.ESTABLISHED, since="6.18")
+def ack_unsent_answered(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
+    """An acknowledgment of data that was never sent is challenged, in ESTABLISHED too."""
+    require(verdict(s, e, p) == V.ACK_UNSENT, "an ACK of unsent data")
+    return tcp_send_challenge_ack(s, e, p)
 
 
 @rule("net/ipv4/tcp_input.c:tcp_rcv_state_process", at=[x for x in OPEN if x != St.ESTABLISHED])
@@ -250,11 +258,11 @@ def rearm(s: Sock, e: Seg, new: bool) -> Sock:
 @pure
 def tcp_ack(s: Sock, e: Seg, p: TcpParams) -> Sock:
     """snd_una, the peer's window, ts_recent and the transmit timer after an accepted segment; source tcp_input.c:tcp_ack."""
-    new = after(e.ack_seq, s.snd_una)
-    old = before(e.ack_seq, s.snd_una)
+    count = (e.ack_seq - s.snd_una) & M32
+    old = count >= H32
+    new = count != 0 and not old
     window = not old and may_update_window(s, e, p)
     stamp = s.ts_ok and e.ts and not after(e.seq, s.rcv_wup) and not paws_old(s.ts_recent, s.ts_recent_stamp, e, 0, p)
-    count = (e.ack_seq - s.snd_una) & M32
     sample = new and e.rto != 0
     t = replace(
         s,
@@ -274,13 +282,7 @@ def tcp_ack(s: Sock, e: Seg, p: TcpParams) -> Sock:
         err_soft=s.err_soft if old else Errno.NONE,
         rcv_tstamp=s.rcv_tstamp if old else e.now,
     )
-    return s_or_rearmed(t, e, new, old)
-
-
-@pure
-def s_or_rearmed(t: Sock, e: Seg, new: bool, old: bool) -> Sock:
-    """An old acknowledgment leaves the timer alone."""
-    return t if old else rearm(t, e, new)
+    return rearm(t, e, new) if new or (s.icsk_pending == Pending.PROBE0 and not old) else t
 
 
 # ---------------------------------------------------------------- the text
@@ -404,9 +406,8 @@ def tcp_ack_snd_check(s: Sock, e: Seg, at_once: bool, p: TcpParams) -> tuple[Soc
     return replace(s, ack_timeout=min(s.ack_timeout, e.now + e.delack) if delay else s.ack_timeout), ()
 
 
-@step("net/ipv4/tcp_input.c:tcp_rcv_state_process", "RFC 9293 3.10.7.4")
 def text(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
-    """The text, the FIN and the acknowledgment that they need."""
+    """The text, the FIN and the acknowledgment that they need; source net/ipv4/tcp_input.c:tcp_rcv_state_process."""
     d = text_verdict(s, e, p)
     r, fx = tcp_data_queue(s, e, d, p)
     if isinstance(r, Tw) or r.state == St.CLOSE:
@@ -543,9 +544,8 @@ def fin_wait2(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
     return text(t, e, p)
 
 
-@step("net/ipv4/tcp_input.c:tcp_rcv_state_process", "RFC 9293 3.10.7.4")
 def after_fin(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
-    """After the peer's FIN only what starts before rcv_nxt reaches the text."""
+    """After the peer's FIN only what starts before rcv_nxt reaches the text; source tcp_input.c:tcp_rcv_state_process."""
     if not before(e.seq, s.rcv_nxt):
         return tcp_ack_snd_check(s, e, False, p)
     if aborts(s, e):

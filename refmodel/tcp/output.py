@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from refmodel.rule import Mib, pure, require, rule, step
+from refmodel.rule import Mib, pure, require, rule
 from refmodel.tcp.checks import in_flight, receive_window, unsent, wnd_end
 from refmodel.tcp.events import DelackTimer, Output, Retransmit, SendAck, Tx
 from refmodel.tcp.params import TcpParams
@@ -37,15 +37,15 @@ def scaled_up(window: int, shift: int) -> int:
 
 @pure
 def acceptable_seq(s: Sock) -> int:
-    """Where a segment without data stands: snd_nxt, or the right edge if the peer pulled it back below."""
-    excess = (s.snd_nxt - wnd_end(s)) & M32
-    fits = not before(wnd_end(s), s.snd_nxt) or (s.wscale_ok and excess < (1 << s.rcv_wscale))
-    return s.snd_nxt if fits else wnd_end(s)
+    """Where a segment without data stands: snd_nxt, or the right edge if the peer pulled it back."""
+    edge = wnd_end(s)
+    if not before(edge, s.snd_nxt):
+        return s.snd_nxt
+    return s.snd_nxt if s.wscale_ok and ((s.snd_nxt - edge) & M32) < (1 << s.rcv_wscale) else edge
 
 
-@step("net/ipv4/tcp_output.c:__tcp_transmit_skb", "RFC 9293 3.8.6")
 def transmit(s: Sock, seq: int, length: int, fin: bool, rst: bool, space: int, p: TcpParams) -> tuple[Sock, Effects]:
-    """A segment without SYN leaves: it acknowledges rcv_nxt and settles what was owed."""
+    """A segment without SYN leaves, acknowledges rcv_nxt and settles what was owed; source tcp_output.c:__tcp_transmit_skb."""
     win = select_window(s, space, p)
     out = replace(s, rcv_wup=s.rcv_nxt, rcv_wnd=win, ack_sched=False, ack_nomem=False, ack_timeout=NEVER)
     return out, (
@@ -64,15 +64,13 @@ def transmit(s: Sock, seq: int, length: int, fin: bool, rst: bool, space: int, p
     )
 
 
-@step("net/ipv4/tcp_output.c:__tcp_send_ack")
 def tcp_send_ack(s: Sock, space: int, p: TcpParams) -> tuple[Sock, Effects]:
-    """An acknowledgment without data."""
+    """An acknowledgment without data; source net/ipv4/tcp_output.c:__tcp_send_ack."""
     return transmit(s, acceptable_seq(s), 0, False, False, space, p)
 
 
-@step("net/ipv4/tcp_output.c:tcp_send_active_reset")
 def tcp_send_active_reset(s: Sock, space: int, p: TcpParams) -> tuple[Sock, Effects]:
-    """An RST of our own accord, with ACK, window and timestamp like any segment."""
+    """An RST of our own accord, with ACK, window and timestamp; source net/ipv4/tcp_output.c:tcp_send_active_reset."""
     return transmit(s, acceptable_seq(s), 0, False, True, space, p)
 
 

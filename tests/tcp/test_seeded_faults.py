@@ -45,7 +45,7 @@ FAULTS = {
     # Receiving, step by step.
     "fin_once_but": ("checks", "return end_seq(e) != e.seq and after((end_seq(e) - e.fin) & M32, s.rcv_nxt)", "return end_seq(e) == e.seq and after((end_seq(e) - e.fin) & M32, s.rcv_nxt)", "Sock.LAST_ACK+Seg"),
     "receives_forward": ("input", "    if not after(end, s.rcv_nxt):\n        return D.OLD\n", "", "Sock.ESTABLISHED+Seg"),
-    "acked_forward": ("input", "    new = after(e.ack_seq, s.snd_una)\n", "    new = e.ack_seq > s.snd_una\n", "Sock.ESTABLISHED+Seg"),
+    "acked_forward": ("input", "    new = count != 0 and not old\n", "    new = count != 0\n", "Sock.ESTABLISHED+Seg"),
     "delivers_in_window": ("input", "        if win == 0 and not bare_fin:\n            return D.ZERO_WINDOW\n", "", "Sock.ESTABLISHED+Seg"),
     "orphans_read_nothing": ("input", "    return s.rcv_shut and beyond(s, e)", "    return s.done and beyond(s, e)", "Sock.FIN_WAIT2+Seg"),
     "refused_changes_nothing": ("input", "t = replace(s, last_oow_ack_time=max(e.now, 1) if limited", "t = replace(s, snd_wnd=e.win, last_oow_ack_time=max(e.now, 1) if limited", "Sock.ESTABLISHED+Seg"),
