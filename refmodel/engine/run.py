@@ -29,7 +29,7 @@ class Dispatcher:
 
     `check` makes it strict: every candidate is tried and two enabled rules raise SpecificationError, and the machine's
     assumptions are checked first (AssumptionBroken). Without it the first enabled rule is taken, which the disjointness
-    proof permits.
+    proof permits; the one that applied last is tried first, since runs repeat themselves.
     """
 
     def __init__(self, rules: Iterable[Rule] | None = None, kernel: str = REFERENCE, check: bool = False) -> None:
@@ -60,11 +60,15 @@ class Dispatcher:
         """The rule that fired, the new state and the effects; raises NotModelled with the near misses."""
         if self.check:
             return self._apply_strictly(state, event, params)
-        for r in self.candidates(state, event):
+        found = self.candidates(state, event)
+        for r in found:
             try:
                 new, effects = r.fn(state, event, params)
             except NotEnabled:
                 continue
+            if r is not found[0]:
+                key = (type(state), type(event), getattr(state, state.AT) if state.AT else None)
+                self.table[key] = (r, *(x for x in found if x is not r))
             stamp(effects, r.id)
             return r, new, effects
         raise NotModelled(self.explain(state, event, params))
