@@ -167,7 +167,8 @@ class Corpus:
     """Lawful states and events that fire each rule, bred from the initial states with a fixed seed.
 
     A random walk seldom gets far: most events change nothing. So states and events that fired a rule seldom seen are
-    kept, and new ones are made from them by redrawing a few fields. `fired` maps a rule's id to (state, event) pairs.
+    kept, and new ones are made from them by redrawing a few fields. `fired` maps a rule's id (what is wrong, where no
+    single rule is enabled) to (state, event) pairs; `broken` is the first law that a bred step broke.
     """
 
     KEPT = 6
@@ -178,6 +179,7 @@ class Corpus:
         self.fired: dict[str, list[tuple[Any, Any]]] = {}
         self.states: dict[tuple[Any, ...], list[Any]] = {}
         self.events: dict[type[Event], list[Any]] = {}
+        self.broken: LawBroken | None = None
         for s in initial + tuple(k() for k in laws.machine.accepts if not required(k)):
             self._keep(s)
         for _ in range(tries):
@@ -200,14 +202,20 @@ class Corpus:
         e = r.choice(self.events[kind]) if kind in self.events else self.fresh(kind, around)
         e = self.redrawn(e, around, r.randint(0, REDRAWN))
         t: Taken = self.laws.component.apply(s, e)
-        if t.state is None or t.problems:
+        if t.skipped:
             return
-        pairs = self.fired.setdefault(t.rule, [])
+        if self.broken is None:
+            try:
+                self.laws.step(s, e)
+            except LawBroken as why:
+                self.broken = why
+        pairs = self.fired.setdefault(t.rule or t.problems[0].kind, [])
         if len(pairs) < self.KEPT:
             pairs.append((s, e))
             self.events.setdefault(kind, []).append(e)
             self._keep(s)
-            self._keep(t.state)
+            if t.state is not None:
+                self._keep(t.state)
 
     def redrawn(self, value: Any, around: Mapping[str, int], n: int) -> Any:
         """`value` with up to `n` fields redrawn from their candidates; its discriminator is chosen more often."""

@@ -147,7 +147,7 @@ def test_overlapping_rules_are_found() -> None:
 
 
 def test_a_broken_invariant_is_named_with_the_step_that_breaks_it() -> None:
-    text = told(run(WALKS, dispatcher=without("sent_back", "taken", extra=taken_too_much)))
+    text = told(run(STEPS, dispatcher=without("sent_back", "taken", extra=taken_too_much)))
     assert "test_property.within: The stock is within the limit." in text or "is not in 0 .. 10" in text
     assert "by   Deliver(" in text
 
