@@ -221,9 +221,11 @@ class TcpHalf:
         return True
 
     def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
-        """The peer sent the same sequence numbers twice: it never heard of the first."""
+        """The peer sent the same sequence numbers, or the same probe, twice: it never heard of the first."""
         a, b = lost.what, other.what
-        return bool(a.seg_len) and a.seq == b.seq and (a.flags ^ b.flags) & (SYN | RST | FIN) == 0
+        same = a.seq == b.seq and (a.flags ^ b.flags) & (SYN | RST | FIN) == 0
+        probe = a.seg_len == b.seg_len == 0 and a.ack_seq == b.ack_seq
+        return same and (bool(a.seg_len) or probe)
 
     def betrays_loss(self, lost: Arrival, seen: Observation) -> bool:
         """It sends again what the lost segment acknowledged, or probes a window that the lost segment opened."""

@@ -1,8 +1,8 @@
 """A segment arrives at a synchronised socket.
 
-The law: `checks.verdict` decides first, in the kernel's order, whether the segment is looked at at all; the rules of the
-first half answer those that aren't. The rules of the second half take the acknowledgment (`tcp_ack`), change the state
-by it, then take the text and the FIN (`tcp_data_queue`), and decide on the acknowledgment that goes back.
+The law: `checks.verdict` decides first, in the kernel's order, whether the segment is looked at at all; the rules of
+the first half answer those that aren't. The rules of the second half take the acknowledgment (`tcp_ack`), change the
+state by it, then take the text and the FIN (`tcp_data_queue`), and decide on the acknowledgment that goes back.
 """
 
 from enum import IntEnum
@@ -257,7 +257,10 @@ def rearm(s: Sock, e: Seg, new: bool) -> Sock:
 
 @pure
 def tcp_ack(s: Sock, e: Seg, p: TcpParams) -> Sock:
-    """snd_una, the peer's window, ts_recent and the transmit timer after an accepted segment; source tcp_input.c:tcp_ack."""
+    """snd_una, the peer's window, ts_recent and the transmit timer after an accepted segment.
+
+    Source: tcp_input.c:tcp_ack.
+    """
     count = (e.ack_seq - s.snd_una) & M32
     old = count >= H32
     new = count != 0 and not old
@@ -436,7 +439,10 @@ def abort_on_data(s: Sock, e: Seg, err: Errno) -> tuple[Sock, Effects]:
 
 @pure
 def synrecv_done(s: Sock, e: Seg, p: TcpParams) -> Sock:
-    """The socket of a simultaneous open after its handshake; source tcp_input.c:tcp_rcv_state_process, case TCP_SYN_RECV."""
+    """The socket of a simultaneous open after its handshake.
+
+    Source: tcp_input.c:tcp_rcv_state_process, case TCP_SYN_RECV.
+    """
     t = tcp_ack(s, e, p)
     return replace(
         t,
@@ -545,7 +551,10 @@ def fin_wait2(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
 
 
 def after_fin(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
-    """After the peer's FIN only what starts before rcv_nxt reaches the text; source tcp_input.c:tcp_rcv_state_process."""
+    """After the peer's FIN only what starts before rcv_nxt reaches the text.
+
+    Source: tcp_input.c:tcp_rcv_state_process.
+    """
     if not before(e.seq, s.rcv_nxt):
         return tcp_ack_snd_check(s, e, False, p)
     if aborts(s, e):
