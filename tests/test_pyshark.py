@@ -230,7 +230,13 @@ def test_a_machine_without_tshark_is_told_so(monkeypatch: pytest.MonkeyPatch) ->
 
 # In a network namespace of its own: TCP, UDP, a closed port and echoes on the loopback device, under four taps.
 TRAFFIC = """
-import os, socket, subprocess, sys, time
+import signal, socket, subprocess, sys, time
+
+def too_late(*_):
+    raise TimeoutError("the taps did not see the last frame within 60 s")
+
+signal.signal(signal.SIGALRM, too_late)
+signal.alarm(60)
 out = sys.argv[1]
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 taps = {
@@ -242,11 +248,12 @@ taps = {
 dumps = []
 try:
     for name, options in taps.items():
-        command = ["tcpdump", "-Z", "root", "-U", "--immediate-mode", "--time-stamp-precision=nano", *options]
+        command = ["tcpdump", "-Z", "root", "-U", "--time-stamp-precision=nano", *options]
         dump = subprocess.Popen([*command, "-w", f"{out}/{name}.pcap"], stderr=subprocess.PIPE)
         dumps.append(dump)
+    for dump in dumps:
         while b"listening on" not in dump.stderr.readline():
-            assert dump.poll() is None, name
+            assert dump.poll() is None, "a tap ended"
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         server = socket.create_server((host, 0), family=family)
         client = socket.create_connection(server.getsockname()[:2])
@@ -267,14 +274,16 @@ try:
         except ConnectionRefusedError:
             pass
         udp.close()
-    sizes, before = [0], []
-    while sizes != before:  # the taps read what the kernel has queued for them
-        time.sleep(0.25)
-        sizes, before = [os.path.getsize(f"{out}/{name}.pcap") for name in taps], sizes
+    # Taps write in order: where one of these has arrived, all before it have.
+    last = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    while not all(b"the last frame" in open(f"{out}/{name}.pcap", "rb").read() for name in taps):
+        last.sendto(b"the last frame", ("127.0.0.1", 9))
+        time.sleep(0.1)
 finally:
     for dump in dumps:
         dump.terminate()
-        dump.wait(10)
+    for dump in dumps:
+        dump.wait()
         dump.stderr.close()
 """
 
@@ -286,7 +295,7 @@ finally:
 )
 def test_what_tcpdump_records_here_is_seen_alike(tmp_path: Path) -> None:
     subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", TRAFFIC, str(tmp_path)], check=True, timeout=60, capture_output=True
+        ["unshare", "--net", sys.executable, "-c", TRAFFIC, str(tmp_path)], check=True, timeout=120, capture_output=True
     )
     for name, linktype in (("lo", 1), ("short", 1), ("sll", 113), ("sll2", 276)):
         path = tmp_path / f"{name}.pcap"
