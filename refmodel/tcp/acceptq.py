@@ -1,7 +1,7 @@
 """The queues of a listening socket.
 
-The law: a connection waits for accept() only if fewer than backlog + 1 already do. Connections and requests are objects of
-their own; here they are counted, and `acceptq_full` and `synq_full` are the facts that segments ask for.
+The law: a connection waits for accept() only if fewer than backlog + 1 already do. Connections and requests are
+objects of their own; here they are counted, and `acceptq_full` and `synq_full` are the facts that segments ask for.
 """
 
 from msgspec.structs import replace

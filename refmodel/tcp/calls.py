@@ -253,7 +253,7 @@ def write_shut(s: Sock, e: Write, p: TcpParams) -> tuple[Sock, Effects]:
     at=[x for x in FULL if x not in (St.ESTABLISHED, St.CLOSE_WAIT)],
 )
 def write_unconnected(s: Sock, e: Write, p: TcpParams) -> tuple[Sock, Effects]:
-    """Before the handshake is over send() would wait; without a connection it fails: the error first, EPIPE afterwards."""
+    """Before the handshake is over send() would wait; without a connection it fails: the error first, then EPIPE."""
     waits = s.state in (St.SYN_SENT, St.SYN_RECV)
     none = s.err == Errno.NONE
     failed = (Errno.EAGAIN if waits else Errno.EPIPE) if none else s.err

@@ -1,7 +1,7 @@
 """What makes a segment acceptable, in the kernel's order of questions.
 
-The law: each cascade of checks is one classifier that returns an enum, so a rule's guard is a single verdict and two rules
-can't both apply. Nothing here changes state.
+The law: each cascade of checks is one classifier that returns an enum, so a rule's guard is a single verdict and two
+rules can't both apply. Nothing here changes state.
 """
 
 from enum import IntEnum
@@ -113,7 +113,10 @@ def may_update_window(s: Sock, e: Seg, p: TcpParams) -> bool:
 
 @pure
 def disordered_ack(s: Sock, e: Seg, p: TcpParams) -> bool:
-    """A pure duplicate ACK that was overtaken by at most one RTO of the peer's clock; source tcp_input.c:tcp_disordered_ack."""
+    """A pure duplicate ACK that was overtaken by at most one RTO of the peer's clock.
+
+    Source: tcp_input.c:tcp_disordered_ack.
+    """
     older = (s.ts_recent - e.tsval) & M32
     ticks = 1200 if p.kernel >= 612 else 1024
     return (
@@ -137,7 +140,10 @@ def paws_discard(s: Sock, e: Seg, p: TcpParams) -> bool:
 
 @pure
 def tcp_sequence(s: Sock, e: Seg, p: TcpParams) -> bool:
-    """The segment touches the window, whose lower edge is the last advertised rcv_nxt; source tcp_input.c:tcp_sequence."""
+    """The segment touches the window, whose lower edge is the last advertised rcv_nxt.
+
+    Source: tcp_input.c:tcp_sequence.
+    """
     end, right = end_seq(e), add(s.rcv_nxt, receive_window(s))
     # From 6.18 on a segment may overshoot the right edge only while nothing waits to be read; its FIN alone may.
     overshoots = p.kernel >= 618 and after((end - e.fin) & M32, right) and readable(s) != 0
@@ -344,7 +350,9 @@ def synack_window(s: Req, p: TcpParams) -> int:
 
 @pure
 def req_paws(s: Req, e: Seg, p: TcpParams) -> bool:
-    """PAWS against the SYN's timestamp, whose age is taken to be the request's timeout; source tcp_minisocks.c:tcp_check_req.
+    """PAWS against the SYN's timestamp, whose age is taken to be the request's timeout.
+
+    Source: tcp_minisocks.c:tcp_check_req.
 
     That age is at most 120 s: too short for a wrapped clock, long enough after one retry to let an RST pass.
     """

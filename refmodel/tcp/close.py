@@ -1,7 +1,8 @@
 """The end of a connection as applications ask for it: close(), shutdown(), linger, and what becomes of orphans.
 
-The law: close() resets if data was left unread or if SO_LINGER says 0 s, else it sends a FIN and leaves the rest to the
-kernel; a descriptor may wait for that if SO_LINGER says so. An orphan in FIN_WAIT2 soon gives way to a small socket.
+The law: close() resets if data was left unread or if SO_LINGER says 0 s, else it sends a FIN and leaves the rest to
+the kernel; a descriptor may wait for that if SO_LINGER says so. An orphan in FIN_WAIT2 soon gives way to a small
+socket.
 """
 
 from msgspec.structs import replace
@@ -32,7 +33,10 @@ def closed(s: Sock) -> Sock:
 
 @pure
 def disconnected(s: Sock, err: Errno) -> Sock:
-    """A socket as good as new, but for its error and where its next sequence number starts; source tcp.c:tcp_disconnect."""
+    """A socket as good as new, but for its error and where its next sequence number starts.
+
+    Source: tcp.c:tcp_disconnect.
+    """
     seq = add(s.write_seq, s.max_window + 2)
     return Sock(
         state=St.CLOSE,
@@ -187,7 +191,10 @@ def release_early(s: Sock, e: Release, p: TcpParams) -> tuple[Sock, Effects]:
 
 @pure
 def parted(s: Sock, e: Shutdown) -> Sock:
-    """The directions that shutdown() names are shut, and a connect() under way is over; source af_inet.c:inet_shutdown."""
+    """The directions that shutdown() names are shut, and a connect() under way is over.
+
+    Source: af_inet.c:inet_shutdown.
+    """
     early = s.state in (St.SYN_SENT, St.SYN_RECV, St.CLOSE)
     return replace(
         s,

@@ -1,11 +1,12 @@
 """Everything that happens to a connection, and everything that it does.
 
-An event carries all that Linux takes from outside the machine: the time, the peer's segment, what memory and the congestion
-and loss machinery decide. `now` is us since an arbitrary origin, `secs` the kernel's clock of whole seconds. Fields under
-"decided elsewhere" are the seams to layers of their own:
+An event carries all that Linux takes from outside the machine: the time, the peer's segment, what memory and the
+congestion and loss machinery decide. `now` is us since an arbitrary origin, `secs` the kernel's clock of whole
+seconds. Fields under "decided elsewhere" are the seams to layers of their own:
 
 * `space` is what __tcp_select_window offers (bytes).
-* `ack_now` says whether __tcp_ack_snd_check sends the acknowledgment at once, `delack` after how long (us) it is sent if not.
+* `ack_now` says whether __tcp_ack_snd_check sends the acknowledgment at once, `delack` after how long (us) it is sent
+  if not.
 * `rto` is the retransmission timeout after an RTT sample (us), 0 without a sample.
 * `ofo` is how much of the out-of-order queue becomes in order, `ofo_fin` whether it ends in a FIN.
 """
@@ -300,9 +301,9 @@ class ChildQueued(Event, frozen=True):
 class Tx(Effect, frozen=True):
     """A segment is handed to IP.
 
-    `win` is in bytes; `shift` is what the header's window is scaled by (see `raw_window`). `len` counts payload. `ts` says
-    whether there is a timestamp, whose TSecr is `tsecr`; TSval is the clock's. MSS (0: none), window scale and SACK
-    permitted stand on SYNs only.
+    `win` is in bytes; `shift` is what the header's window is scaled by (see `raw_window`). `len` counts payload. `ts`
+    says whether there is a timestamp, whose TSecr is `tsecr`; TSval is the clock's. MSS (0: none), window scale and
+    SACK permitted stand on SYNs only.
     """
 
     seq: int = 0

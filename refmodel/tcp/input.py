@@ -68,7 +68,7 @@ def tcp_done(s: Sock, err: Errno) -> tuple[Sock, Effects]:
 
 @step("net/ipv4/tcp_minisocks.c:tcp_time_wait", "RFC 9293 3.6")
 def tcp_time_wait(s: Sock, substate: St, timeo: int, now: int, full: bool) -> tuple[Sock | Tw, Effects]:
-    """A small socket takes over for `timeo` us, at least 3.5 RTO, in TIME_WAIT 60 s; without room for one it ends here."""
+    """A small socket takes over for `timeo` us, at least 3.5 RTO, in TIME_WAIT 60 s; without room for it all ends."""
     if full:
         t, fx = tcp_done(s, Errno.NONE)
         return t, (Mib(name="TcpExtTCPTimeWaitOverflow"), *fx)
@@ -167,7 +167,7 @@ def outside_rst(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     "net/ipv4/tcp_input.c:tcp_reset",
     "RFC 5961 3.2",
     at=SYNC,
-    deviates="Besides rcv_nxt, Linux takes rcv_nxt - 1 after the peer's FIN and the right edge of the highest SACK block.",
+    deviates="Besides rcv_nxt, Linux takes rcv_nxt - 1 after the peer's FIN, and the highest right edge that it SACKed.",
 )
 def reset(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     """An RST at rcv_nxt ends the connection: EPIPE after the peer's FIN, ECONNRESET otherwise."""
@@ -238,8 +238,8 @@ def synrecv_bad_ack(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
 def rearm(s: Sock, e: Seg, new: bool) -> Sock:
     """The transmit timer after an acknowledgment; source tcp_input.c:tcp_rearm_rto, tcp_input.c:tcp_ack_probe.
 
-    `s` is already acknowledged. News restarts the retransmit timer. With nothing in flight a queued segment is probed for:
-    after the first interval if its window opened just now, else after the backed-off one.
+    `s` is already acknowledged. News restarts the retransmit timer. With nothing in flight a queued segment is probed
+    for: after the first interval if its window opened just now, else after the backed-off one.
     """
     fly = in_flight(s) != 0
     waits = not fly and unsent(s) != 0
@@ -402,7 +402,7 @@ def tcp_data_queue(s: Sock, e: Seg, d: D, p: TcpParams) -> tuple[Sock | Tw, Effe
 
 @step("net/ipv4/tcp_input.c:__tcp_ack_snd_check", "RFC 9293 3.8.6.3", "RFC 5681 4.2")
 def tcp_ack_snd_check(s: Sock, e: Seg, at_once: bool, p: TcpParams) -> tuple[Sock, Effects]:
-    """An acknowledgment that is owed goes now, or when the delayed-ACK timer fires, or when the socket's owner lets go."""
+    """An acknowledgment that is owed goes now, or by the delayed-ACK timer, or when the socket's owner lets go."""
     if s.ack_sched and (at_once or s.ack_nomem or e.ack_now) and not e.ack_deferred:
         return tcp_send_ack(s, e.space, p)
     delay = s.ack_sched and not e.ack_deferred
@@ -506,7 +506,7 @@ def fin_wait1_acked(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
 
 @rule("net/ipv4/tcp_input.c:tcp_rcv_state_process", at=St.FIN_WAIT1)
 def fin_wait1_acked_no_wait(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
-    """Our FIN is acknowledged and TCP_LINGER2 forbids to wait for the peer's, or data came for nobody: an RST ends it."""
+    """Our FIN is acknowledged and TCP_LINGER2 forbids to wait for the peer's, or data came for nobody: an RST."""
     require(accepted(s, e, p) and all_acked(s, e), "an acceptable segment that acknowledges our FIN")
     require(s.dead and (s.linger2 < 0 or beyond(s, e)), "an orphan that doesn't wait, or got data")
     return abort_on_data(tcp_ack(s, e, p), e, Errno.NONE)

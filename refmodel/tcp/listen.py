@@ -1,7 +1,8 @@
 """The passive open: segments for nobody, for a listener, and for a request.
 
-The law: a SYN makes a request (or, when there are too many, a cookie and nothing at all); only a segment that acknowledges
-our SYN-ACK makes a socket, and only if the accept queue has room. Until then the application sees nothing.
+The law: a SYN makes a request (or, when there are too many, a cookie and nothing at all); only a segment that
+acknowledges our SYN-ACK makes a socket, and only if the accept queue has room. Until then the application sees
+nothing.
 """
 
 from msgspec.structs import replace
@@ -85,7 +86,10 @@ def listen_dropped(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
 
 @pure
 def synack_segment(r: Req) -> Tx:
-    """A request's SYN-ACK, with an unscaled window and the options that the SYN offered; source tcp_output.c:tcp_make_synack."""
+    """A request's SYN-ACK, with an unscaled window and the options that the SYN offered.
+
+    Source: tcp_output.c:tcp_make_synack.
+    """
     return Tx(
         seq=r.snt_isn,
         ack_seq=add(r.rcv_isn, 1),
@@ -365,7 +369,7 @@ def req_established(s: Req, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
 
 @rule("net/ipv4/tcp_minisocks.c:tcp_child_process", "RFC 5961 4.2")
 def req_syn_again(s: Req, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
-    """If that acknowledgment repeats the SYN before its data, the socket is made but challenges it, and stays in SYN_RECV."""
+    """If that ACK repeats the SYN before its data, the socket is made but challenges it, and stays in SYN_RECV."""
     require(req_verdict(s, e, p) == RV.ESTABLISH and e.syn, "the handshake's last ACK with the SYN again and data")
     t, fx = tcp_send_challenge_ack(openreq_child(s, e, p), e, p)
     return t, (

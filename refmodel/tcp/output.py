@@ -21,7 +21,10 @@ Effects = tuple[Any, ...]
 
 @pure
 def select_window(s: Sock, space: int, p: TcpParams) -> int:
-    """The window to advertise: what is promised, rounded up to the scale, or more; source tcp_output.c:tcp_select_window."""
+    """The window to advertise: what is promised, rounded up to the scale, or more.
+
+    Source: tcp_output.c:tcp_select_window.
+    """
     if s.ack_nomem:
         return 0
     current = receive_window(s)
@@ -45,7 +48,10 @@ def acceptable_seq(s: Sock) -> int:
 
 
 def transmit(s: Sock, seq: int, length: int, fin: bool, rst: bool, space: int, p: TcpParams) -> tuple[Sock, Effects]:
-    """A segment without SYN leaves, acknowledges rcv_nxt and settles what was owed; source tcp_output.c:__tcp_transmit_skb."""
+    """A segment without SYN leaves, acknowledges rcv_nxt and settles what was owed.
+
+    Source: tcp_output.c:__tcp_transmit_skb.
+    """
     win = select_window(s, space, p)
     out = replace(s, rcv_wup=s.rcv_nxt, rcv_wnd=win, ack_sched=False, ack_nomem=False, ack_timeout=NEVER)
     return out, (
@@ -109,7 +115,10 @@ def probe0_when(rto: int, backoff: int) -> int:
 
 @pure
 def check_probe(s: Sock, now: int) -> Sock:
-    """With data queued and nothing in flight the peer's window will be probed; source include/net/tcp.h:tcp_check_probe_timer."""
+    """With data queued and nothing in flight the peer's window will be probed.
+
+    Source: include/net/tcp.h:tcp_check_probe_timer.
+    """
     arm = s.icsk_pending == Pending.NONE and in_flight(s) == 0 and unsent(s) != 0
     return replace(
         s,
@@ -134,7 +143,10 @@ def rearm_rto(s: Sock, now: int) -> Sock:
 
 @pure
 def may_send(s: Sock, n: int) -> bool:
-    """`n` sequence numbers are queued and the peer's window takes them, a FIN too; source tcp_output.c:tcp_snd_wnd_test."""
+    """`n` sequence numbers are queued and the peer's window takes them, a FIN too.
+
+    Source: tcp_output.c:tcp_snd_wnd_test.
+    """
     room = (wnd_end(s) - s.snd_nxt) & M32
     return n != 0 and n <= unsent(s) and n <= room and room < H32
 

@@ -1,7 +1,7 @@
 """What is always true of a connection, each in one sentence.
 
-Invariants hold of every reachable state. All are proved for every sysctl in range and every sequence number, wrapped or
-not. Those that Linux doesn't have are registered as false, with the reason.
+Invariants hold of every reachable state. All are proved for every sysctl in range and every sequence number, wrapped
+or not. Those that Linux doesn't have are registered as false, with the reason.
 """
 
 from refmodel.rule import assume, invariant
@@ -225,7 +225,7 @@ def young_requests(s: Listener) -> bool:
 
 @invariant(
     at=(St.ESTABLISHED, St.CLOSE_WAIT),
-    falsified="shutdown() of a socket that isn't connected fails, shuts it all the same, and connect() doesn't undo that",
+    falsified="shutdown() of a socket that isn't connected fails, shuts it all the same, and connect() keeps that",
 )
 def open_for_sending(s: Sock) -> bool:
     """Before our FIN is queued we may send."""

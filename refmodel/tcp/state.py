@@ -1,12 +1,13 @@
 """The objects of TCP's connection machine and their fields.
 
-The law: a connection is at any moment exactly one of three kernel objects. `Sock` is the full socket (struct tcp_sock), `Req`
-the request that stands for a half-open passive connection (struct tcp_request_sock, state NEW_SYN_RECV), `Tw` the small
-socket that remembers a finished one (struct tcp_timewait_sock). A `Sock` in LISTEN or CLOSE also stands for an address pair
-of which the kernel knows nothing but a listener, or nothing at all. `Listener` holds the queues that connections share.
+The law: a connection is at any moment exactly one of three kernel objects. `Sock` is the full socket (struct
+tcp_sock), `Req` the request that stands for a half-open passive connection (struct tcp_request_sock, state
+NEW_SYN_RECV), `Tw` the small socket that remembers a finished one (struct tcp_timewait_sock). A `Sock` in LISTEN or
+CLOSE also stands for an address pair of which the kernel knows nothing but a listener, or nothing at all. `Listener`
+holds the queues that connections share.
 
-Fields have the kernel's names. Sequence numbers are in [0, 2**32), windows and lengths in bytes, times in us; a deadline of
-NEVER means that the timer is not armed.
+Fields have the kernel's names. Sequence numbers are in [0, 2**32), windows and lengths in bytes, times in us; a
+deadline of NEVER means that the timer is not armed.
 """
 
 from enum import IntEnum

@@ -1,7 +1,7 @@
 """The active open: a segment arrives in SYN_SENT.
 
-The law: a SYN-ACK of our SYN establishes the connection, a SYN alone crosses ours and makes it a simultaneous open, an RST
-counts only if it acknowledges our SYN, and a wrong acknowledgment is answered by an RST.
+The law: a SYN-ACK of our SYN establishes the connection, a SYN alone crosses ours and makes it a simultaneous open,
+an RST counts only if it acknowledges our SYN, and a wrong acknowledgment is answered by an RST.
 """
 
 from msgspec.structs import replace

@@ -1,7 +1,7 @@
 """The transmit and keepalive timers of a full socket, and ICMP errors.
 
-The law: the transmit timer repeats the head of the queue, or probes a closed window, twice as late each time, until the
-connection has been silent for too long; what too long means depends on who still waits for it.
+The law: the transmit timer repeats the head of the queue, or probes a closed window, twice as late each time, until
+the connection has been silent for too long; what too long means depends on who still waits for it.
 """
 
 from enum import IntEnum

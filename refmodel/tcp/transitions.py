@@ -1,7 +1,8 @@
 """What is true of every step of a connection, each in one sentence.
 
-A property speaks of the state before, the event, the state after and what was done. All are proved for every sysctl in
-range and every sequence number, wrapped or not. The one that Linux doesn't have is registered as false, with the reason.
+A property speaks of the state before, the event, the state after and what was done. All are proved for every sysctl
+in range and every sequence number, wrapped or not. The one that Linux doesn't have is registered as false, with the
+reason.
 """
 
 from typing import Any
@@ -93,7 +94,7 @@ def orphans_read_nothing(s: Sock, e: Seg, t: Sock, effects: Effects) -> bool:
 
 @transition(Seg, at=OPEN)
 def refused_changes_nothing(s: Sock, e: Seg, t: Sock, effects: Effects, p: TcpParams) -> bool:
-    """A segment that isn't accepted and doesn't reset changes neither state nor sequence numbers nor the send window."""
+    """A segment that is neither accepted nor resets changes neither state nor sequence numbers nor send window."""
     same = (
         t.state == s.state
         and t.rcv_nxt == s.rcv_nxt
