@@ -163,7 +163,7 @@ def test_an_expectation_that_is_not_met_leaves_no_file(tmp_path: Path, odd: dict
 def test_an_announcement_that_does_not_come_is_told(tmp_path: Path, odd: dict[str, Scenario]) -> None:
     s = find("tcp_refused")
     odd["odd"] = Scenario("odd", "tcp", "Odd.", s.body, announces=("a FAILED",))
-    with pytest.raises(ScenarioFailed, match=r"'a FAILED' was not announced in its place; announced: .*a REACHABLE"):
+    with pytest.raises(ScenarioFailed, match=r"a did not announce FAILED in its place; announced: REACHABLE"):
         record.record_case("odd", tmp_path)
 
 

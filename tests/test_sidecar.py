@@ -189,8 +189,14 @@ def sidecars(draw: st.DrawFn) -> Sidecar:
         [Call(draw(host), draw(times), draw(words), draw(words), draw(times)) for _ in range(draw(st.integers(0, 2)))],
         [
             Notification(
-                *(draw(host), draw(times), draw(st.sampled_from(["NEWNEIGH", "DELNEIGH"]))),
-                *(draw(words), draw(words), draw(words), draw(st.integers(0, 9)), draw(st.integers(0, 255))),
+                draw(host),
+                draw(times),
+                draw(st.sampled_from(["NEWNEIGH", "DELNEIGH"])),
+                draw(words),
+                draw(words),
+                draw(words),
+                draw(st.integers(0, 9)),
+                draw(st.integers(0, 255)),
             )
             for _ in range(draw(st.integers(0, 2)))
         ],

@@ -17,7 +17,7 @@ class Scenario:
     """A named run: the lab it needs, what its applications do, and what has to have happened for it to count.
 
     `counts` names MIB counters that must have risen by exactly so much, as 'a.Tcp.ActiveOpens'; `announces` the
-    neighbour states that must have been announced, in this order (others may lie between), as 'a FAILED'.
+    neighbour states that must have been announced, each host's in this order (others may lie between), as 'a FAILED'.
     """
 
     name: str
