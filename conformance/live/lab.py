@@ -258,6 +258,7 @@ class Host:
         self.v4 = f"10.9.0.{number}"
         self.v6 = f"fd09::{number:x}"
         self.link_local = f"fe80::ff:fe00:{number:x}"
+        self.more: list[str] = []
         self.sysctls: dict[str, Value] = {}
         self.calls: list[Call] = []
         self.sockets: list[socket.socket] = []
@@ -271,8 +272,8 @@ class Host:
 
     @property
     def addresses(self) -> list[str]:
-        """All addresses of the interface."""
-        return [self.v4, self.v6, self.link_local] if self.family == 6 else [self.v4]
+        """All addresses of the host, those that a scenario added at the end."""
+        return [self.v4, *([self.v6, self.link_local] if self.family == 6 else []), *self.more]
 
     def next_fd(self) -> int:
         """The next descriptor's number, as a program that closes nothing would see it."""
@@ -294,6 +295,11 @@ class Host:
         began = time.time()
         self.run("ip", *command.split())
         self.log(f"ip {command}", "0", began)
+
+    def add_address(self, address: str, prefix: int, device: str) -> None:
+        """Gives the host one more address, as part of the scenario."""
+        self.ip(f"addr add {address}/{prefix} dev {device}")
+        self.more.append(address)
 
     def set_sysctl(self, name: str, value: Value, device: str | None = None) -> None:
         """Sets a sysctl; a name with `.default.` is set for the interface too, and recorded as it is written."""

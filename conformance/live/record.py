@@ -121,7 +121,7 @@ def _check(
         for wanted in (w.split()[1] for w in s.announces if w.split()[0] == host):
             if wanted not in left:
                 raise ScenarioFailed(
-                    f"{s.name}: {host} did not announce {wanted} in its place; announced: {', '.join(told) or 'nothing'}"
+                    f"{s.name}: {host} did not announce {wanted} in its place; announced: {', '.join(told) or 'none'}"
                 )
 
 

@@ -207,7 +207,7 @@ def arp_stranger_asks_for_another(lab: Lab) -> None:
 @scenario("neigh", raw=("b",), announces=("a STALE",))
 def arp_other_interface(lab: Lab) -> None:
     """A request for an address that the host has on another interface is answered (arp_ignore=0)."""
-    lab["a"].ip("addr add 10.9.0.100/32 dev lo")
+    lab["a"].add_address("10.9.0.100", 32, "lo")
     peer = RawPeer(lab, neighbour=False)
     peer.send(arp(1, lab["b"].mac, "10.9.0.2", NOBODY, "10.9.0.100"))
     if _replies(peer) != 1:
@@ -217,7 +217,7 @@ def arp_other_interface(lab: Lab) -> None:
 @scenario("neigh", raw=("b",), sysctls=_conf(arp_ignore=1))
 def arp_ignore_other_interface(lab: Lab) -> None:
     """arp_ignore=1: a request for an address that the host has on another interface is not answered."""
-    lab["a"].ip("addr add 10.9.0.100/32 dev lo")
+    lab["a"].add_address("10.9.0.100", 32, "lo")
     peer = RawPeer(lab, neighbour=False)
     peer.send(arp(1, lab["b"].mac, "10.9.0.2", NOBODY, "10.9.0.100"))
     if _replies(peer):
@@ -396,7 +396,7 @@ def _look_for_duplicates(lab: Lab) -> None:
 def nd_dad(lab: Lab) -> None:
     """A host that takes an address asks for it first, from the unspecified address; nobody has it."""
     _look_for_duplicates(lab)
-    lab["a"].ip("addr add fd09::55/64 dev a0")
+    lab["a"].add_address("fd09::55", 64, "a0")
     lab.sleep(2.4)
     if "tentative" in lab["a"].run("ip", "-6", "addr", "show", "dev", "a0"):
         raise ScenarioFailed("the address did not become usable")
