@@ -167,7 +167,7 @@ def outside_rst(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     "net/ipv4/tcp_input.c:tcp_reset",
     "RFC 5961 3.2",
     at=SYNC,
-    deviates="Besides rcv_nxt, Linux takes rcv_nxt - 1 after the peer's FIN, and the highest right edge that it SACKed.",
+    deviates="Besides rcv_nxt, Linux takes rcv_nxt - 1 after the peer's FIN, and the highest right edge it SACKed.",
 )
 def reset(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock, Effects]:
     """An RST at rcv_nxt ends the connection: EPIPE after the peer's FIN, ECONNRESET otherwise."""

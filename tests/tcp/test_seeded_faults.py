@@ -95,9 +95,7 @@ def test_a_wider_guard_is_an_overlap() -> None:
 
 def test_a_lost_bound_leaves_the_range() -> None:
     text = "icsk_rto=e.rto if sample else s.icsk_rto"
-    report = prove_with(
-        TCP, [("refmodel.tcp.input", text, "icsk_rto=2 * s.icsk_rto")], only="Sock.ESTABLISHED+Seg"
-    )
+    report = prove_with(TCP, [("refmodel.tcp.input", text, "icsk_rto=2 * s.icsk_rto")], only="Sock.ESTABLISHED+Seg")
     assert any("icsk_rto" in x for x in report.failed)
 
 
