@@ -60,6 +60,11 @@ def cells(machine: Machine) -> tuple[Cell, ...]:
     return tuple(Cell(s, at, e) for s, events in machine.accepts.items() for at in discriminators(s) for e in events)
 
 
+def may_apply(r: Rule, cell: Cell) -> bool:
+    """Whether a rule's types and states are those of a cell."""
+    return r.state is cell.state and r.event is cell.event and (not r.at or cell.at in r.at)
+
+
 def types_of(hint: Any) -> tuple[type, ...]:
     """The classes that an annotation names."""
     if get_origin(hint) is Annotated:
@@ -169,11 +174,7 @@ class Reading:
 
     def rules(self, cell: Cell) -> list[LiftedRule]:
         """The rules that may apply in a cell."""
-        return [
-            r
-            for r in self.lifted.rules
-            if r.rule.state is cell.state and r.rule.event is cell.event and (not r.rule.at or cell.at in r.rule.at)
-        ]
+        return [r for r in self.lifted.rules if may_apply(r.rule, cell)]
 
     def value(self, a: Asked, env: dict[str, Any]) -> Any:
         """A property as one z3 term."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from refmodel.engine.cells import Cell, cells
+from refmodel.engine.cells import Cell, cells, may_apply
 from refmodel.engine.paths import EFFORT
 from refmodel.engine.prover import CellResult, Prover
 from refmodel.engine.report import Failure, Falsified, Proof, Report
@@ -84,9 +84,7 @@ def _selected(machine: Machine, every: Sequence[Cell], only: str) -> tuple[list[
     rules = [r for r in machine.rules if only in r.id]
     if not rules:
         raise ValueError(f"neither a cell nor a rule of {machine.name} contains {only!r}")
-    return [
-        c for c in every if any(r.state is c.state and r.event is c.event and (not r.at or c.at in r.at) for r in rules)
-    ], only
+    return [c for c in every if any(may_apply(r, c) for r in rules)], only
 
 
 def _here(prover: Prover, wanted: Sequence[Cell], only_rules: str, _: int) -> Iterator[CellResult]:

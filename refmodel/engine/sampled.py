@@ -13,7 +13,7 @@ import z3
 from msgspec import Struct
 
 from refmodel.engine import build
-from refmodel.engine.cells import Cell, Reading, blamed, cells
+from refmodel.engine.cells import Cell, Reading, blamed, cells, may_apply
 from refmodel.engine.lift import LiftedRule, lift
 from refmodel.engine.linear import Cond, Num
 from refmodel.engine.paths import Explorer, Path, conjunction
@@ -53,6 +53,7 @@ def differences(
 ) -> Agreement:
     """Compares reading and rule on about `samples` inputs for each rule and a cell of it, always the same ones."""
     reading = Reading(machine, lift(machine))
+    every = cells(machine)
     rnd = random.Random(seed)
     count = enabled = 0
     never: list[str] = []
@@ -60,7 +61,7 @@ def differences(
     for r in reading.lifted.rules:
         if rules is not None and not rules(r.rule):
             continue
-        mine = [c for c in cells(machine) if r in reading.rules(c)]
+        mine = [c for c in every if may_apply(r.rule, c)]
         hits = 0
         for cell in rnd.sample(mine, min(CELLS, len(mine))):
             if hits:
@@ -108,7 +109,7 @@ class _Sampled:
         self.given = (s, e, p)
         self.terms: list[Any] = []
         self.index: dict[int, int] = {}
-        explorer = Explorer(here, [], feasible=False)
+        explorer = Explorer(here, self.symbols.hypotheses)
         with blamed(r.rule.id, reading.lifted.files):
             self.paths = [
                 (self._condition(path), result) for path, result in explorer.paths(lambda: reading.step(r, s, e, p))
@@ -150,7 +151,7 @@ class _Sampled:
 
     def run(self, samples: int) -> Iterator[tuple[tuple[Any, Any, Any], list[Any]]]:
         """(the plain s, e, p; the results of the paths that the reading takes) for each sample."""
-        for s, e, p in [*self._random(samples), *self._enabled(max(2, samples // 10))]:
+        for s, e, p in [*self._random(samples), *self._enabled(max(2, samples // 15))]:
             values = self.evaluate(*[self._value(v, s, e, p) for v in self.symbols.variables])
 
             def ev(term: Any, values: tuple[Any, ...] = values) -> Any:

@@ -258,13 +258,23 @@ def concrete(x: Any, evaluate: Evaluate) -> Any:
         out = [concrete(y, evaluate) for y in x]
         return type(x)(*out) if hasattr(x, "_fields") else tuple(out)
     if isinstance(x, Struct):
-        hints = get_type_hints(type(x))
         values = {}
-        for name in x.__struct_fields__:
+        for name, hint in _plain(type(x)).items():
             v = concrete(getattr(x, name), evaluate)
-            hint = hints[name]
-            if isinstance(hint, type) and issubclass(hint, (IntEnum, bool)) and type(v) is not hint:
-                v = hint(v)
-            values[name] = v
+            values[name] = v if hint is None or type(v) is hint else hint(v)
         return type(x)(**values)
     return x
+
+
+_hints: dict[type, dict[str, Any]] = {}
+
+
+def _plain(cls: Any) -> dict[str, Any]:
+    """For each field the enum or bool that its plain value is made of, or None."""
+    if cls not in _hints:
+        hints = get_type_hints(cls)
+        _hints[cls] = {
+            n: h if isinstance(h := hints[n], type) and issubclass(h, (IntEnum, bool)) else None
+            for n in cls.__struct_fields__
+        }
+    return _hints[cls]
