@@ -321,7 +321,7 @@ def tcp_queue_rcv(s: Sock, e: Seg, p: TcpParams) -> tuple[Sock | Tw, Effects]:
         rcv_nxt=nxt,
         ofo=s.ofo and before(nxt, s.max_sack),
         ack_sched=True,
-        ack_nomem=s.ack_nomem or not e.rmem_ok,
+        ack_nomem=s.ack_nomem or (not e.rmem_ok and p.kernel >= 612),
         lrcvtime=e.now,
     )
     data = Deliver(seq=s.rcv_nxt, end=(nxt - fin) & M32)
