@@ -73,7 +73,7 @@ CASES: Final[Mapping[str, Case]] = {
             throttle=100,
             ring=64,
         ),
-        Case("nic-unmoderated", "Nothing throttles the interrupts while a stream comes in.", "receive", throttle=0),
+        Case("nic-unmoderated", "The driver asks for no throttling while a stream comes in.", "receive", throttle=0),
         Case(
             "nic-msi",
             "One MSI vector: the handler reads ICR, which masks everything until the poll is done.",
