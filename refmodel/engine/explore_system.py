@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from refmodel.engine.run import Dispatcher, pick
 from refmodel.profile import REFERENCE
@@ -57,7 +58,8 @@ class Component(Struct, frozen=True, kw_only=True):
     """One named state machine and its environment; `machine_component` makes it from a registered machine.
 
     `moves(state, budget)` yields (event, new budget); `apply(state, event)` is the machine; `judge(state)` names what
-    is wrong with a state. `states` are the state types (a property's names are checked against them).
+    is wrong with a state. `states` are the state types (a property's names are checked against them). `asking` makes
+    the same component with more of the registry's properties to check; None if it has no machine to ask them of.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Component(Struct, frozen=True, kw_only=True):
     states: tuple[type[State], ...]
     sources: tuple[str, ...] = ()
     about: str = ""
+    asking: "Callable[[tuple[Property, ...]], Component] | None" = None
 
 
 def carry_nothing(effect: Any) -> Message | None:
@@ -126,6 +129,10 @@ class System(Struct, frozen=True, kw_only=True):
         """The component of that name; raises KeyError."""
         return {c.name: c for c in self.components}[name]
 
+    def asking(self, more: tuple[Property, ...]) -> "System":
+        """The same system with `more` of the registry's properties to check, where a component has their states."""
+        return replace(self, components=tuple(c.asking(more) if c.asking else c for c in self.components))
+
     @property
     def bound(self) -> str:
         """The bound that the description itself sets: budgets and wires."""
@@ -172,6 +179,21 @@ def machine_component(
     """A component that runs `machine` under a strict dispatcher and checks every property of the machine that is meant
     to hold, and those in `extra` (a property that Linux does not have is checked only if given here)."""
     run = (dispatcher or pick(machine, kernel, check=True)).apply
+
+    def asking(more: tuple[Property, ...]) -> Component:
+        return machine_component(
+            name,
+            machine,
+            start,
+            params,
+            moves=moves,
+            budget=budget,
+            canonical=canonical,
+            kernel=kernel,
+            dispatcher=dispatcher,
+            extra=extra + more,
+        )
+
     wanted = tuple(q for k in ("invariant", "transition") for q in machine.properties(k) if not q.falsified)
     invariants = tuple(q for q in wanted + extra if q.kind == "invariant")
     steps = tuple((q, _next_type(q.fn, q.of)) for q in wanted + extra if q.kind == "transition")
@@ -210,6 +232,7 @@ def machine_component(
         states=tuple(machine.accepts),
         sources=tuple(machine.modules),
         about=f"{machine.name} {kernel} {params}",
+        asking=asking,
     )
 
 

@@ -234,30 +234,31 @@ def two_tcps(
     )
 
 
-def handshake(*, simultaneous: bool = False, capacity: int = 2, writes: int = 1) -> System:
+def handshake(*, simultaneous: bool = False, capacity: int = 2, writes: int = 1, kernel: str = REFERENCE) -> System:
     """A handshake over a faulty wire with timers that fire as often as the machine lets them, and one retry each."""
     few = {f"net.ipv4.tcp_{n}": v for n, v in (("syn_retries", 1), ("synack_retries", 1), ("syn_linear_timeouts", 0))}
     budget = (1, writes, 0, FOREVER)
     other = Sock() if simultaneous else Sock(state=St.LISTEN)
+    passive = budget if simultaneous else (0, 0, 0, FOREVER)
     return System(
         name="handshake" + (", both connect" if simultaneous else ""),
         components=(
-            side("a", Sock(), ISN_A, budget, sysctls=few, canonical=countless),
-            side("b", other, ISN_B, budget if simultaneous else (0, 0, 0, FOREVER), sysctls=few, canonical=countless),
+            side("a", Sock(), ISN_A, budget, sysctls=few, canonical=countless, kernel=kernel),
+            side("b", other, ISN_B, passive, sysctls=few, canonical=countless, kernel=kernel),
         ),
         wires=wires(capacity),
         sources=(__name__,),
     )
 
 
-def transfer(*, capacity: int = 1, writes: int = 1) -> System:
+def transfer(*, capacity: int = 1, writes: int = 1, kernel: str = REFERENCE) -> System:
     """A whole connection, every timer as often as one likes: what is lost can be sent again, however often."""
     budget = (1, writes, FOREVER, FOREVER)
     return System(
         name="transfer",
         components=(
-            side("a", Sock(), ISN_A, budget, canonical=countless),
-            side("b", Sock(state=St.LISTEN), ISN_B, (0, *budget[1:]), canonical=countless),
+            side("a", Sock(), ISN_A, budget, canonical=countless, kernel=kernel),
+            side("b", Sock(state=St.LISTEN), ISN_B, (0, *budget[1:]), canonical=countless, kernel=kernel),
         ),
         wires=wires(capacity),
         sources=(__name__,),
@@ -305,7 +306,13 @@ def _edges(s: Any) -> tuple[int, tuple[int, ...]]:
 
 
 def any_peer(
-    *, segments: int = 4, listens: bool = False, closes: int = 1, timers: int = 0, wanted: tuple[str, ...] = ()
+    *,
+    segments: int = 4,
+    listens: bool = False,
+    closes: int = 1,
+    timers: int = 0,
+    wanted: tuple[str, ...] = (),
+    kernel: str = REFERENCE,
 ) -> System:
     """One TCP machine and a peer that may send anything; `wanted` names properties to check though Linux lacks them."""
     start = Sock(state=St.LISTEN) if listens else Sock()
@@ -313,7 +320,7 @@ def any_peer(
     extra = tuple(PROPERTIES[w] for w in wanted)
     return System(
         name="TCP and any peer",
-        components=(side("a", start, ISN_A, budget, moves=hostile, extra=extra),),
+        components=(side("a", start, ISN_A, budget, moves=hostile, extra=extra, kernel=kernel),),
         sources=(__name__,),
     )
 
