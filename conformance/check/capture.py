@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from conformance.check.neigh import Neighbours
 from conformance.check.setup import Setup, SidecarError, setup_for
 from conformance.check.tcp import Connection
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
+from refmodel.packet import decode
 from refmodel.packet.segment import Segment, segment
 from refmodel.profile import UnknownProfile
 
@@ -75,24 +77,25 @@ def _frames(path: Path, reader: str, report: FileReport) -> Iterator[Frame]:
 def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> None:
     """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts."""
     flows: dict[Key, Connection] = {}
-    others = 0
+    neighbours = Neighbours(setup)
     last = 0
     for f in frames:
         report.frames += 1
         last = max(last, f.time // 1000)
         s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
         if s is None:
-            others += 1
+            neighbours.frame(f, decode(f.data, f.linktype, f.orig_len))
             continue
+        neighbours.frame(f, s)
         _follow(flows, s, setup, report)
     for c in flows.values():
         report.verdicts.append(c.verdict(last))
+    report.verdicts += neighbours.finish(last)
     if not report.frames and not report.error:
         report.error = f"{report.path}: no frames: nothing to check"
     elif not report.verdicts:
-        report.verdicts.append(
-            Verdict("capture", "", Outcome.NOT_MODELLED, f"none of the {others} frames belongs to a modelled layer")
-        )
+        why = f"none of the {report.frames} frames belongs to a modelled layer"
+        report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
 
 
 def _follow(flows: dict[Key, Connection], s: Segment, setup: Setup, report: FileReport) -> None:

@@ -30,12 +30,13 @@ class Notification(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """A system call that an application made; `time` in us on the capture's clock."""
+    """A system call that an application made; `time` and `returned` in us on the capture's clock (0: not known)."""
 
     host: str
     time: int
     call: str
     result: str
+    returned: int = 0
 
 
 class Host(Struct, frozen=True):
@@ -154,7 +155,10 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
                 )
                 for n in raw.get("notifications", ())
             ),
-            calls=tuple(Call(c["host"], _time(c["time"]), c["call"], str(c["result"])) for c in raw.get("calls", ())),
+            calls=tuple(
+                Call(c["host"], _time(c["time"]), c["call"], str(c["result"]), _time(c.get("returned", 0)))
+                for c in raw.get("calls", ())
+            ),
             unmodelled={u["class"]: u["reason"] for u in raw.get("expected", {}).get("not_modelled", ())},
             expected=raw.get("expected", {}).get("verdict", ""),
             inferred=(f"kernel {name} and sysctls from {path.name}",),

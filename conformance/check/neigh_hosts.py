@@ -1,0 +1,196 @@
+"""The hosts of a capture as neighbour resolution needs them.
+
+Their link-layer addresses over time, network addresses and sysctls, and what their administrators did.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from itertools import pairwise
+from typing import Final
+
+from msgspec.structs import replace
+
+from conformance.check.frontier import Apply
+from conformance.check.neigh_frames import link_local
+from conformance.check.neigh_half import NOTE_LATE, Administered, Watch, Ways
+from conformance.check.setup import Call, Host, Setup
+from conformance.check.verdict import Divergence, FrameLabel
+from refmodel.engine.run import pick
+from refmodel.neigh.arp import ArpParms, ArpReply
+from refmodel.neigh.ndisc import NaOut, NdiscParms
+from refmodel.neigh.netlink import NewNeigh
+from refmodel.neigh.parms import Family, parms
+from refmodel.neigh.types import NUD
+from refmodel.profile import Profile
+from refmodel.rule import MACHINES
+from refmodel.types import NEVER
+
+PATIENCE: Final = 2_000_000  # us: how long a command may run if the sidecar doesn't say when it returned
+
+_NEIGH = re.compile(r"ip neigh (add|replace|change|del) (\S+)(.*)")
+_ADDRESS = re.compile(r"ip link set (\S+) address ([0-9a-f:]{17})")
+_UP = re.compile(r"ip link set (\S+) up")
+_ADDR = re.compile(r"ip addr add ([0-9a-f.:]+)/\d+ dev (\S+)")
+_LOSES = re.compile(r"wire loses: (.*)")
+
+
+class Owing:
+    """An answer that a host owes for request `number` until `due` (us); `asker` and `target` are network addresses."""
+
+    def __init__(
+        self,
+        number: int,
+        due: int,
+        effect: ArpReply | NaOut,
+        rule: str,
+        asker: bytes,
+        target: bytes,
+        watch: Watch | None,
+    ) -> None:
+        self.number, self.due, self.effect, self.rule = number, due, effect, rule
+        self.asker, self.target, self.watch = asker, target, watch
+
+
+class Party:
+    """A host: what it is, its entries, and the answers that it owes."""
+
+    def __init__(self, setup: Setup, host: Host | None, name: str, hw: int) -> None:
+        self.name, self.setup = name, setup
+        self.told = host is not None
+        self.linux = host is None or host.linux
+        self.here: set[bytes] = set(host.addresses) if host is not None else set()
+        self.elsewhere: set[bytes] = set()
+        self.tentative: dict[bytes, int] = {}
+        self.macs: list[tuple[int, int, int]] = [(0, NEVER, hw)]
+        self.ups: list[tuple[int, int]] = []
+        self.watches: dict[bytes, Watch] = {}
+        self.owed: list[Owing] = []
+        self.doubts: dict[tuple[bytes, bytes], list[Owing]] = {}
+        self.labels: list[FrameLabel] = []
+        self.ended: Divergence | None = None
+        self.admin: dict[bytes, list[Administered]] = {}
+        self.confirms_any = host is None
+        if any(len(a) == 16 for a in self.here):
+            self.here.add(link_local(hw))
+        base = setup.profile_of(host)
+        extended = {k.replace(".conf.default.", ".conf.all."): v for k, v in base.sysctls.items()}
+        self.profile = Profile(base.kernel, base.hz, {**base.sysctls, **extended})
+        self.arp = self.profile.params(ArpParms)
+        self.ndisc = self.profile.params(NdiscParms)
+        self.dad = base.sysctls.get("net.ipv6.conf.default.dad_transmits", 1) > 0
+        for c in setup.calls:
+            if c.host == name:
+                self._call(c)
+
+    def _call(self, c: Call) -> None:
+        until = c.returned or c.time + PATIENCE
+        if "MSG_CONFIRM" in c.call:
+            self.confirms_any = True
+        if not c.result.startswith("0"):
+            return
+        if m := _NEIGH.match(c.call):
+            dst = ip_address(m[2]).packed
+            self.admin.setdefault(dst, []).append(Administered(c.time, until + NOTE_LATE, _request(m[1], m[3])))
+        elif m := _ADDRESS.match(c.call):
+            hw = int(m[2].replace(":", ""), 16)
+            since, _, old = self.macs.pop()
+            self.macs += [(since, until, old), (c.time, NEVER, hw)]
+        elif _UP.match(c.call):
+            self.ups.append((c.time, until))
+        elif m := _ADDR.match(c.call):
+            self._takes(ip_address(m[1]).packed, m[2], c.time)
+
+    def _takes(self, address: bytes, device: str, time: int) -> None:
+        if device == "lo":
+            self.elsewhere.add(address)
+            self.here.discard(address)
+            return
+        self.here.add(address)
+        if len(address) == 16 and self.dad:
+            self.tentative[address] = time
+
+    def mac_at(self, t: int) -> int:
+        """The link-layer address at `t`: the newest."""
+        return next(hw for since, _, hw in reversed(self.macs) if since <= t)
+
+    def may_send_from(self, hw: int, t: int, late: int) -> bool:
+        """Whether `hw` may be the host's own address at `t`."""
+        return any(since <= t <= until + late and hw == m for since, until, m in self.macs)
+
+    def is_tentative(self, address: bytes, t: int) -> bool:
+        """The address was taken, and detection of duplicates may not be over."""
+        return address in self.tentative and self.tentative[address] <= t
+
+    def may_announce(self, t: int, notify: bool) -> bool:
+        """The device came up or changed its address lately, and the host says so."""
+        if not self.told:
+            return True
+        lately = any(since <= t <= until + PATIENCE for since, until in self.ups)
+        changed = any(0 < since <= t <= since + PATIENCE for since, _, _ in self.macs)
+        return notify and (lately or changed)
+
+    def watch(self, address: bytes) -> Watch:
+        """The entry of `address`, made if there is none."""
+        found = self.watches.get(address)
+        if found is None:
+            family = Family.INET if len(address) == 4 else Family.INET6
+            params = parms(self.profile, family, dev_addr=self.macs[0][2])
+            noted = self.told and (bool(self.setup.notifications) or self.setup.layer == "neigh")
+            ways = Ways(dispatch("neigh", self.setup.kernel), params, self.setup.hz, self.setup.late, noted)
+            subject = f"{self.name}: {ip_address(address)}"
+            admin = tuple(self.admin.get(address, ()))
+            found = self.watches[address] = Watch(self.name, subject, ways, not noted, admin)
+        return found
+
+
+def _request(verb: str, rest: str) -> NewNeigh | None:
+    if verb == "del":
+        return None
+    words = rest.split()
+    given = dict(pairwise(words))
+    state = NUD[given["nud"].upper()] if "nud" in given else NUD.PERMANENT
+    lladdr = given.get("lladdr", "")
+    return NewNeigh(
+        0,
+        state if "use" not in words and "managed" not in words else NUD.NONE,
+        lladdr=int(lladdr.replace(":", ""), 16) if lladdr else 0,
+        has_lladdr=bool(lladdr),
+        create=verb != "change",
+        excl=verb == "add",
+        replace=verb != "add",
+        use="use" in words,
+        managed="managed" in words,
+        router="router" in words,
+    )
+
+
+def losses(calls: Iterable[Call]) -> Iterator[tuple[int, int]]:
+    """When (us) the wire lost frames of neighbour resolution, as the sidecar says."""
+    start = -1
+    for c in calls:
+        m = _LOSES.match(c.call)
+        if m is None:
+            continue
+        if start >= 0:
+            yield start, (c.returned or c.time + PATIENCE)
+        start = c.time if "arp" in m[1] or "nd-" in m[1] or "icmpv6" in m[1] else -1
+    if start >= 0:
+        yield start, NEVER
+
+
+def own_parms(party: Party, t: int) -> tuple[ArpParms, NdiscParms]:
+    """The receivers' parameters with the device's address as it is at `t`."""
+    hw = party.mac_at(t)
+    return replace(party.arp, dev_addr=hw), replace(party.ndisc, dev_addr=hw)
+
+
+_PICKED: dict[tuple[str, str], Apply] = {}
+
+
+def dispatch(machine: str, kernel: str) -> Apply:
+    """The run engine's `apply` over a machine's rules as of `kernel`, made once."""
+    found = _PICKED.get((machine, kernel))
+    if found is None:
+        found = _PICKED[machine, kernel] = pick(MACHINES[machine], kernel).apply
+    return found
