@@ -11,11 +11,11 @@ import struct
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.live import guest, nic_log, observe
+from conformance.live import classes, guest, nic_log, observe
 from conformance.live.guest_load import CARD, CARD_MAC, PEER, PEER_MAC
 from conformance.live.sidecar import Expected, HostInfo, Kernel, Sidecar, Vantage, dump
 
@@ -119,7 +119,9 @@ def record_nic(case: Case, outdir: Path, version: str = "6.12", suffix: str = ""
         path = outdir / f"{name}.log.gz"
         path.write_bytes(gzip.compress(_shortened(text).encode(), 9, mtime=0))
         observe.write_pcapng(outdir / f"{name}.pcapng", _pcap(frames, _offset(parsed, frames)), "nic0", case.says)
-        (outdir / f"{name}.toml").write_text(dump(_sidecar(case, name, k, told, parsed, path.name)), encoding="utf-8")
+        sidecar = _sidecar(case, name, k, told, parsed, path.name)
+        expected = Expected(not_modelled=classes.reasons(data for _, data in frames))
+        (outdir / f"{name}.toml").write_text(dump(replace(sidecar, expected=expected)), encoding="utf-8")
     return path
 
 

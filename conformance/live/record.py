@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from conformance.live import kernel, observe
+from conformance.live import classes, kernel, observe
 from conformance.live.errors import CaptureLost, LabUnavailable, RecordError, ScenarioFailed, UnknownScenario
 from conformance.live.lab import Lab, require_lab
 from conformance.live.scenarios import registry
@@ -72,6 +72,7 @@ def _record(s: Scenario, outdir: Path, suffix: str) -> Path:
         notifications.sort(key=lambda n: n.time)
         _check(s, before, after, notifications)
         offloads.pop("rx-checksum")
+        unread = classes.reasons(data for _, _, data in observe.pcap_records(pcap))
         empty: dict[str, dict[str, int]] = {h.name: {} for h in lab.hosts.values()}
         sidecar = Sidecar(
             case=s.case + suffix,
@@ -84,7 +85,7 @@ def _record(s: Scenario, outdir: Path, suffix: str) -> Path:
             hosts=lab.info(empty | before, empty | after),
             calls=sorted((c for h in lab.hosts.values() for c in h.calls), key=lambda c: c.time),
             notifications=notifications,
-            expected=Expected("conforms", list(s.not_modelled)),
+            expected=Expected("conforms", [*s.not_modelled, *unread]),
         )
     outdir.mkdir(parents=True, exist_ok=True)
     path = outdir / f"{sidecar.case}.pcapng"
