@@ -72,7 +72,7 @@ def _shift(offset: int, by: int, need: int = 0, without: int = 0) -> Change:
 def _timestamp(offset: int, by: int) -> Change:
     def change(data: bytearray, s: Segment) -> bool:
         at = _option(data, s, 8)
-        if at < 0 or (offset == 6 and not s.flags & ACK):
+        if at < 0 or (offset == 6 and not s.flags & ACK) or (offset == 2 and s.flags & SYN):
             return False
         (old,) = struct.unpack_from("!I", data, at + offset)
         struct.pack_into("!I", data, at + offset, (old + by) & M32)
@@ -158,7 +158,7 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "ack-back": ("acknowledgment number minus 1", _shift(8, -1, need=ACK)),
     "ack-far": ("acknowledgment number plus 2**31", _shift(8, 1 << 31, need=ACK)),
     "window-zero": ("window 0", _zero_window),
-    "ts-value": ("TSval plus 100,000", _timestamp(2, 100_000)),
+    "ts-value": ("TSval plus 100,000, but on a SYN, where it is free", _timestamp(2, 100_000)),
     "ts-echo": ("TSecr plus 1,000", _timestamp(6, 1_000)),
     "no-timestamps": ("timestamp option removed", _no_option(8)),
     "no-sack-permitted": ("SACK permitted removed from a SYN", _no_option(4)),

@@ -4,8 +4,7 @@ send then, and what the model must send by a deadline was sent.
 The machine's inputs are seen (`Arrival`s) but not when it processed them; its outputs are seen (`Observation`s) but not
 the hidden events (calls, timers) behind them. Hidden events are proposed from the observed output by the layer's
 `Half`, never enumerated blindly; a small frontier of hypotheses is carried along. An input counts as processed at the
-latest `late` us after its stamp. Every hypothesis that an input was lost after the tap must be proved by a later event
-or it does not count.
+latest `late` us after its stamp, unless it is one of `losable`: those whose loss after the tap the capture shows.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +18,9 @@ from refmodel.rule import AssumptionBroken, Effect, Event, NotEnabled, NotModell
 
 Apply = Callable[[State, Event, Params], tuple[Rule, State, tuple[Any, ...]]]
 
-WIDTH = 64
+WIDTH = 32
 REACH = 64
-UNPROVEN = 4
+WORK = 4096
 
 
 class Observation(Struct, frozen=True):
@@ -79,13 +78,12 @@ class Hypothesis(Struct, frozen=True):
     done: int = 0
     owed: tuple[Owed, ...] = ()
     cost: int = 0
-    unproven: tuple[int, ...] = ()
     trail: Trail | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What tells hypotheses apart for the future."""
-        return self.state, self.done, tuple(o.effect for o in self.owed), self.unproven
+        return self.state, self.done, tuple(o.effect for o in self.owed)
 
 
 class Half(Protocol):
@@ -112,15 +110,6 @@ class Half(Protocol):
     def timers(self, state: State) -> Iterable[Timer]:
         """The timers that must fire, whoever watches."""
 
-    def lost(self, state: State, arrival: Arrival) -> bool:
-        """Whether `arrival` may have been lost after the tap, if a later event proves it."""
-
-    def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
-        """Whether the peer sent `other` because `lost` was not answered, or `lost` because `other` was not."""
-
-    def betrays_loss(self, lost: Arrival, seen: Observation) -> bool:
-        """Whether the machine would not have sent `seen` had it processed `lost`."""
-
 
 class Dead(Struct, frozen=True):
     """Why a hypothesis ended, with the state in which it did."""
@@ -144,6 +133,7 @@ class Frontier:
         self.base = 0
         self.dead: list[Dead] = []
         self.bounded = False
+        self.losable: frozenset[int] = frozenset()
 
     # -- one event on a hypothesis
 
@@ -183,13 +173,7 @@ class Frontier:
             return None
         label = FrameLabel(seen.number, "", first.rule, first.effect.by, note)
         state = self.half.accept(h.state, first.effect, seen)
-        left = h.unproven
-        if left:
-            left = tuple(n for n in left if not any(self._betrayed(n, a, seen) for a in self.arrivals))
-        return replace(h, state=state, owed=tuple(owed[1:]), unproven=left, trail=Trail(label, "", h.trail))
-
-    def _betrayed(self, number: int, a: Arrival, seen: Observation) -> bool:
-        return a.number == number and self.half.betrays_loss(a, seen)
+        return replace(h, state=state, owed=tuple(owed[1:]), trail=Trail(label, "", h.trail))
 
     # -- outputs
 
@@ -201,7 +185,7 @@ class Frontier:
         self.dead.clear()
         out: dict[Any, Hypothesis] = {}
         for h in self.alive:
-            for n in self._explain(h, seen, 0):
+            for n in self._explain(h, seen):
                 old = out.get(n.key)
                 if old is None or n.cost < old.cost:
                     out[n.key] = n
@@ -211,12 +195,7 @@ class Frontier:
         return bool(self.alive)
 
     def _keep(self, found: Iterable[Hypothesis]) -> None:
-        alive = list(found)
-        if len(alive) > WIDTH:
-            alive.sort(key=lambda h: (h.cost, -h.done))
-            del alive[WIDTH:]
-            self.bounded = True
-        self.alive = alive
+        self.alive = self._best(found)
         self._forget()
 
     def _forget(self) -> None:
@@ -227,47 +206,59 @@ class Frontier:
                 del self.arrivals[: low - self.base]
                 self.base = low
 
-    def _explain(self, h: Hypothesis, seen: Observation, depth: int) -> Iterable[Hypothesis]:
-        if h.owed:
-            m = self._match(h, h.owed, seen, "")
-            if m is not None:
-                yield m
-            return
-        for p in self.half.proposals(h.state, seen):
-            r = self._steps(h, p, seen.time)
-            m = self._match(r[0], r[1], seen, p.note) if r is not None else None
-            if m is not None:
-                yield m
-        if h.done - self.base < len(self.arrivals) and depth < REACH:
-            yield from self._process_for(h, seen, depth)
+    def _explain(self, h: Hypothesis, seen: Observation) -> Iterable[Hypothesis]:
+        """Every way in which `h` leads to `seen`, those that process the fewest inputs first."""
+        level = [h]
+        for _ in range(REACH):
+            silent: dict[Any, Hypothesis] = {}
+            for g in level:
+                if g.owed:
+                    m = self._match(g, g.owed, seen, "")
+                    if m is not None:
+                        yield m
+                    continue
+                for p in self.half.proposals(g.state, seen):
+                    r = self._steps(g, p, seen.time)
+                    m = self._match(r[0], r[1], seen, p.note) if r is not None else None
+                    if m is not None:
+                        yield m
+                if g.done - self.base < len(self.arrivals):
+                    yield from self._process_for(g, seen, silent)
+            if not silent:
+                return
+            level = self._best(silent.values())
 
-    def _process_for(self, h: Hypothesis, seen: Observation, depth: int) -> Iterable[Hypothesis]:
-        """Processes the next input, as the cause of `seen` or before it."""
+    def _best(self, found: Iterable[Hypothesis]) -> list[Hypothesis]:
+        """The likeliest hypotheses, as many as the frontier is wide."""
+        best = list(found)
+        if len(best) > WIDTH:
+            best.sort(key=lambda h: (h.cost, -h.done))
+            del best[WIDTH:]
+            self.bounded = True
+        return best
+
+    def _process_for(self, h: Hypothesis, seen: Observation, silent: dict[Any, Hypothesis]) -> Iterable[Hypothesis]:
+        """Processes the next input as the cause of `seen`; those that show nothing are put into `silent`."""
         a = self.arrivals[h.done - self.base]
-        silent: list[Hypothesis] = []
         for p in self.half.inputs(h.state, a, seen):
             r = self._steps(h, p, seen.time)
             if r is None:
                 continue
             n, shown = r
             n = replace(n, done=n.done + 1)
-            if not shown:
-                silent.append(n)
-                continue
-            m = self._match(n, shown, seen, f"answers frame {a.number}")
-            if m is not None:
-                yield m
-        for n in silent:
-            yield from self._explain(n, seen, depth + 1)
-        if self.wide and self.half.lost(h.state, a):
-            yield from self._explain(self._lose(h, a), seen, depth + 1)
+            if shown:
+                m = self._match(n, shown, seen, f"answers frame {a.number}")
+                if m is not None:
+                    yield m
+            else:
+                _cheaper(silent, n)
+        if a.number in self.losable:
+            _cheaper(silent, self._lose(h, a))
 
     def _lose(self, h: Hypothesis, a: Arrival) -> Hypothesis:
-        """`h` in which `a` never reached the machine, to be proved by what arrived before or arrives later."""
-        proved = any(x.number != a.number and self.half.proves_loss(a, x) for x in self.arrivals)
-        unproven = h.unproven if proved else (*h.unproven, a.number)
+        """`h` in which `a` never reached the machine."""
         trail = Trail(None, f"frame {a.number} was lost after the tap", h.trail)
-        return replace(h, done=h.done + 1, cost=h.cost + 20, unproven=unproven, trail=trail)
+        return replace(h, done=h.done + 1, cost=h.cost + 20, trail=trail)
 
     # -- inputs and time
 
@@ -275,23 +266,24 @@ class Frontier:
         """Takes an input that the machine will process within `late` us."""
         self.advance(a.time)
         self.arrivals.append(a)
-        if any(h.unproven for h in self.alive):
-            self.alive = [self._prove(h, a) for h in self.alive]
-
-    def _prove(self, h: Hypothesis, later: Arrival) -> Hypothesis:
-        left = tuple(
-            n for n in h.unproven if not any(x.number == n and self.half.proves_loss(x, later) for x in self.arrivals)
-        )
-        return h if left == h.unproven else replace(h, unproven=left)
 
     def advance(self, now: int) -> None:
         """Lets time pass: inputs older than `late` are processed, due timers fire, what was owed must have shown."""
         if all(self._idle(h, now) for h in self.alive):
             return
         out: dict[Any, Hypothesis] = {}
-        for h in self.alive:
+        met = {h.key for h in self.alive}
+        work = list(self.alive)
+        while work:
+            h = work.pop()
+            if self._idle(h, now):
+                _cheaper(out, h)
+                continue
             for n in self._settle(h, now):
-                out.setdefault(n.key, n)
+                if n.key not in met and len(met) < WORK:
+                    met.add(n.key)
+                    work.append(n)
+        self.bounded = self.bounded or len(met) >= WORK
         self._keep(out.values())
 
     def _idle(self, h: Hypothesis, now: int) -> bool:
@@ -303,31 +295,26 @@ class Frontier:
         return all(t.latest >= now for t in self.half.timers(h.state))
 
     def _settle(self, h: Hypothesis, now: int) -> Iterable[Hypothesis]:
-        while True:
-            if h.owed and h.owed[0].due < now:
-                self._missing(h, h.owed[0], "")
+        """What becomes of `h` by the first thing that must have happened before `now`; nothing if that would show."""
+        if h.owed and h.owed[0].due < now:
+            self._missing(h, h.owed[0], "")
+            return
+        k = h.done - self.base
+        a = self.arrivals[k] if k < len(self.arrivals) else None
+        due = [t for t in self.half.timers(h.state) if t.latest < now]
+        if due and (a is None or min(t.latest for t in due) < a.time):
+            fired = self._fire(h, min(due, key=lambda t: t.latest))
+            if fired is not None:
+                yield fired
+            return
+        if a is None or a.time + self.late >= now:
+            return
+        if a.number in self.losable:
+            yield self._lose(h, a)
+        for n in self._absorb(h, a):
+            yield n
+            if not self.wide:
                 return
-            k = h.done - self.base
-            a = self.arrivals[k] if k < len(self.arrivals) else None
-            due = [t for t in self.half.timers(h.state) if t.latest < now]
-            if due and (a is None or min(t.latest for t in due) < a.time):
-                fired = self._fire(h, min(due, key=lambda t: t.latest))
-                if fired is None:
-                    return
-                h = fired
-                continue
-            if a is None or a.time + self.late >= now:
-                yield h
-                return
-            if self.wide and len(h.unproven) < UNPROVEN and self.half.lost(h.state, a):
-                yield from self._settle(self._lose(h, a), now)
-            nexts = list(self._absorb(h, a))
-            if not nexts:
-                return
-            if self.wide:
-                for n in nexts[1:]:
-                    yield from self._settle(n, now)
-            h = nexts[0]
 
     def _missing(self, h: Hypothesis, owed: Owed, why: str) -> None:
         text = f"{why}{describe(owed.effect)} was due and is missing"
@@ -360,9 +347,16 @@ class Frontier:
                 yield replace(n, done=n.done + 1)
 
     def finish(self, end: int) -> list[Hypothesis]:
-        """The hypotheses that stand at the end of the capture (us) with nothing left unproven."""
+        """The hypotheses that stand at the end of the capture (us)."""
         self.advance(end)
-        return [h for h in self.alive if not h.unproven]
+        return self.alive
+
+
+def _cheaper(found: dict[Any, Hypothesis], h: Hypothesis) -> None:
+    """Keeps the cheaper of two hypotheses that are alike for the future."""
+    old = found.get(h.key)
+    if old is None or h.cost < old.cost:
+        found[h.key] = h
 
 
 def describe(effect: Any) -> str:

@@ -66,6 +66,16 @@ class Setup(Struct, frozen=True):
     late: int = 50_000
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def loses(self, host: Host | None, time: int) -> bool:
+        """Whether the recorder made the wire to `host` lose frames at `time` (us); source the sidecar's calls."""
+        losing = False
+        for c in self.calls:
+            if c.time > time:
+                break
+            if host is not None and c.host == host.name and c.call.startswith(LOSES):
+                losing = c.call != f"{LOSES} nothing"
+        return losing
+
     def host_of(self, address: bytes) -> Host | None:
         """The host that owns a network address."""
         for h in self.hosts:
@@ -76,6 +86,9 @@ class Setup(Struct, frozen=True):
     def profile_of(self, host: Host | None) -> Profile:
         """The profile of a host: the capture's kernel with that host's sysctls."""
         return profile(self.kernel, self.hz, host.sysctls if host is not None else {})
+
+
+LOSES = "wire loses:"
 
 
 def jiffy(hz: int) -> int:

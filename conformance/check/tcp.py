@@ -11,6 +11,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.loss import losable
 from conformance.check.setup import Host, Setup
 from conformance.check.tcp_half import RECOVERY, TcpHalf, us
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
@@ -71,9 +72,10 @@ class End:
         """Where the end stands now."""
         return Snapshot(tuple(self.front.alive), tuple(self.front.arrivals), self.front.base)
 
-    def restart(self, at: Snapshot) -> None:
-        """Goes back to `at`, with all hypotheses from there on."""
+    def restart(self, at: Snapshot, lost: frozenset[int]) -> None:
+        """Goes back to `at`, with all hypotheses from there on; segments of `lost` may not have arrived."""
         self.front = self._front(True)
+        self.front.losable = lost
         self.front.alive = list(at.alive)
         self.front.arrivals = list(at.arrivals)
         self.front.base = at.base
@@ -89,6 +91,7 @@ class Connection:
         self.records: list[Segment] = []
         self.kept: list[Segment] = []
         self.wide = False
+        self.lost: tuple[frozenset[int], ...] = ()
         self.ended: Divergence | None = None
         self.unknown = ""
         self.last = us(first)
@@ -123,9 +126,10 @@ class Connection:
     def _starts(self, side: int) -> list[State]:
         opens = self.first.flags & (SYN | ACK | RST | FIN) == SYN
         crafted = any(h is not None and not h.linux for h in self.hosts)
+        whole = bool(self.setup.hosts)  # a recorded case starts before its connections do
         if side == 0:
-            return [Sock()] if opens else []
-        return [Sock(state=St.LISTEN), Sock()] if opens or crafted else []
+            return [Sock()] if opens or whole else []
+        return [Sock(state=St.LISTEN), Sock()] if opens or crafted or whole else []
 
     def side(self, who: tuple[bytes, int]) -> End | None:
         """The end that is `who`."""
@@ -194,16 +198,22 @@ class Connection:
 
     def _again(self) -> bool:
         """Follows the connection again with all hypotheses; records the divergence if that fails too."""
-        if not self.wide:
-            self.wide = True
-            for e in self.ends:
-                if e is not None:
-                    e.restart(e.mark)
-            for s in self.records:
-                if not self._take(s):
-                    return self._failed(s)
-            return True
-        return self._failed(self.records[-1])
+        lost = tuple(losable(self.records, who) | self._said(k) for k, who in enumerate(self.sides))
+        if self.wide and lost == self.lost:
+            return self._failed(self.records[-1])
+        self.wide, self.lost = True, lost
+        for k, e in enumerate(self.ends):
+            if e is not None:
+                e.restart(e.mark, lost[k])
+        for s in self.records:
+            if not self._take(s):
+                return self._failed(s)
+        return True
+
+    def _said(self, k: int) -> frozenset[int]:
+        """The segments to side `k` that the recorder's own rules may have lost."""
+        to, host = self.sides[k], self.hosts[k]
+        return frozenset(s.number for s in self.records if (s.daddr, s.dest) == to and self.setup.loses(host, us(s)))
 
     def _failed(self, s: Segment) -> bool:
         for e in self.ends:
@@ -274,12 +284,10 @@ class Connection:
             if e is None:
                 continue
             left = e.front.finish(end)
-            if not left and not self.wide and not (self._again() and (left := e.front.finish(end))):
-                pass
+            if not left and self._again():
+                left = e.front.finish(end)
             if self.ended is not None:
                 return {}
-            if not left:
-                left = e.front.finish(end)
             if not left:
                 last = self.kept[-1]
                 what = f"a segment that Linux would have sent is missing after {line(last, self.first.time)}"

@@ -123,7 +123,9 @@ class TcpHalf:
         if isinstance(state, Sock):
             window = receive_window(state)
             left = window - a.len if window > a.len else 0
-            fields["space"] = left if answered is None else answered.window << state.rcv_wscale
+            unscaled = state.state == St.SYN_SENT and syn and a.wscale is None
+            shift = 0 if unscaled else state.rcv_wscale
+            fields["space"] = left if answered is None else answered.window << shift
         if answered is not None and answered.flags & SYN:
             fields["space"] = answered.window
             fields["isn"] = answered.seq
@@ -188,7 +190,7 @@ class TcpHalf:
                 )
             elif a.flags & ACK:
                 out.append(Proposal((self._cookie_ack(state, a, reply),), "an ACK of our SYN cookie", 5))
-        if isinstance(state, Sock) and state.state == St.SYN_SENT and a.flags & SYN:
+        if isinstance(state, Sock) and state.state == St.SYN_SENT and a.flags & SYN and _put_off(a, reply):
             out.append(Proposal((self.seg(state, a, reply, ack_now=False, write_pending=True),), "", 1))
         if isinstance(state, Tw):
             out.append(Proposal((self.seg(state, a, reply, listener=True),), cost=0))
@@ -215,24 +217,6 @@ class TcpHalf:
 
     def _cookie_ack(self, state: Sock, a: Segment, reply: Segment | None) -> Seg:
         return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460)
-
-    def lost(self, state: State, arrival: Arrival) -> bool:
-        """Whatever was sent may be lost behind the tap."""
-        return True
-
-    def proves_loss(self, lost: Arrival, other: Arrival) -> bool:
-        """The peer sent the same sequence numbers, or the same probe, twice: it never heard of the first."""
-        a, b = lost.what, other.what
-        same = a.seq == b.seq and (a.flags ^ b.flags) & (SYN | RST | FIN) == 0
-        probe = a.seg_len == b.seg_len == 0 and a.ack_seq == b.ack_seq
-        return same and (bool(a.seg_len) or probe)
-
-    def betrays_loss(self, lost: Arrival, seen: Observation) -> bool:
-        """It sends again what the lost segment acknowledged, or probes a window that the lost segment opened."""
-        a, x = lost.what, seen.what
-        again = x.seg_len and a.flags & ACK and after(a.ack_seq, x.seq)
-        probe = not x.seg_len and a.window and x.seq == (a.ack_seq - 1) & M32
-        return bool(again or probe)
 
     def timers(self, state: State) -> Iterable[Timer]:
         """Timers whose times do not depend on an RTT sample, and the delayed ACK."""
@@ -382,6 +366,11 @@ class TcpHalf:
         if silence >= idle:
             on = SetKeepalive(on=True, now=now - idle, time=idle, intvl=1_000_000)
             yield Proposal((on, KeepaliveTimer(**room)), f"SO_KEEPALIVE with TCP_KEEPIDLE {idle // 1_000_000} s", 4)
+
+
+def _put_off(a: Segment, reply: Segment | None) -> bool:
+    """The handshake's last ACK waits for data of a blocked writer, or for the delayed-ACK timer."""
+    return reply is not None and (reply.len > 0 or us(reply) - us(a) >= ATO_MIN)
 
 
 def _difference(t: Tx, x: Segment) -> str:

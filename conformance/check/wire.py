@@ -8,6 +8,8 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.types import M32
 
+RESOLVING = 3_100  # ms that a SYN may wait for its neighbour behind its timestamp: three solicitations
+
 
 class WireFacts:
     """The facts of one end so far. `late` us is how much later than its making a segment may be stamped."""
@@ -16,6 +18,7 @@ class WireFacts:
         self.late = late
         self.ttl = 0
         self.ts: tuple[int, int] | None = None
+        self.first = False
         self.last: tuple[int, int] | None = None
 
     def differs(self, s: Segment) -> str:
@@ -36,12 +39,17 @@ class WireFacts:
         now = us(s)
         if self.ts is None:
             if not s.flags & SYN or not s.flags & ACK:
-                self.ts = now, tsval
+                self.ts, self.first = (now, tsval), s.flags & SYN != 0
             return ""
         at, base = self.ts
         expected = (now - at) // 1000
         seen = (tsval - base) & M32
         error = ((seen - expected + 0x80000000) & M32) - 0x80000000
-        if abs(error) > self.late // 1000 + (now - at) // 10_000_000:
+        drift = (now - at) // 10_000_000
+        ahead = RESOLVING if self.first else self.late // 1000
+        if not -self.late // 1000 - drift <= error <= ahead + drift:
             return f"TSval {tsval} is {error} ms off this host's timestamp clock"
+        self.first = False
+        if error > 0:
+            self.ts = now, tsval
         return ""
