@@ -4,7 +4,7 @@ An entry does not know what time it is, only when things were; `recent` moves it
 cuts what lies further back than any parameter looks. An event comes at once, after a while, or when the timer is due.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -125,6 +125,3 @@ def proposed(s: Any, queue: int, addresses: int, netlink: bool, gc: bool) -> Ite
         for new in (NUD.PERMANENT, NUD.NOARP, NUD.FAILED, NUD.DELAY, NUD.PROBE):
             known = new not in (NUD.FAILED,)
             yield Update(now=RECENT, new=new, lladdr=1, has_lladdr=known, override=Override.YES, admin=True)
-
-
-SYSTEMS: Final[dict[str, Callable[..., System]]] = {"neigh": entry}

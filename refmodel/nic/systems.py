@@ -208,11 +208,3 @@ def vectors(*, other: bool = False) -> System:
         yield vector.ComesUp(), budget
 
     return alone("e1000e's vector", "vector", NIC_VECTOR, Vector(), p, moves, (), same)
-
-
-SYSTEMS: Final[dict[str, Callable[..., System]]] = {
-    "nic-tx": tx_ring,
-    "nic-rx": rx_ring,
-    "nic-napi": interrupts,
-    "nic-vector": vectors,
-}

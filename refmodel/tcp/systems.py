@@ -338,11 +338,3 @@ def two_kernels(one: str, other: str, **bound: Any) -> System:
     timers fire often enough for either kernel to give its SYN up."""
     bound = {"writes": 0, "closes": 0, "timers": 12, "capacity": 1, "duplicate": False} | bound
     return difference(two_tcps(kernel=one, **bound), two_tcps(kernel=other, **bound), observed, (one, other))
-
-
-SYSTEMS: Final[dict[str, Callable[..., System]]] = {
-    "tcp": two_tcps,
-    "tcp-handshake": handshake,
-    "tcp-transfer": transfer,
-    "tcp-any-peer": any_peer,
-}
