@@ -8,6 +8,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -63,12 +64,13 @@ def _record(s: Scenario, outdir: Path, suffix: str) -> Path:
             before = {h.name: h.mib() for h in linux}
             s.body(lab)
             after = {h.name: h.mib() for h in linux}
+            ended = time.time()  # what is announced after this may belong to a frame that the tap no longer saw
             pcap = capture.stop()
         finally:
             if capture is not None:
                 capture.close()
             seen = {name: m.stop() for name, m in monitors.items()}
-        notifications = [Notification(host, **vars(n)) for host, ns in seen.items() for n in ns]
+        notifications = [Notification(host, **vars(n)) for host, ns in seen.items() for n in ns if n.time <= ended]
         notifications.sort(key=lambda n: n.time)
         _check(s, before, after, notifications)
         offloads.pop("rx-checksum")
