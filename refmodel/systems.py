@@ -55,7 +55,7 @@ class Entry(Struct, frozen=True):
 CATALOGUE: Final = {
     e.name: e
     for e in (
-        Entry("tcp", tcp.two_tcps, observe=tcp.observed),
+        Entry("tcp-pair", tcp.two_tcps, observe=tcp.observed),
         Entry("tcp-handshake", tcp.handshake, f"({tcp.OPENED}) or ({tcp.GIVEN_UP})", tcp.observed),
         Entry("tcp-transfer", tcp.transfer, tcp.OVER, tcp.observed),
         Entry("tcp-any-peer", tcp.any_peer, observe=tcp.observed),
