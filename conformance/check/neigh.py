@@ -362,13 +362,14 @@ class Neighbours:
 
     # -- notifications
 
-    def _tell(self, t: int) -> None:
+    def _tell(self, t: int, over: int = 1 << 62) -> None:
+        """Passes on what was read before `t`; the capture was over at `over` (us)."""
         while self.told < len(self.notes) and self.notes[self.told].time < t:
             n = self.notes[self.told]
             self.told += 1
             p = self.by_name.get(n.host)
             w = self._watched(p, ip_address(n.dst).packed) if p is not None else None
-            if w is not None and not w.notified(n):
+            if w is not None and not w.notified(n, n.time > over):
                 what = f"{n.host} does not announce {n.event} {n.dst} {n.state} {n.lladdr} probes {n.probes}"
                 self._diverge(w, None, what, n.time)
         self.next_note = self.notes[self.told].time if self.told < len(self.notes) else 1 << 62
@@ -400,7 +401,8 @@ class Neighbours:
 
     def finish(self, end: int) -> list[Verdict]:
         """The verdicts when the capture has shown everything up to `end` us."""
-        self._tell(max(end, self.notes[-1].time if self.notes else 0) + 1)
+        end = max(end, *(c.time for c in self.setup.calls)) if self.setup.calls else end
+        self._tell(max(end, self.notes[-1].time if self.notes else 0) + 1, end)
         out: list[Verdict] = []
         for p in self.parties:
             self._expire(p, end)

@@ -33,12 +33,14 @@ from refmodel.neigh.types import (
     Neigh,
     Notify,
     Output,
+    Override,
     PeriodicGc,
     SendQueued,
     Solicit,
     Stray,
     Timer,
     Transmit,
+    Update,
 )
 from refmodel.rule import AssumptionBroken, Event, NotEnabled, NotModelled, Params
 from refmodel.types import NEVER
@@ -484,8 +486,8 @@ class Watch:
 
     # -- what listeners were told
 
-    def notified(self, note: Notification) -> bool:
-        """A notification of the entry was read."""
+    def notified(self, note: Notification, blind: bool) -> bool:
+        """A notification of the entry was read; `blind`: when the capture was over, so frames may lie behind it."""
         self.touched = True
         if not self.advance(note.time):
             return False
@@ -497,11 +499,11 @@ class Watch:
             if g.told:
                 found += self._heard(g, note)
                 continue
-            for events, why, cost, reach in self._causes(g, note):
+            for events, why, cost, reach in (*self._causes(g, note), *(self._unseen_causes(g, note) if blind else ())):
                 r = self._run(g, events, why, cost, replay=True, reach=reach)
                 if r is None:
                     continue
-                if any(isinstance(x, Solicit) for x, _ in r[1]):
+                if not blind and any(isinstance(x, Solicit) for x, _ in r[1]):
                     self._died(g, note.time, f"{why}: a solicitation should have been seen")
                 elif r[0].told:
                     found += self._heard(r[0], note)
@@ -539,6 +541,20 @@ class Watch:
             yield from self._confirmed_again(g, s, t)
         elif note.state == "FAILED" and s.nud_state in (NUD.INCOMPLETE, NUD.PROBE, NUD.DELAY) and self._due(g, s, t):
             yield (Timer(min(max(t, s.timer), self._latest(s))),), "as many solicitations as allowed were sent", 0, 0
+
+    def _unseen_causes(self, g: Guess, note: Notification) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
+        """Frames behind the end of the capture: a solicitation, or news of the neighbour."""
+        s, t = g.state, note.time
+        why = "after the last frame"
+        if note.state == "PROBE" and isinstance(s, Neigh) and s.nud_state == NUD.DELAY and self._due(g, s, t):
+            yield (Timer(t),), why, 5, 0
+        elif note.state == "PROBE" and isinstance(s, Neigh) and s.nud_state == NUD.REACHABLE:
+            yield from self._from_reachable(s, t)
+        elif note.event == "NEWNEIGH" and note.lladdr and note.state in ("STALE", "REACHABLE", "DELAY"):
+            new = NUD.REACHABLE if note.state == "REACHABLE" else NUD.STALE
+            news = Update(t, new, lladdr=int(note.lladdr.replace(":", ""), 16), override=Override.YES)
+            first = (Create(t),) if isinstance(s, Absent) else ()
+            yield (*first, news), why, 5, 0
 
     def _gone_stale(self, s: Neigh, t: int) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
         """reachable_time ended at `t` or up to NOTE_LATE before; packets since then started the delay."""
