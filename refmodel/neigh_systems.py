@@ -84,7 +84,9 @@ def entry(
     part = machine_component(
         "entry", NEIGH, Absent(), parms(chosen, family), moves=moves, canonical=recent, kernel=kernel
     )
-    return System(name=f"a neighbour entry ({per})", components=(part,), sources=(__name__,))
+    about = f"{probes} solicitations of each kind, room for {queue} packets, {addresses} addresses"
+    about += f", administrator: {netlink}, garbage collection and device events: {gc}"
+    return System(name=f"a neighbour entry ({per})", components=(part,), sources=(__name__,), about=about)
 
 
 def proposed(s: Any, queue: int, addresses: int, netlink: bool, gc: bool) -> Iterable[Event]:

@@ -130,6 +130,7 @@ class _Saved(Struct, frozen=True):
     cut: int
     skipped: int
     seconds: float
+    asked: tuple[str, ...]
 
 
 class Search:
@@ -206,6 +207,12 @@ class Search:
                 undecided.append(f"can every state still reach {self.goal.predicate.text}: the search is not complete")
         self.spent = time.monotonic() - began
         return self._result("found" if self._enough() and stopped == "exhausted" else stopped, tuple(undecided))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The questions that are answered along the way."""
+        final = [f"final: {self.final.predicate.text}"] if self.final is not None else []
+        return (*(j.predicate.text for j in self.always), *final)
 
     @property
     def states(self) -> int:
@@ -379,6 +386,7 @@ class Search:
             cut=self.cut,
             skipped=self.sites.skipped,
             seconds=self.spent,
+            asked=self.asked,
         )
         beside = path.with_name(path.name + ".part")
         beside.write_bytes(msgspec.msgpack.encode(saved))
@@ -396,6 +404,9 @@ class Search:
             raise CheckpointError(f"{path} holds a search of {saved.system} in version {saved.version} of the format")
         if saved.fingerprint != self.system.fingerprint():
             raise CheckpointError(f"{path}: the rules or the bound of {saved.system} have changed since; search anew")
+        if saved.asked != self.asked:
+            told = "; ".join(saved.asked) or "no properties"
+            raise CheckpointError(f"{path} was asked other questions ({told}): ask the same, or search anew")
         log = array("q")
         log.frombytes(saved.log)
         self.sites.replay(log)

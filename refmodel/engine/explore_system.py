@@ -117,7 +117,11 @@ class Wire(Struct, frozen=True, kw_only=True):
 
 
 class System(Struct, frozen=True, kw_only=True):
-    """Components and wires under one name. `sources` are modules whose text belongs to the search's fingerprint."""
+    """Components and wires under one name.
+
+    `sources` are modules whose text belongs to the search's fingerprint; `about` says what bounds its
+    environment beside budgets and wires.
+    """
 
     name: str
     components: tuple[Component, ...]
@@ -137,13 +141,14 @@ class System(Struct, frozen=True, kw_only=True):
     def bound(self) -> str:
         """The bound that the description itself sets: budgets and wires."""
         budgets = [f"{c.name}'s budget {c.budget}" for c in self.components if c.budget]
-        return "; ".join(budgets + [w.about for w in self.wires]) or "no budgets, no wires"
+        told = budgets + [w.about for w in self.wires] + ([self.about] if self.about else [])
+        return "; ".join(told) or "no budgets, no wires"
 
     def fingerprint(self) -> str:
         """A digest of the rules' source, start states, budgets and wires: a checkpoint fits only its own."""
         names = {m for c in self.components for m in c.sources} | set(self.sources)
         names |= {f"refmodel.engine.{m}" for m in ("run", "explore_system", "explore_sites")}
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(repr((self.name, self.about)).encode())
         for n in sorted(names):
             digest.update(n.encode() + b"\0" + inspect.getsource(sys.modules[n]).encode())
         for c in self.components:
@@ -231,7 +236,7 @@ def machine_component(
         judge=judge,
         states=tuple(machine.accepts),
         sources=tuple(machine.modules),
-        about=f"{machine.name} {kernel} {params}",
+        about=f"{machine.name} {kernel} {params} {[q.id for q in extra]}",
         asking=asking,
     )
 

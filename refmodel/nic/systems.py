@@ -29,12 +29,14 @@ NAPI_IDLE: Final = "napi.pending == 0 and not napi.sched and not napi.masked and
 VECTOR_IDLE: Final = "not vector.pending and not vector.masked"
 
 
-def alone(name: str, what: str, m: Machine, start: Any, p: Params, moves: Moves, budget: Budget, turn: Any) -> System:
-    """A system of one machine and its environment."""
+def alone(
+    name: str, what: str, m: Machine, start: Any, p: Params, moves: Moves, budget: Budget, turn: Any, about: str
+) -> System:
+    """A system of one machine and its environment, whose bound `about` tells."""
     kernel = getattr(p, "kernel", 0)
     release = REFERENCE if not kernel else f"{kernel // 100}.{kernel % 100}"
     part = machine_component(what, m, start, p, moves=moves, budget=budget, canonical=turn, kernel=release)
-    return System(name=name, components=(part,), sources=(__name__,))
+    return System(name=name, components=(part,), sources=(__name__,), about=about)
 
 
 # ---------------------------------------------------------------- the transmit ring
@@ -92,7 +94,9 @@ def tx_ring(
             if s.clean == Clean.WALK:
                 yield tx.CleanStep(n=descriptors, overdue=True), budget
 
-    return alone(f"{driver}'s transmit ring", "ring", NIC_TX, TxRing(), p, moves, (), turned_tx(p.count))
+    about = f"{p.count} slots, packets of {descriptors} descriptors"
+    about += f", doorbells put off: {batches}, link changes: {link}, hangs and resets: {hangs}"
+    return alone(f"{driver}'s transmit ring", "ring", NIC_TX, TxRing(), p, moves, (), turned_tx(p.count), about)
 
 
 # ---------------------------------------------------------------- the receive ring
@@ -141,7 +145,8 @@ def rx_ring(*, driver: str = "igb", frames: int = 6, failures: int = 1, weight: 
                 yield rx.DeviceReceived(eop=eop), (left - 1, fails)
 
     turn = turned_rx(p.count, RX_BUFFER_WRITE if p.tail_in_batches else 1)
-    return alone(f"{driver}'s receive ring", "ring", NIC_RX, RxRing(), p, moves, (frames, failures), turn)
+    about = f"{p.count} slots, polls of {weight}, the budget is (buffers received, failed allocations)"
+    return alone(f"{driver}'s receive ring", "ring", NIC_RX, RxRing(), p, moves, (frames, failures), turn, about)
 
 
 # ---------------------------------------------------------------- interrupt, NAPI, softirq
@@ -191,7 +196,8 @@ def interrupts(
             elif s.poll == Poll.OUT:
                 yield napi.Enable(), budget
 
-    return alone(f"{driver}'s interrupt and NAPI, kernel {kernel}", "napi", NAPI, Napi(), p, moves, (), same)
+    about = f"at most {pending} pieces of work wait, down and up: {down}"
+    return alone(f"{driver}'s interrupt and NAPI, kernel {kernel}", "napi", NAPI, Napi(), p, moves, (), same, about)
 
 
 def vectors(*, other: bool = False) -> System:
@@ -207,4 +213,4 @@ def vectors(*, other: bool = False) -> System:
         yield vector.GoesDown(), budget
         yield vector.ComesUp(), budget
 
-    return alone("e1000e's vector", "vector", NIC_VECTOR, Vector(), p, moves, (), same)
+    return alone("e1000e's vector", "vector", NIC_VECTOR, Vector(), p, moves, (), same, "")

@@ -48,6 +48,7 @@ ISN_B: Final = 300
 
 CONNECTS, WRITES, CLOSES, TIMERS = range(4)
 FOREVER: Final = -1
+BUDGETS: Final = "a budget is (connects, writes, closes and shutdowns, timers), -1 without end; time stands still"
 PLAIN: Final = {"net.ipv4.tcp_timestamps": 0, "net.ipv4.tcp_sack": 0, "net.ipv4.tcp_window_scaling": 0}
 
 
@@ -230,7 +231,7 @@ def two_tcps(
         ),
         wires=wires(capacity, delayed, loss, duplicate, reorder),
         sources=(__name__,),
-        about="budgets are (connects, writes, closes and shutdowns, timers); time stands still",
+        about=f"{BUDGETS}; delayed acknowledgments: {delayed}",
     )
 
 
@@ -248,6 +249,7 @@ def handshake(*, simultaneous: bool = False, capacity: int = 2, writes: int = 1,
         ),
         wires=wires(capacity),
         sources=(__name__,),
+        about=BUDGETS,
     )
 
 
@@ -262,6 +264,7 @@ def transfer(*, capacity: int = 1, writes: int = 1, kernel: str = REFERENCE) -> 
         ),
         wires=wires(capacity),
         sources=(__name__,),
+        about=BUDGETS,
     )
 
 
@@ -322,6 +325,7 @@ def any_peer(
         name="TCP and any peer",
         components=(side("a", start, ISN_A, budget, moves=hostile, extra=extra, kernel=kernel),),
         sources=(__name__,),
+        about=BUDGETS,
     )
 
 
@@ -333,8 +337,11 @@ def observed(effect: Any) -> Any:
     return replace(effect, by="") if isinstance(effect, Tx | CallResult | Wake) else None
 
 
+QUIET: Final[dict[str, Any]] = {"writes": 0, "closes": 0, "timers": 12, "capacity": 1, "duplicate": False}
+
+
 def two_kernels(one: str, other: str, **bound: Any) -> System:
     """The two TCPs under two kernels in lockstep. `bound` is as for `two_tcps`; by default nobody writes or closes, and
     timers fire often enough for either kernel to give its SYN up."""
-    bound = {"writes": 0, "closes": 0, "timers": 12, "capacity": 1, "duplicate": False} | bound
+    bound = {**QUIET, **bound}
     return difference(two_tcps(kernel=one, **bound), two_tcps(kernel=other, **bound), observed, (one, other))

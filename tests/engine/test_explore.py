@@ -262,6 +262,8 @@ def test_a_checkpoint_fits_only_its_own_system(tmp_path: Path) -> None:
     explore(transfer(), max_depth=2, checkpoint=file)
     with pytest.raises(CheckpointError, match="have changed since"):
         explore(transfer(timeouts=3), checkpoint=file, resume=True)
+    with pytest.raises(CheckpointError, match="other questions"):
+        explore(transfer(), always=["a.sent < 9"], checkpoint=file, resume=True)
     file.write_bytes(b"no checkpoint")
     with pytest.raises(CheckpointError, match="is no checkpoint"):
         explore(transfer(), checkpoint=file, resume=True)
