@@ -6,19 +6,23 @@ it is followed again, from its start or its last checkpoint, with all hypotheses
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
 
 from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.likely import Likely
 from conformance.check.loss import losable
 from conformance.check.setup import Host, Setup
-from conformance.check.tcp_half import RECOVERY, TcpHalf, us
+from conformance.check.tcp_half import RECOVERY, us
+from conformance.check.tcp_likely import LikelyTcp
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.check.wire import WireFacts
 from refmodel.engine.run import pick
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
+from refmodel.profile import profile
 from refmodel.rule import MACHINES, State
 from refmodel.tcp.params import TcpParams, tcp_params
 from refmodel.tcp.state import Sock, St, Tw
@@ -57,7 +61,7 @@ class Snapshot(Struct, frozen=True):
 class End:
     """One end of a connection."""
 
-    def __init__(self, name: str, half: TcpHalf, apply: Apply, params: TcpParams, starts: Sequence[State]) -> None:
+    def __init__(self, name: str, half: LikelyTcp, apply: Apply, params: TcpParams, starts: Sequence[State]) -> None:
         self.name, self.half, self.apply, self.params = name, half, apply, params
         self.starts = tuple(starts)
         self.wire = WireFacts(half.late)
@@ -66,7 +70,8 @@ class End:
         self.mark = self.snapshot()
 
     def _front(self, wide: bool) -> Frontier:
-        return Frontier(self.half, self.apply, self.params, (), self.half.late, wide)
+        kind = Frontier if wide else Likely
+        return kind(self.half, self.apply, self.params, (), self.half.late, wide)
 
     def snapshot(self) -> Snapshot:
         """Where the end stands now."""
@@ -113,8 +118,8 @@ class Connection:
         old = before.side(self.sides[side]) if before is not None else None
         waiting = [h.state for h in old.front.alive if isinstance(h.state, Tw)] if old is not None else []
         name = host.name if host is not None else address(*self.sides[side])
-        params = tcp_params(self.setup.profile_of(host))
-        half = TcpHalf(params, self.setup.hz, self.setup.late)
+        params = _params(self.setup.kernel, self.setup.hz, tuple(host.sysctls.items()) if host is not None else ())
+        half = LikelyTcp(params, self.setup.hz, self.setup.late)
         if waiting:
             half.inherits = waiting[0].tw_ts_recent, waiting[0].tw_ts_recent_stamp
             starts = [*waiting, *starts]
@@ -310,6 +315,11 @@ def words(state: State) -> str:
         if getattr(state, f) != getattr(fresh, f)
     )
     return f"{type(state).__name__}({', '.join(changed)})"
+
+
+@cache
+def _params(kernel: str, hz: int, sysctls: tuple[tuple[str, int], ...]) -> TcpParams:
+    return tcp_params(profile(kernel, hz, dict(sysctls)))
 
 
 _DISPATCH: dict[str, Any] = {}

@@ -1,0 +1,157 @@
+"""The narrow frontier, for the many segments that need no search.
+
+Most segments of most captures are explained by the first thing that `Frontier` tries. Here one hypothesis is moved on
+with plain variables, without a new value for each step and without noting why other explanations fail. The law: what is
+found here is what the narrow frontier would have found first. Where that would take a second hypothesis the frontier
+searches as it always does.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+from conformance.check.frontier import REACH, Arrival, Frontier, Half, Hypothesis, Observation, Owed, Proposal, Trail
+from conformance.check.verdict import FrameLabel
+from refmodel.rule import AssumptionBroken, NotEnabled, NotModelled, Rule, State
+
+FAULTS: Final = (NotModelled, AssumptionBroken, NotEnabled)
+
+
+class LikelyHalf(Half, Protocol):
+    """What a layer adds for the narrow frontier."""
+
+    def matches(self, effect: Any, seen: Observation) -> bool:
+        """Whether `differs` finds nothing."""
+
+    def may_send(self, state: State, seen: Observation) -> bool:
+        """False only if no proposal can lead from `state` to `seen`."""
+
+    def likely_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Iterable[Proposal]:
+        """`inputs` without those that can neither lead to `answered` nor differ from a later one of them."""
+
+    def deadline(self, state: State) -> int:
+        """The earliest `latest` of `timers` (us)."""
+
+
+class Likely(Frontier):
+    """A frontier of one hypothesis that searches only where the first explanation fails."""
+
+    half: LikelyHalf
+
+    def observe(self, seen: Observation) -> bool:
+        """Explains an output; False if no hypothesis can."""
+        self.advance(seen.time)
+        if len(self.alive) == 1:
+            found = self._explained(self.alive[0], seen)
+            if found is not None:
+                self.alive[0] = found
+                if found.done > self.base + 2 * REACH:
+                    self._forget()
+                return True
+        return super().observe(seen)
+
+    def advance(self, now: int) -> None:
+        """Lets time pass: inputs older than `late` are processed, due timers fire, what was owed must have shown."""
+        if len(self.alive) == 1:
+            h = self.alive[0]
+            moved = self._absorbed(h, now)
+            if moved is not None:
+                if moved is not h:
+                    self.alive[0] = moved
+                    if moved.done > self.base + 2 * REACH:
+                        self._forget()
+                return
+        super().advance(now)
+
+    def _explained(self, h: Hypothesis, seen: Observation) -> Hypothesis | None:
+        """`h` with `seen` explained; None where that takes a search."""
+        half, arrivals, base = self.half, self.arrivals, self.base
+        if h.owed:
+            first = h.owed[0]
+            if not half.matches(first.effect, seen):
+                return None
+            label = FrameLabel(seen.number, "", first.rule, first.effect.by)
+            state = half.accept(h.state, first.effect, seen)
+            return Hypothesis(state, h.done, h.owed[1:], h.cost, Trail(label, "", h.trail))
+        state, done, cost = h.state, h.done, h.cost
+        for _ in range(REACH):
+            if half.may_send(state, seen):
+                for p in half.proposals(state, seen):
+                    new, r, shown = self._taken(state, p)
+                    if shown and half.matches(shown[0], seen):
+                        trail = Trail(None, p.note, h.trail) if p.note else h.trail
+                        return self._sent(new, done, cost + p.cost, trail, r, shown, seen, p.note)
+            if done - base >= len(arrivals):
+                return None
+            a = arrivals[done - base]
+            silent: State | None = None
+            for p in half.likely_inputs(state, a, seen):
+                new, r, shown = self._taken(state, p)
+                if shown and half.matches(shown[0], seen):
+                    if p.note:
+                        return None
+                    return self._sent(
+                        new, done + 1, cost + p.cost, h.trail, r, shown, seen, f"answers frame {a.number}"
+                    )
+                if r is not None and not shown:
+                    if p.note or p.cost or (silent is not None and silent != new):
+                        return None
+                    silent = new
+            if silent is None:
+                return None
+            state, done = silent, done + 1
+        return None
+
+    def _sent(
+        self,
+        state: State,
+        done: int,
+        cost: int,
+        trail: Trail | None,
+        r: Rule | None,
+        shown: list[Any],
+        seen: Observation,
+        note: str,
+    ) -> Hypothesis:
+        """The hypothesis behind an output that `shown[0]` is; what else must show is owed."""
+        by = r.id if r is not None else ""
+        first = shown[0]
+        due = seen.time + self.late
+        owed = tuple(Owed(x, by, due) for x in shown[1:]) if len(shown) > 1 else ()
+        label = FrameLabel(seen.number, "", by, first.by, note)
+        return Hypothesis(self.half.accept(state, first, seen), done, owed, cost, Trail(label, "", trail))
+
+    def _absorbed(self, h: Hypothesis, now: int) -> Hypothesis | None:
+        """`h` with all inputs processed older than `late`; None where one shows or takes a search."""
+        half, arrivals, base, late = self.half, self.arrivals, self.base, self.late
+        state, done, cost, trail = h.state, h.done, h.cost, h.trail
+        if h.owed and h.owed[0].due < now:
+            return None
+        while half.deadline(state) >= now:
+            a = arrivals[done - base] if done - base < len(arrivals) else None
+            if a is None or a.time + late >= now:
+                return h if done == h.done else Hypothesis(state, done, h.owed, cost, trail)
+            p = half.inputs(state, a, None)[0]
+            new, r, shown = self._taken(state, p)
+            if r is None or shown:
+                return None
+            state, done, cost = new, done + 1, cost + p.cost
+            if p.note:
+                trail = Trail(None, p.note, trail)
+        return None
+
+    def _taken(self, state: State, p: Proposal) -> tuple[State, Rule | None, list[Any]]:
+        """The state after a proposal's events, of which only the last may show; its rule, None if it can't be."""
+        half = self.half
+        shown: list[Any] = []
+        r: Rule | None = None
+        try:
+            for event in p.events:
+                if shown:
+                    return state, None, []
+                r, state, effects = self.apply(state, event, self.params)
+                for x in effects:
+                    if half.visible(x):
+                        shown.append(x)
+        except FAULTS:
+            return state, None, []
+        return state, r, shown
