@@ -93,7 +93,9 @@ class Napi(State, frozen=True):
 
 
 class DeviceWork(Event, frozen=True):
-    """The device writes a descriptor back and sets its cause bit."""
+    """The device writes `n` descriptors back, or has another reason (n = 0), and sets its cause bit."""
+
+    n: Annotated[int, Range(0, 1)] = 1
 
 
 class Interrupt(Event, frozen=True):
@@ -299,7 +301,7 @@ def left(s: Napi, others: bool) -> bool:
 @rule("drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq")
 def device_work(s: Napi, e: DeviceWork, p: NapiParams) -> tuple[Napi, tuple[Effect, ...]]:
     """The device has new work and says so in its cause bit, masked or not."""
-    return replace(s, pending=min(s.pending + 1, PENDING_MAX), cause=True), ()
+    return replace(s, pending=min(s.pending + e.n, PENDING_MAX), cause=True), ()
 
 
 @rule(
