@@ -1,7 +1,7 @@
 """The catalogue of systems that can be explored by name, each with the questions that it is usually asked."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -21,13 +21,15 @@ class Entry(Struct, frozen=True):
     """One system of the catalogue.
 
     `make` builds it; its keyword parameters are its bounds, with defaults. `goal` is what should stay reachable ('': no
-    such question), `observe` what an outsider sees of an effect in a difference search.
+    such question), `observe` what an outsider sees of an effect in a difference search, which is given the bounds in
+    `apart` where it is told no others.
     """
 
     name: str
     make: Callable[..., System]
     goal: str = ""
     observe: Callable[[Any], Any] = visible
+    apart: Mapping[str, Any] = {}
 
     @property
     def says(self) -> str:
@@ -48,14 +50,15 @@ class Entry(Struct, frozen=True):
 
     def between(self, one: str, other: str, **bounds: Any) -> System:
         """The system under two kernels in lockstep; raises UnknownSystem if it is the same in all kernels."""
-        left, right = self.build(kernel=one, **bounds), self.build(kernel=other, **bounds)
+        given = {**self.apart, **bounds}
+        left, right = self.build(kernel=one, **given), self.build(kernel=other, **given)
         return difference(left, right, self.observe, (one, other))
 
 
 CATALOGUE: Final = {
     e.name: e
     for e in (
-        Entry("tcp-pair", tcp.two_tcps, observe=tcp.observed),
+        Entry("tcp-pair", tcp.two_tcps, observe=tcp.observed, apart=tcp.QUIET),
         Entry("tcp-handshake", tcp.handshake, f"({tcp.OPENED}) or ({tcp.GIVEN_UP})", tcp.observed),
         Entry("tcp-transfer", tcp.transfer, tcp.OVER, tcp.observed),
         Entry("tcp-any-peer", tcp.any_peer, observe=tcp.observed),
