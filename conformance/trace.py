@@ -6,10 +6,9 @@ A Trace prints as a numbered run, as a ladder between its parts, and as JSON; `c
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
 
 class Kind(StrEnum):
@@ -23,21 +22,29 @@ class Kind(StrEnum):
     HIDDEN = "hidden"
 
 
+ALIEN = "peer"
+"""The part that stands for whoever sends the frames that a machine without a partner receives."""
+
+
 class TraceError(ValueError):
     """The text is not a Trace; says where and what was expected."""
 
 
 class Label(Struct, frozen=True):
-    """One step: at `time` us, `part` did or met `event`, by `rule`; `changes` are (field, before, after)."""
+    """One step: at `time` us, `part` did or met `event`, by `rule`, of which `says` is the sentence.
+
+    `changes` are (field, before, after), `sent` what went to other parts, `effects` what else was done.
+    """
 
     part: str
     kind: Kind
     event: str
     time: int = 0
     rule: str = ""
+    says: str = ""
     changes: tuple[tuple[str, str, str], ...] = ()
     sent: tuple[str, ...] = ()
-    fields: dict[str, Any] = field(default_factory=dict)
+    effects: tuple[str, ...] = ()
 
 
 class Trace(Struct, frozen=True):
@@ -77,19 +84,29 @@ def numbered(trace: Trace) -> str:
     if trace.bound:
         lines.append(f"searched: {trace.bound}")
     for n, x in enumerate(trace.labels, 1):
-        lines.append(f"{n:3}. {x.part}: {x.event}" + (f"   [{x.rule}]" if x.rule else ""))
-        for name, old, new in x.changes:
-            lines.append(f"       {name}: {old} -> {new}")
-        lines += [f"       sends {s}" for s in x.sent]
+        lines.append(f"{n:3}. {x.part}: {x.event}")
+        if x.rule:
+            lines.append(f"     rule {x.rule}: {x.says}".rstrip(": "))
+        if x.changes:
+            lines.append("     " + ", ".join(f"{name} {old} -> {new}" for name, old, new in x.changes))
+        lines += [f"     sends {s}" for s in x.sent]
+        lines += [f"     {e}" for e in x.effects]
     return "\n".join(lines) + "\n"
 
 
-def ladder(trace: Trace, width: int = 44) -> str:
+def ladder(trace: Trace) -> str:
     """The trace as a ladder: one lane a part, arrows for what is sent from one to another."""
     lanes = trace.parts
+    longest = max((len(s) for x in trace.labels for s in (*x.sent, x.event)), default=0)
+    width = max(24, longest + 8) | 1
     lines = ["".join(p.center(width) for p in lanes).rstrip()]
     for n, x in enumerate(trace.labels, 1):
-        lines.append(_lane(lanes, x.part, f"{n}. {x.event}", width))
+        alien = next((p for p in lanes if p != x.part), "") if len(lanes) == 2 else ""
+        if x.kind is Kind.FRAME_IN and alien == ALIEN:
+            lines.append(_arrow(lanes, ALIEN, x.event.removeprefix("receives "), width))
+            lines.append(_lane(lanes, x.part, f"{n}. {x.rule.rsplit('.', 1)[-1]}", width))
+        else:
+            lines.append(_lane(lanes, x.part, f"{n}. {x.event}", width))
         for s in x.sent:
             lines.append(_arrow(lanes, x.part, s, width))
     return "\n".join(lines) + "\n"
@@ -105,8 +122,7 @@ def _lane(lanes: Sequence[str], part: str, text: str, width: int) -> str:
 def _arrow(lanes: Sequence[str], part: str, text: str, width: int) -> str:
     if len(lanes) != 2 or part not in lanes:
         return _lane(lanes, part, "sends " + text, width)
-    right = lanes.index(part) == 0
-    span = width - 2
-    body = f" {text[: span - 6]} ".center(span, "-")
-    body = body[:-1] + ">" if right else "<" + body[1:]
+    span = width - 1
+    body = f" {text} ".center(span, "-")
+    body = body[:-1] + ">" if lanes.index(part) == 0 else "<" + body[1:]
     return " " * (width // 2) + "|" + body + "|"
