@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.known import known
 from conformance.check.likely import Likely
 from conformance.check.loss import losable
 from conformance.check.setup import Host, Setup
@@ -64,7 +65,7 @@ class End:
     def __init__(self, name: str, half: LikelyTcp, apply: Apply, params: TcpParams, starts: Sequence[State]) -> None:
         self.name, self.half, self.apply, self.params = name, half, apply, params
         self.starts = tuple(starts)
-        self.wire = WireFacts(half.late)
+        self.wire = WireFacts(half.late, half.known.recorded)
         self.front = self._front(False)
         self.front.alive = [Hypothesis(state=s) for s in self.starts]
         self.mark = self.snapshot()
@@ -81,6 +82,7 @@ class End:
         """Goes back to `at`, with all hypotheses from there on; segments of `lost` may not have arrived."""
         self.front = self._front(True)
         self.front.losable = lost
+        self.half.forget()
         self.front.alive = list(at.alive)
         self.front.arrivals = list(at.arrivals)
         self.front.base = at.base
@@ -119,7 +121,7 @@ class Connection:
         waiting = [h.state for h in old.front.alive if isinstance(h.state, Tw)] if old is not None else []
         name = host.name if host is not None else address(*self.sides[side])
         params = _params(self.setup.kernel, self.setup.hz, tuple(host.sysctls.items()) if host is not None else ())
-        half = LikelyTcp(params, self.setup.hz, self.setup.late)
+        half = LikelyTcp(params, self.setup.hz, self.setup.late, known(self.setup, host))
         if waiting:
             half.inherits = waiting[0].tw_ts_recent, waiting[0].tw_ts_recent_stamp
             starts = [*waiting, *starts]
@@ -188,7 +190,6 @@ class Connection:
         e = self._sender(s)
         if e is None:
             return ""
-        e.half.saw(s)
         return e.wire.differs(s)
 
     def _take(self, s: Segment) -> bool:
@@ -196,10 +197,15 @@ class Connection:
         sender, receiver = self.ends[k], self.ends[1 - k]
         at = us(s)
         if receiver is not None:
+            receiver.half.hears(s)
             receiver.front.arrive(Arrival(s.number, at, s))
             if not receiver.front.alive:
                 return False
-        return sender is None or sender.front.observe(Observation(s.number, at, s))
+        if sender is None:
+            return True
+        explained = sender.front.observe(Observation(s.number, at, s))
+        sender.half.saw(s)
+        return explained
 
     def _again(self) -> bool:
         """Follows the connection again with all hypotheses; records the divergence if that fails too."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from conformance.check.frontier import Arrival, Observation, Proposal, Timer
-from conformance.check.setup import slack
+from conformance.check.known import CLOSES, SENDS, Known
+from conformance.check.setup import jiffy, slack
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
 from refmodel.rule import State
@@ -19,6 +20,7 @@ from refmodel.tcp.events import (
     Connect,
     DelackTimer,
     KeepaliveTimer,
+    ListenStop,
     Output,
     Read,
     ReqTimer,
@@ -72,8 +74,12 @@ def rcv_wscale(state: State) -> int:
 class TcpHalf:
     """One end: its parameters, and what was seen of its clock."""
 
-    def __init__(self, params: TcpParams, hz: int, late: int) -> None:
-        self.params, self.hz, self.late = params, hz, late
+    def __init__(self, params: TcpParams, hz: int, late: int, known: Known) -> None:
+        self.params, self.hz, self.late, self.known = params, hz, late, known
+        self.sent_at = 0  # when it last sent data or a FIN (us)
+        self.gaps = False  # its peer reported data behind a hole
+        self.repeats = 0  # how often its peer repeated its last acknowledgment
+        self.heard: Segment | None = None
         self.ts_base: tuple[int, int] | None = None  # (us, TSval) of the first timestamp that it sent
         self.inherits = (0, 0)  # ts_recent and its stamp of a TIME_WAIT socket whose port it may take over
 
@@ -86,8 +92,24 @@ class TcpHalf:
         at, value = self.ts_base
         return (value + (now - at) // 1000 + 20) & M32
 
+    def forget(self) -> None:
+        """Starts over: the same segments will be seen again."""
+        self.gaps, self.repeats, self.heard, self.sent_at = False, 0, None, 0
+
+    def hears(self, x: Segment) -> None:
+        """Learns from a segment to this end whether its peer misses something."""
+        last = self.heard
+        self.gaps = self.gaps or bool(x.sack)
+        if not x.len and last is not None and x.ack_seq == last.ack_seq and x.window == last.window:
+            self.repeats += 1
+        else:
+            self.repeats = 0
+        self.heard = x
+
     def saw(self, segment: Segment) -> None:
         """Learns the timestamp clock from a segment that this end sent."""
+        if segment.seg_len and not segment.flags & SYN:
+            self.sent_at = us(segment)
         if self.ts_base is None and segment.tsval is not None:
             self.ts_base = us(segment), segment.tsval
 
@@ -120,7 +142,9 @@ class TcpHalf:
             fields["wscale_ok"] = a.wscale is not None
             fields["wscale"] = min(a.wscale or 0, 14)
             fields["sack_ok"] = a.sack_perm
-        if isinstance(state, Sock):
+        if isinstance(state, Req) and answered is not None:
+            fields["space"] = answered.window << state.rcv_wscale
+        elif isinstance(state, Sock):
             window = receive_window(state)
             left = window - a.len if window > a.len else 0
             unscaled = state.state == St.SYN_SENT and syn and a.wscale is None
@@ -180,10 +204,19 @@ class TcpHalf:
         if isinstance(state, Sock) and state.state in OPEN:
             return list(self._text(state, a, reply))
         out = [Proposal((self.seg(state, a, reply),), cost=0)]
+        gone = reply is not None and reply.flags & RST and self.known.called("close", before=us(a))
+        if gone and isinstance(state, Req):
+            out.append(Proposal((ListenStop(now=us(a)), self.seg(state, a, reply)), "close() of the listener", 3))
         if isinstance(state, Req):
-            out.append(Proposal((self.seg(state, a, reply, acceptq_full=True),), "the accept queue is full", 5))
-            out.append(Proposal((self.seg(state, a, reply, defer_accept=255),), "TCP_DEFER_ACCEPT", 6))
+            if self.known.counted("TcpExt.ListenOverflows", "TcpExt.ListenDrops"):
+                out.append(Proposal((self.seg(state, a, reply, acceptq_full=True),), "the accept queue is full", 5))
+            if self.known.called("TCP_DEFER_ACCEPT", before=us(a)):
+                out.append(Proposal((self.seg(state, a, reply, defer_accept=255),), "TCP_DEFER_ACCEPT", 6))
         if isinstance(state, Sock) and state.state == St.LISTEN:
+            if a.flags & SYN and self.known.counted("TcpExt.ListenOverflows", "TcpExt.ListenDrops"):
+                out.append(Proposal((self.seg(state, a, reply, acceptq_full=True),), "the accept queue is full", 5))
+            if not self.known.counted("TcpExt.SyncookiesSent", "TcpExt.SyncookiesRecv"):
+                return out
             if a.flags & SYN:
                 out.append(
                     Proposal((self.seg(state, a, reply, synq_full=True, cookie_recent=True),), "a SYN cookie", 5)
@@ -208,12 +241,13 @@ class TcpHalf:
                 yield Proposal((self.seg(s, a, reply, ofo=n),), cost=0)
         for n in fills:
             yield Proposal((self.seg(s, a, None, ofo=n),), cost=0)
-        if reply is not None and reply.flags & RST and not s.dead:
+        if reply is not None and reply.flags & RST and not s.dead and self.known.called(*CLOSES, before=us(a)):
             now = us(a)
             gone = (*self._read_all(s, now), Close(now=now))
             yield Proposal((*gone, self.seg(s, a, reply)), "close() before the segment came", 2)
-            impatient = (SetLinger2(time=-1), *gone, self.seg(s, a, reply))
-            yield Proposal(impatient, "TCP_LINGER2 below 0 and close() before the segment came", 4)
+            if self.known.called("TCP_LINGER2", before=now):
+                impatient = (SetLinger2(time=-1), *gone, self.seg(s, a, reply))
+                yield Proposal(impatient, "TCP_LINGER2 below 0 and close() before the segment came", 4)
 
     def _cookie_ack(self, state: Sock, a: Segment, reply: Segment | None) -> Seg:
         return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460)
@@ -291,26 +325,35 @@ class TcpHalf:
             yield from self._acks(s, x, now, room)
 
     def _resets(self, s: Sock, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
-        if not s.dead:
+        if not s.dead and self.known.called(*CLOSES, before=now):
             if readable(s):
                 yield Proposal((Close(**room),), "close() with unread data")
-            else:
+            elif self.known.called("SO_LINGER", before=now):
                 yield Proposal((SetLinger(on=True, time=0), Close(**room)), "close() with linger 0", 2)
         if s.icsk_timeout <= now:
             yield Proposal((WriteTimer(oom=True, **room),), "too many orphans", 9)
         if s.keepalive_timeout <= now:
             yield Proposal((KeepaliveTimer(**room),), "keepalive timer", 2)
+            if s.icsk_probes_out:
+                count = SetKeepalive(on=True, now=now, probes=s.icsk_probes_out)
+                yield Proposal((count, KeepaliveTimer(**room)), f"TCP_KEEPCNT {s.icsk_probes_out}", 3)
+        if self.known.called("close", before=now):
+            yield Proposal((ListenStop(**room),), "close() of the listener before accept()", 6)
 
     def _sends(self, s: Sock, x: Segment, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
         """New data and FIN: the application wrote and shut down what is not queued yet."""
         fin = 1 if x.flags & FIN else 0
         n = x.len + fin
         missing = x.len + (fin if s.fin_queued else 0) - unsent(s)
+        if missing > 0 and not self.known.called(*SENDS, before=now):
+            return
         before_it: tuple[Any, ...] = (Write(n=missing, now=now),) if missing > 0 else ()
         out = Output(n=n, **room)
         if not fin or s.fin_queued:
             note = f"send() of {missing} bytes" if before_it else ""
             yield Proposal((*before_it, out), note, 1 if before_it else 0)
+            return
+        if not self.known.called(*CLOSES, before=now):
             return
         yield Proposal((*before_it, Shutdown(rd=False, wr=True, now=now), out), "shutdown() or close()", 1)
         if not s.dead:
@@ -324,7 +367,8 @@ class TcpHalf:
         if s.icsk_pending == Pending.RETRANS and off == 0 and now >= s.icsk_timeout - 1000:
             late = room | {"now": max(now, s.icsk_timeout)}
             yield Proposal((WriteTimer(n=n, **late),), "retransmission timer", 3)
-        if after(s.snd_nxt, s.snd_una) and off < in_flight(s):
+        evidence = self.gaps or self.repeats >= 3 or now - self.sent_at >= 2 * jiffy(self.hz)
+        if after(s.snd_nxt, s.snd_una) and off < in_flight(s) and evidence:
             yield Proposal((Retransmit(off=off, n=n, **room),), RECOVERY, 4)
 
     def _acks(self, s: Sock, x: Segment, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
@@ -360,7 +404,9 @@ class TcpHalf:
             yield from self._keepalive(s, now, room)
 
     def _keepalive(self, s: Sock, now: int, room: dict[str, Any]) -> Iterator[Proposal]:
-        """The first probe tells TCP_KEEPIDLE; TCP_KEEPINTVL is told by the next one, so it is taken to be the same."""
+        """The first probe tells TCP_KEEPIDLE; TCP_KEEPINTVL is told by the next one, so it is taken to be the least."""
+        if not self.known.called("SO_KEEPALIVE", before=now):
+            return
         silence = now - max(s.rcv_tstamp, s.lrcvtime)
         idle = max(silence // 1_000_000 * 1_000_000, 1_000_000)
         if silence >= idle:

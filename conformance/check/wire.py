@@ -1,22 +1,24 @@
 """What every segment of one end must keep, whatever its state: TTL, DF, the timestamp clock.
 
-A SYN-ACK's TSval doesn't start the clock: a SYN cookie keeps options in its lower bits (cookie_init_timestamp).
+A SYN's TSval may be older than its stamp by the time that its neighbour took to answer; a SYN cookie keeps options in
+the lower six bits of its own (cookie_init_timestamp).
 """
 
 from conformance.check.tcp_half import us
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, RST, SYN
+from refmodel.packet.transport import RST, SYN
 from refmodel.types import M32
 
+IPDEFTTL = 64  # net.ipv4.ip_default_ttl and net.ipv6 hop_limit
 RESOLVING = 3_100  # ms that a SYN may wait for its neighbour behind its timestamp: three solicitations
 
 
 class WireFacts:
     """The facts of one end so far. `late` us is how much later than its making a segment may be stamped."""
 
-    def __init__(self, late: int) -> None:
+    def __init__(self, late: int, recorded: bool) -> None:
         self.late = late
-        self.ttl = 0
+        self.ttl = IPDEFTTL if recorded else 0
         self.ts: tuple[int, int] | None = None
         self.first = False
         self.last: tuple[int, int] | None = None
@@ -38,8 +40,7 @@ class WireFacts:
     def _clock(self, s: Segment, tsval: int) -> str:
         now = us(s)
         if self.ts is None:
-            if not s.flags & SYN or not s.flags & ACK:
-                self.ts, self.first = (now, tsval), s.flags & SYN != 0
+            self.ts, self.first = (now, tsval), s.flags & SYN != 0
             return ""
         at, base = self.ts
         expected = (now - at) // 1000
