@@ -412,7 +412,7 @@ class Neighbours:
             if p.labels or p.ended is not None:
                 out.append(self._verdict(f"{p.name}: answers", tuple(p.labels), (), p.ended))
             for w in p.watches.values():
-                if w.ended is None and not w.advance(end) and not w.unknown:
+                if w.ended is None and not w.finish(end):
                     self._diverge(w, None, f"{p.name} did not do what it must before the end", end)
                 if w.touched or w.ended is not None:
                     found, events = w.labels()
@@ -527,6 +527,12 @@ def _ns_differs(e: Solicit, x: NsSight, local: set[bytes]) -> str:
     )
 
 
+def _group(e: NaOut, x: NaSight) -> int:
+    """The link-layer address of an answer to a group; that of one to a host is its entry's affair."""
+    raw = e.daddr.to_bytes(16, "big")
+    return group_mac(raw) if raw[0] == 0xFF else x.dst
+
+
 def _answer_differs(e: ArpReply | NaOut, x: ArpSight | NaSight) -> str:
     if isinstance(e, ArpReply):
         if not isinstance(x, ArpSight) or not x.whole:
@@ -547,6 +553,7 @@ def _answer_differs(e: ArpReply | NaOut, x: ArpSight | NaSight) -> str:
         return "a neighbour advertisement expected"
     return _said(
         (
+            ("link-layer destination", mac(_group(e, x)), mac(x.dst)),
             ("destination", ip(e.daddr.to_bytes(16, "big")), _ip(x.daddr)),
             ("source", _ip(x.target), _ip(x.saddr)),
             ("target", ip(e.target.to_bytes(16, "big")), _ip(x.target)),

@@ -236,9 +236,7 @@ class Watch:
                 self._died(g, g.waiting.due, what, g.waiting.rule)
                 return
             if g.told and g.told[0].due < now:
-                told = g.told[0]
-                what = f"{describe(told.effect)} was due and nobody was told"
-                self._died(g, told.due, what, told.rule, describe(told.effect))
+                self._untold(g)
                 return
             fired = self._fire(g)
             if fired is None:
@@ -593,6 +591,22 @@ class Watch:
         return neigh_add(replace(a.request, now=t), isinstance(s, Neigh))[1]
 
     # -- the end
+
+    def finish(self, end: int) -> bool:
+        """The capture has shown everything up to `end` us, and every notice until then was read."""
+        if not self.advance(end) or self.unknown:
+            return self.unknown
+        self.dead.clear()
+        for g in self.alive:
+            if g.told and g.told[0].since <= end:
+                self._untold(g)
+        return self._keep([g for g in self.alive if not g.told or g.told[0].since > end])
+
+    def _untold(self, g: Guess) -> None:
+        told = g.told[0]
+        self._died(
+            g, told.due, f"{describe(told.effect)} was due and nobody was told", told.rule, describe(told.effect)
+        )
 
     def labels(self) -> tuple[tuple[FrameLabel, ...], tuple[str, ...]]:
         """The labels and hidden events of the likeliest guess."""

@@ -134,13 +134,13 @@ class NeighMonitor:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            if select.select([self._sock], [], [], 0.05)[0]:
+        while select.select([self._sock], [], [], 0.05)[0] or not self._stop.is_set():
+            if select.select([self._sock], [], [], 0)[0]:
                 data = self._sock.recv(65536)
                 self.seen += parse_neigh(data, time.time())
 
     def stop(self) -> list[Notification]:
-        """What was seen, in order."""
+        """What was seen, in order; all that was told until now is in it."""
         time.sleep(0.02)
         self._stop.set()
         self._thread.join()
