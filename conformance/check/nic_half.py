@@ -1,0 +1,574 @@
+"""The machines behind a register log of e1000e, each a small frontier of hypotheses.
+
+A log shows a driver's register writes and all that the card does. It does not show when an interrupt handler began,
+when the softirq polled, how far the driver had read the ring when a frame came. A frontier holds the states in which
+the machines may be; a write is explained by running hidden steps until a rule makes it. So the model may be behind the
+driver, never ahead of it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from conformance.check.frontier import Trail
+from conformance.check.verdict import FrameLabel, NearMiss
+from conformance.live.nic_log import TxDescriptor
+from refmodel.engine.run import pick
+from refmodel.nic import napi, rx, tx, vector
+from refmodel.nic.drivers import E1000E
+from refmodel.nic.ring import dist
+from refmodel.rule import AssumptionBroken, Event, Machine, NotModelled, Params, State
+
+WIDTH: Final = 256
+E1000_IMS_ENABLE_MASK: Final = 0x9D  # MSI and INTx: RXT0, TXDW, RXDMT0, RXSEQ, LSC
+NOTHING: Final = "nothing is under way that could"
+
+
+class Rejected(Exception):
+    """No hypothesis explains a line: what was seen, what could have been written, how near the rules came."""
+
+    def __init__(self, what: str, allowed: Iterable[str] = (), near: Iterable[NearMiss] = (), state: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.allowed = tuple(dict.fromkeys(allowed))
+        self.near = tuple(dict.fromkeys(near))
+        self.state = state
+
+
+class Play:
+    """One machine's rules with its parameters; remembers what it has worked out. `strict` checks the assumptions."""
+
+    def __init__(self, m: Machine, kernel: str, params: Params, strict: bool = True) -> None:
+        self.params: Any = params
+        self._apply = pick(m, kernel, check=strict).apply
+        self._known: dict[tuple[State, Event], tuple[str, Any, tuple[Any, ...]]] = {}
+
+    def __call__(self, s: State, e: Event) -> tuple[str, Any, tuple[Any, ...]]:
+        """The rule's id, the new state, the effects; raises NotModelled and AssumptionBroken."""
+        found = self._known.get((s, e))
+        if found is None:
+            r, new, effects = self._apply(s, e, self.params)
+            found = self._known[s, e] = (r.id, new, effects)
+        return found
+
+
+class Guess(Struct, frozen=True):
+    """One hypothesis: the machines' states and the trail of labels that led there."""
+
+    at: Any
+    trail: Trail | None = None
+
+
+class Frontier:
+    """The hypotheses about one part of driver and card."""
+
+    def __init__(self, start: Any, host: str) -> None:
+        self.alive = [Guess(start)]
+        self.host = host
+        self.bounded = False
+        self.near: list[NearMiss] = []
+        self.allowed: list[str] = []
+
+    def each(self, what: str, follow: Callable[[Guess], Iterable[Guess]]) -> None:
+        """Replaces each hypothesis by what `follow` makes of it; raises Rejected where none is left."""
+        self.near, self.allowed = [], []
+        found: dict[Any, Guess] = {}
+        for g in self.alive:
+            try:
+                for n in follow(g):
+                    found.setdefault(n.at, n)
+            except (AssumptionBroken, NotModelled) as why:
+                self.near.append(NearMiss(str(why).partition(":")[0], str(why)))
+        if not found:
+            raise Rejected(what, self.allowed, self.near, self.state())
+        self.bounded |= len(found) > WIDTH
+        self.alive = list(found.values())[:WIDTH]
+
+    def miss(self, rule: str, why: str) -> None:
+        """Notes a rule that came near."""
+        self.near.append(NearMiss(rule, why))
+
+    def label(self, g: Guess, at: Any, line: int, rule: str, note: str = "") -> Guess:
+        """`g` moved to `at`, with the label of `line`."""
+        return Guess(at, Trail(FrameLabel(line, self.host, rule, rule, note), "", g.trail))
+
+    def state(self) -> str:
+        """The likeliest hypothesis in words."""
+        return str(self.alive[0].at) if self.alive else ""
+
+
+# ------------------------------------------------------------------------------------------------ receive and NAPI
+
+
+class Polling(Struct, frozen=True):
+    """NAPI with its receive ring. `message`: an interrupt waits for its handler; `frames`: passed up so far."""
+
+    napi: napi.Napi
+    rx: rx.RxRing
+    message: bool = False
+    frames: int = 0
+
+
+class Receive(Frontier):
+    """The receive ring and the vector that polls it. With `shared` (MSI, INTx) reading ICR is that vector's handler."""
+
+    def __init__(self, count: int, kernel: str, host: str, shared: bool) -> None:
+        number = int(kernel.partition(".")[0]) * 100 + int(kernel.partition(".")[2])
+        p = replace(E1000E.napi, kernel=number)
+        if shared:
+            p = replace(p, reads_icr=True, ims=E1000_IMS_ENABLE_MASK, ims_up=E1000_IMS_ENABLE_MASK)
+        self.shared = shared
+        self.napi = Play(napi.NAPI, kernel, p)
+        # QEMU sends messages that are masked or without a cause: the handler runs all the same.
+        self.handler = Play(napi.NAPI, kernel, p, strict=False)
+        self.ring = Play(rx.NIC_RX, kernel, replace(E1000E.rx, count=count))
+        down = napi.Napi(sched=True, npsvc=True, masked=True)
+        super().__init__(Polling(down, self.ring(rx.RxRing(), rx.Configure())[1]), host)
+
+    def _hidden(self, s: Polling) -> Iterator[tuple[Polling, str, tuple[Any, ...], str]]:
+        """What driver and kernel may do next: the state, the rule, its effects, and what a reader should know."""
+        n = s.napi
+        if s.message and not self.shared and (not n.sched or n.poll == napi.Poll.EMPTY):
+            yield self._handled(s)
+        if s.rx.rx != rx.Rx.IDLE or n.poll == napi.Poll.DRIVER:
+            yield self._read(s)
+        elif n.poll == napi.Poll.OUT and n.softirq and not n.in_action:
+            yield self._napi(s, napi.Softirq())
+        elif n.in_action and n.poll in (napi.Poll.OUT, napi.Poll.RETURNED):
+            yield self._napi(s, napi.NetRxStep())
+        elif n.poll in (napi.Poll.EMPTY, napi.Poll.COMPLETED):
+            yield self._napi(s, napi.DriverStep())
+
+    def _napi(self, s: Polling, e: Event) -> tuple[Polling, str, tuple[Any, ...], str]:
+        rule, n, effects = self.napi(s.napi, e)
+        return replace(s, napi=n), rule, effects, ""
+
+    def _handled(self, s: Polling) -> tuple[Polling, str, tuple[Any, ...], str]:
+        causes = s.napi.cause and not s.napi.masked
+        rule, n, effects = self.handler(s.napi, napi.Interrupt() if causes or self.shared else napi.Schedule())
+        note = "the handler runs" if causes else "the handler runs for a message without a cause"
+        return replace(s, napi=n, message=False), rule, effects, note
+
+    def _read(self, s: Polling) -> tuple[Polling, str, tuple[Any, ...], str]:
+        """One step of the ring; where its loop ends, NAPI's poll knows how much was done."""
+        e = rx.RxStep() if s.rx.rx != rx.Rx.IDLE else rx.PollRx(budget=self.napi.params.weight)
+        rule, ring, effects = self.ring(s.rx, e)
+        t = replace(s, rx=ring, frames=s.frames + sum(isinstance(x, rx.FrameUp) for x in effects))
+        if s.rx.rx == rx.Rx.CLEAN and ring.rx in (rx.Rx.REFILL_END, rx.Rx.IDLE):
+            after = self.napi(s.napi, napi.DriverStep(work=s.rx.work))[1]
+            return replace(t, napi=after), rule, effects, f"a poll read {s.rx.work} descriptors"
+        return t, rule, effects, ""
+
+    def _search(self, g: Guess) -> Iterator[tuple[Guess, str, Any]]:
+        """Every way on through hidden steps, up to the first register write of each: that write, or None within.
+
+        Within, the rule's id comes along where it has just ended a poll's reading.
+        """
+        todo, seen = [(g, "")], {g.at}
+        while todo:
+            h, ended = todo.pop()
+            yield h, ended, None
+            for s, rule, effects, note in self._hidden(h.at):
+                trail = Trail(None, note, h.trail) if note else h.trail
+                shown = [x for x in effects if isinstance(x, rx.RxTail | napi.UnmaskIrq)]
+                if shown:
+                    yield Guess(s, trail), rule, shown[0]
+                elif s not in seen:
+                    seen.add(s)
+                    over = s.napi.poll == napi.Poll.EMPTY != h.at.napi.poll
+                    todo.append((Guess(s, trail), rule if over else ""))
+
+    def _wrote(self, line: int, what: str, match: Callable[[Any], bool]) -> None:
+        def follow(g: Guess) -> Iterator[Guess]:
+            for h, rule, x in self._search(g):
+                if x is None:
+                    continue
+                if match(x):
+                    yield self.label(h, h.at, line, rule)
+                else:
+                    self.allowed.append(_would(x))
+                    self.miss(rule, f"writes {_would(x)} first")
+
+        self.each(what, follow)
+
+    def tail(self, line: int, value: int) -> None:
+        """The driver wrote RDT."""
+        self._wrote(line, f"RDT = {value:#x}", lambda x: isinstance(x, rx.RxTail) and x.tail == value)
+
+    def unmask(self, line: int, value: int) -> None:
+        """The driver wrote IMS with this vector's causes."""
+        self._wrote(line, f"IMS = {value:#x}", lambda x: isinstance(x, napi.UnmaskIrq) and x.mask == value)
+
+    def enable(self, line: int, value: int) -> None:
+        """The driver came up and unmasked all vectors; before that it filled the ring."""
+        what = f"IMS = {value:#x} as the device comes up"
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            for h, _, x in self._search(g):
+                if x is not None:
+                    self.allowed.append(_would(x))
+                elif h.at.rx.rx == rx.Rx.IDLE:
+                    rule, n, effects = self.napi(h.at.napi, napi.Enable())
+                    if napi.UnmaskIrq(mask=value, by=rule) in effects:
+                        yield self.label(h, replace(h.at, napi=n), line, rule)
+
+        self.each(what, follow)
+
+    def disable(self, line: int) -> None:
+        """The driver wrote IMC because it goes down."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            rule, n, effects = self.napi(g.at.napi, napi.Disable())
+            if napi.MaskIrq(by=rule) in effects:
+                yield self.label(g, replace(g.at, napi=n), line, rule)
+
+        self.each("IMC", follow)
+
+    def read_icr(self, line: int, value: int) -> None:
+        """The handler of the one vector read ICR."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            for h, _, x in self._search(g):
+                free = h is g or not h.at.napi.sched or h.at.napi.poll == napi.Poll.EMPTY
+                if x is None and h.at.message and free:
+                    s, rule, effects, note = self._handled(h.at)
+                    if napi.ReadIcr(by=rule) in effects:
+                        yield self.label(h, s, line, rule, note)
+            if not g.at.message:
+                self.miss("nic.napi.interrupt", "not an interrupt that waits for its handler")
+
+        self.each(f"ICR read as {value:#x}", follow)
+
+    def raised(self, late: bool) -> None:
+        """The card sent its message, or raised its line."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            yield replace(g, at=replace(g.at, message=True))
+            if g.at.message and not self.shared:
+                # Its handler may have run already, so that this one is another.
+                yield replace(g, at=replace(self._handled(g.at)[0], message=True))
+                for h, _, x in self._search(g):
+                    if x is None and not h.at.message:
+                        yield replace(h, at=replace(h.at, message=True))
+
+        self.each("an interrupt", follow)
+
+    def cause(self) -> None:
+        """The card set a cause bit of this vector without a frame."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            yield replace(g, at=self._napi(g.at, napi.DeviceWork(n=0))[0])
+
+        self.each("a cause", follow)
+
+    def delivered(self, index: int) -> None:
+        """The card filled and wrote back slot `index`; polls may have ended their reading before."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            for h, ended, x in self._search(g):
+                if x is None and (h is g or ended):
+                    s: Polling = h.at
+                    if index != s.rx.head or s.rx.head == s.rx.tail:
+                        self.allowed.append(f"slot {s.rx.head}" if s.rx.head != s.rx.tail else "no slot")
+                        self.miss("nic.rx.device_received", f"head is {s.rx.head}, tail {s.rx.tail}")
+                        return
+                    ring = self.ring(s.rx, rx.DeviceReceived())[1]
+                    yield replace(h, at=replace(self._napi(s, napi.DeviceWork())[0], rx=ring))
+
+        self.each(f"the card wrote back receive slot {index}", follow)
+
+    def refused(self) -> None:
+        """The card had no slot for a frame."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            if any(isinstance(x, rx.FrameMissed) for x in self.ring(g.at.rx, rx.DeviceReceived())[2]):
+                yield g
+            else:
+                self.miss("nic.rx.device_missed", f"slots {g.at.rx.head} to {g.at.rx.tail} are the card's")
+
+        self.each("the card had no buffer for a frame", follow)
+
+    def settled(self) -> bool:
+        """Whether nothing need be under way: no handler waits, no poll, nothing unread, not masked."""
+        return any(not self._unfinished(h.at) for g in self.alive for h, _, x in self._search(g) if x is None)
+
+    def _unfinished(self, s: Polling) -> bool:
+        return s.message or s.napi.sched or s.napi.softirq or s.napi.in_action or s.rx.next_to_clean != s.rx.head
+
+    def finish(self) -> set[int]:
+        """The counts of frames passed up with which the log may end, all that was written back read."""
+        return {
+            h.at.frames
+            for g in self.alive
+            for h, _, x in self._search(g)
+            if x is None and h.at.rx.next_to_clean == h.at.rx.head
+        }
+
+
+def _would(x: Any) -> str:
+    return f"RDT = {x.tail:#x}" if isinstance(x, rx.RxTail) else f"IMS = {x.mask:#x}"
+
+
+# ------------------------------------------------------------------------------------------------ transmit
+
+
+class Sending(Struct, frozen=True):
+    """The transmit ring, whose handler or poll may clean it.
+
+    `lengths`: of the packets in the ring, oldest first. `message`: an interrupt waits for its handler. `cleaned`: the
+    handler that runs has had its pass. `restarts`: how often the queue was started again.
+    """
+
+    tx: tx.TxRing
+    vector: vector.Vector
+    lengths: tuple[int, ...] = ()
+    message: bool = False
+    cleaned: bool = False
+    complete: bool = True
+    restarts: int = 0
+    packets: int = 0
+
+
+class Transmit(Frontier):
+    """The transmit ring and what cleans it: a vector of its own, or with `shared` the poll of the one vector."""
+
+    def __init__(self, count: int, kernel: str, host: str, shared: bool) -> None:
+        self.shared = shared
+        self.ring = Play(tx.NIC_TX, kernel, replace(E1000E.tx, count=count))
+        self.vector = Play(vector.NIC_VECTOR, kernel, E1000E.vectors[0])
+        super().__init__(Sending(tx.TxRing(), vector.Vector(down=True, masked=True)), host)
+
+    def _begin(self, s: Sending) -> Sending | None:
+        """The handler begins, if an interrupt waits for it."""
+        if not s.message or (s.vector.phase != vector.Phase.IDLE):
+            return None
+        if self.shared:
+            return replace(s, cleaned=False)
+        v = s.vector if s.vector.cause else self.vector(s.vector, vector.Happened())[1]
+        return replace(s, vector=self.vector(v, vector.VectorInterrupt())[1], message=False, cleaned=False)
+
+    def _running(self, s: Sending) -> bool:
+        return s.message if self.shared else s.vector.phase == vector.Phase.HANDLER
+
+    def _clean(self, s: Sending) -> Sending:
+        """One pass over all that is written back."""
+        t, lengths, complete, restarts = self.ring(s.tx, tx.PollTx())[1], s.lengths, True, s.restarts
+        while t.clean != tx.Clean.IDLE:
+            _, t, effects = self.ring(t, tx.CleanStep(n=lengths[0] if lengths else 1))
+            lengths = lengths[sum(isinstance(x, tx.Completed) for x in effects) :]
+            restarts += sum(isinstance(x, tx.QueueStarted) for x in effects)
+            complete = all(x.complete for x in effects if isinstance(x, tx.CleanDone)) and complete
+        return replace(s, tx=t, lengths=lengths, cleaned=not self.shared, complete=complete, restarts=restarts)
+
+    def _with_room(self, s: Sending, data: int, context: bool) -> Sending:
+        """`s`, if need be after a pass, or after stores have become visible."""
+        t: Sending | None = s
+        if t is not None and not self._fits(t, data, context) and not self._running(t):
+            t = self._begin(t)
+        if t is not None and not self._fits(t, data, context) and not t.cleaned:
+            t = self._clean(t)
+        if t is not None and not t.tx.stopped and not self._fits(t, data, context):
+            t = replace(t, tx=self.ring(t.tx, tx.Drained())[1])
+        return t if t is not None else s
+
+    def _fits(self, s: Sending, data: int, context: bool) -> bool:
+        p = self.ring.params
+        return not s.tx.stopped and tx.room(s.tx, p) >= tx.size(data, context, p)
+
+    def doorbell(self, line: int, value: int, packets: list[list[TxDescriptor]]) -> None:
+        """The driver wrote TDT; the card fetches `packets` for it."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            s: Sending = g.at
+            rule = ""
+            for i, packet in enumerate(packets):
+                context = packet[0].context
+                data, last = len(packet) - context, i + 1 == len(packets)
+                s = self._with_room(s, data, context)
+                e = tx.Send(data=data, context=context, more=not last, batched=i > 0)
+                s, rule, rung, queued = self._send(s, e, len(packet))
+                if not queued:
+                    self.miss(rule, f"packet {i + 1} of {len(packets)}: no interrupt has let the driver clean the ring")
+                    return
+                if rung != ([value] if last else []):
+                    self.allowed += [f"TDT = {t:#x}" for t in rung]
+                    self.miss(rule, f"packet {i + 1} of {len(packets)} rings {[hex(t) for t in rung]}")
+                    return
+            if rule:
+                yield self.label(g, s, line, rule, f"{len(packets)} packets" if len(packets) > 1 else "")
+
+        self.each(f"TDT = {value:#x}", follow)
+
+    def _send(self, s: Sending, e: tx.Send, slots: int) -> tuple[Sending, str, list[int], bool]:
+        """ndo_start_xmit from call to return: the rule that came last, the tails written, whether the ring has it."""
+        rule, t, out = self.ring(s.tx, e)
+        while t.xmit != tx.Xmit.IDLE:
+            rule, t, effects = self.ring(t, tx.SendStep())
+            out += effects
+        queued = any(isinstance(x, tx.TxOk) and x.queued for x in out)
+        started = sum(isinstance(x, tx.QueueStarted) for x in out)
+        lengths = (*s.lengths, slots) if queued else s.lengths
+        done = replace(s, tx=t, lengths=lengths, restarts=s.restarts + started, packets=s.packets + queued)
+        return done, rule, [x.tail for x in out if isinstance(x, tx.Doorbell)], queued
+
+    def fetched(self, d: TxDescriptor) -> None:
+        """The card fetched the next descriptor; with RS it wrote the packet back at once."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            t = self.ring(g.at.tx, tx.DeviceFetched(n=1))[1]
+            if d.eop and d.report_status:
+                t = self.ring(t, tx.DeviceWroteBack(n=dist(t.done, t.head, self.ring.params.count)))[1]
+            yield replace(g, at=replace(g.at, tx=t))
+
+        self.each("the card fetched a transmit descriptor", follow)
+
+    def cause(self) -> None:
+        """The card set the transmit vector's cause bit."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            yield replace(g, at=replace(g.at, vector=self.vector(g.at.vector, vector.Happened())[1]))
+
+        self.each("a cause", follow)
+
+    def raised(self, late: bool) -> None:
+        """The card sent the transmit vector's message (with `shared`: the handler read ICR, and a poll will come)."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            s: Sending = g.at
+            yield replace(g, at=replace(s, message=True))
+            begun = self._begin(s) if s.message and not self.shared else None
+            if begun is not None:
+                yield replace(g, at=replace(begun, message=True))
+                yield replace(g, at=replace(self._clean(begun), message=True))
+
+        self.each("an interrupt", follow)
+
+    def unmask(self, line: int, value: int) -> None:
+        """The driver wrote IMS with the transmit vector's cause (with `shared`: the poll is over)."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            s: Sending | None = g.at if self._running(g.at) else self._begin(g.at)
+            if s is None:
+                self.miss("nic.vector.handler_ends", "not an interrupt that waits for its handler")
+                return
+            if not s.cleaned:
+                s = self._clean(s)
+            if self.shared:
+                yield replace(g, at=replace(s, message=False))
+                return
+            rule, v, effects = self.vector(s.vector, vector.HandlerEnds(complete=s.complete))
+            if vector.VectorUnmask(mask=value, by=rule) in effects:
+                yield self.label(g, replace(s, vector=v, cleaned=False), line, rule)
+            else:
+                self.allowed += [f"IMS = {x.mask:#x}" for x in effects if isinstance(x, vector.VectorUnmask)]
+
+        self.each(f"IMS = {value:#x}", follow)
+
+    def enable(self, line: int, value: int) -> None:
+        """The driver came up and unmasked all vectors."""
+        _come_up(self, self.vector, line, value)
+
+    def disable(self, line: int) -> None:
+        """The driver wrote IMC because it goes down."""
+        _go_down(self, self.vector, line)
+
+    def settled(self) -> bool:
+        """Whether no handler need wait or run."""
+        return any(not g.at.message and not self._running(g.at) for g in self.alive)
+
+    def finish(self) -> set[tuple[int, int]]:
+        """(packets mapped, restarts of the queue) with which the log may end."""
+        return {(g.at.packets, g.at.restarts) for g in self.alive if g.at.tx.tail == g.at.tx.head}
+
+
+# ------------------------------------------------------------------------------------------------ the other vector
+
+
+class Waiting(Struct, frozen=True):
+    """The vector for link and errors. `stolen`: the queues' causes that its handler read away and not given back."""
+
+    vector: vector.Vector
+    message: bool = False
+    stolen: int = 0
+
+
+class Other(Frontier):
+    """The vector for link and errors: its handler reads ICR."""
+
+    def __init__(self, kernel: str, host: str) -> None:
+        self.vector = Play(vector.NIC_VECTOR, kernel, E1000E.vectors[1])
+        super().__init__(Waiting(vector.Vector(down=True, masked=True)), host)
+
+    def cause(self) -> None:
+        """The card set one of the vector's causes."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            yield replace(g, at=replace(g.at, vector=self.vector(g.at.vector, vector.Happened())[1]))
+
+        self.each("a cause", follow)
+
+    def raised(self, late: bool) -> None:
+        """The card sent the vector's message."""
+        self.alive = [replace(g, at=replace(g.at, message=True)) for g in self.alive]
+
+    def read_icr(self, line: int, value: int) -> None:
+        """The handler read ICR."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            s: Waiting = g.at
+            if not s.message:
+                self.miss("nic.vector.vector_interrupt", "not an interrupt that waits for its handler")
+                return
+            v = s.vector if s.vector.cause else self.vector(s.vector, vector.Happened())[1]
+            rule, v, effects = self.vector(v, vector.VectorInterrupt())
+            if vector.VectorReadsIcr(by=rule) in effects:
+                stolen = value & (vector.E1000_IMS_RXQ0 | vector.E1000_IMS_TXQ0)
+                yield self.label(g, Waiting(v, False, stolen), line, rule)
+
+        self.each(f"ICR read as {value:#x}", follow)
+
+    def unmask(self, line: int, value: int, given: int) -> None:
+        """The handler wrote IMS; `given` is what it wrote to ICS since it read ICR."""
+
+        def follow(g: Guess) -> Iterator[Guess]:
+            rule, v, effects = self.vector(g.at.vector, vector.HandlerEnds(stolen=g.at.stolen))
+            back = sum(x.mask for x in effects if isinstance(x, vector.SetCause))
+            if back != given:
+                self.allowed.append(f"ICS = {back:#x}")
+                self.miss(rule, f"gives {back:#x} back to ICS first, not {given:#x}")
+            elif vector.VectorUnmask(mask=value, by=rule) in effects:
+                yield self.label(g, Waiting(v), line, rule)
+
+        self.each(f"IMS = {value:#x}", follow)
+
+    def enable(self, line: int, value: int) -> None:
+        """The driver came up and unmasked all vectors."""
+        _come_up(self, self.vector, line, value)
+
+    def disable(self, line: int) -> None:
+        """The driver wrote IMC because it goes down."""
+        _go_down(self, self.vector, line)
+
+    def settled(self) -> bool:
+        """Whether no handler need wait or run."""
+        return any(not g.at.message and g.at.vector.phase == vector.Phase.IDLE for g in self.alive)
+
+
+def _come_up(f: Frontier, play: Play, line: int, value: int) -> None:
+    def follow(g: Guess) -> Iterator[Guess]:
+        rule, v, effects = play(g.at.vector, vector.ComesUp())
+        if vector.VectorUnmask(mask=value, by=rule) in effects:
+            yield f.label(g, replace(g.at, vector=v), line, rule)
+
+    f.each(f"IMS = {value:#x} as the device comes up", follow)
+
+
+def _go_down(f: Frontier, play: Play, line: int) -> None:
+    def follow(g: Guess) -> Iterator[Guess]:
+        rule, v, effects = play(g.at.vector, vector.GoesDown())
+        if vector.VectorMask(by=rule) in effects:
+            yield f.label(g, replace(g.at, vector=v), line, rule)
+
+    f.each("IMC", follow)
