@@ -22,6 +22,9 @@ class LikelyHalf(Half, Protocol):
     def matches(self, effect: Any, seen: Observation) -> bool:
         """Whether `differs` finds nothing."""
 
+    def may_explain(self, state: State, seen: Observation) -> bool:
+        """False only if no run from `state` can lead to `seen`, whatever arrived."""
+
     def may_send(self, state: State, seen: Observation) -> bool:
         """False only if no proposal can lead from `state` to `seen`."""
 
@@ -40,10 +43,13 @@ class Likely(Frontier):
     def observe(self, seen: Observation) -> bool:
         """Explains an output; False if no hypothesis can."""
         self.advance(seen.time)
-        if len(self.alive) == 1:
-            found = self._explained(self.alive[0], seen)
+        alive = self.alive
+        if len(alive) > 1:
+            alive = self.alive = [h for h in alive if self.half.may_explain(h.state, seen)]
+        if len(alive) == 1:
+            found = self._explained(alive[0], seen)
             if found is not None:
-                self.alive[0] = found
+                alive[0] = found
                 if found.done > self.base + 2 * REACH:
                     self._forget()
                 return True
@@ -93,9 +99,12 @@ class Likely(Frontier):
                         new, done + 1, cost + p.cost, h.trail, r, shown, seen, f"answers frame {a.number}"
                     )
                 if r is not None and not shown:
-                    if p.note or p.cost or (silent is not None and silent != new):
+                    if p.note or p.cost:
                         return None
-                    silent = new
+                    if silent is None:
+                        silent = new
+                    elif silent != new:
+                        return None
             if silent is None:
                 return None
             state, done = silent, done + 1

@@ -47,6 +47,11 @@ class LikelyTcp(TcpHalf):
             and not (flags & PSH and not t.len)
         )
 
+    def may_explain(self, state: State, seen: Observation) -> bool:
+        """A closed end answers nothing with a SYN-ACK."""
+        x: Segment = seen.what
+        return not (type(state) is Sock and state.state == St.CLOSE and x.flags & (SYN | ACK | RST) == SYN | ACK)
+
     def may_send(self, state: State, seen: Observation) -> bool:
         """Whether the observed segment acknowledges and echoes what an open end would."""
         if type(state) is not Sock or state.state not in PLAIN:
@@ -60,6 +65,10 @@ class LikelyTcp(TcpHalf):
         """A segment in order, answered only if the observed one acknowledges just that, and put off otherwise."""
         a: Segment = arrival.what
         x: Segment = answered.what
+        if not x.flags & (SYN | RST) and (
+            type(state) is Req or (type(state) is Sock and state.state == St.SYN_SENT and a.flags & SYN and not x.len)
+        ):
+            return (Proposal((self.seg(state, a, x),), "", 0),)
         if (
             type(state) is not Sock
             or state.state not in PLAIN
