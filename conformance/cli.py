@@ -70,6 +70,7 @@ def check(
     from conformance.check.verdict import FileReport
     from conformance.report.files import write_report
     from conformance.report.text import print_file
+    from refmodel.engine.explore_stop import Interrupt
 
     if kernel and kernel not in KERNELS:
         fail(f"no profile for kernel {kernel!r}; there are {', '.join(KERNELS)}")
@@ -81,16 +82,12 @@ def check(
     if not files:
         fail(f"no captures (*.pcap, *.pcapng, *.cap, also .gz) in {', '.join(map(str, paths))}")
     reports: list[FileReport] = []
-    interrupted = False
-    with progress("checking", len(files)) as step:
-        try:
-            for r in check_all(files, kernel=kernel, reader=reader, jobs=jobs):
-                reports.append(r)
-                step(Path(r.path).name)
-                if not as_json:
-                    print_file(r, out, verbose)
-        except KeyboardInterrupt:
-            interrupted = True
+    with progress("checking", len(files)) as step, Interrupt() as interrupted:
+        for r in check_all(files, kernel=kernel, reader=reader, jobs=jobs, stop=interrupted):
+            reports.append(r)
+            step(Path(r.path).name)
+            if not as_json:
+                print_file(r, out, verbose)
     if as_json:
         write_json(reports)
     elif len(reports) > 1:
@@ -105,7 +102,7 @@ def check(
             write_report(reports, report)
         except OSError as why:
             fail(f"the report cannot be written: {why}")
-    if interrupted:
+    if interrupted():
         err.print(f"interrupted: {len(reports)} of {len(files)} captures were checked")
         sys.exit(INTERRUPTED)
     statuses = {r.exit_status for r in reports}
@@ -331,6 +328,7 @@ def explore(
     from refmodel.systems import CATALOGUE, UnknownSystem, find
 
     load_machines()
+    sys.path.insert(0, str(Path.cwd()))  # for module:function, as python itself would find it
     if listing:
         if as_json:
             write_json({e.name: {"says": e.says, "bounds": explored.shown_bounds(e)} for e in CATALOGUE.values()})

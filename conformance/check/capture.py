@@ -1,7 +1,8 @@
 """One capture from file to verdicts, and many of them on all cores."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -34,44 +35,73 @@ def captures_in(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def check_all(files: Sequence[Path], kernel: str = "", reader: str = "native", jobs: int = 0) -> Iterator[FileReport]:
-    """Checks many captures, on `jobs` processes (0: all cores), in the order given."""
+def check_all(
+    files: Sequence[Path],
+    kernel: str = "",
+    reader: str = "native",
+    jobs: int = 0,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[FileReport]:
+    """Checks many captures, on `jobs` processes (0: all cores), in the order given, until `stop()` says so."""
     n = jobs or os.cpu_count() or 1
     if n == 1 or len(files) < 8:
         for f in files:
-            yield check_capture(f, kernel, reader)
+            if stop():
+                return
+            yield check_capture(f, kernel, reader, stop)
         return
-    with ProcessPoolExecutor(min(n, len(files)), initializer=_warm) as pool:
-        yield from pool.map(check_capture, files, [kernel] * len(files), [reader] * len(files), chunksize=4)
+    with ProcessPoolExecutor(min(n, len(files)), initializer=_worker) as pool:
+        for r in pool.map(check_capture, files, [kernel] * len(files), [reader] * len(files), chunksize=4):
+            yield r
+            if stop():
+                pool.shutdown(wait=False, cancel_futures=True)
+                return
+
+
+def _worker() -> None:
+    """Ctrl-C is the parent's to handle: what a worker has begun it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _warm()
 
 
 def _warm() -> None:
     import refmodel.layers  # noqa: F401
 
 
-def check_capture(path: Path, kernel: str = "", reader: str = "native") -> FileReport:
-    """The verdicts on one capture. What cannot be read is in the report's `error`; nothing is raised for bad input."""
+def check_capture(
+    path: Path, kernel: str = "", reader: str = "native", stop: Callable[[], bool] = lambda: False
+) -> FileReport:
+    """The verdicts on one capture. What cannot be read is in the report's `error`; nothing is raised for bad input.
+
+    A file that becomes unreadable on the way, or that `stop()` ends, is judged as far as it was read.
+    """
     _warm()
     report = FileReport(str(path))
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
-        frames = _frames(path, reader, report)
-        check_frames(frames, setup, report)
+        check_frames(_frames(path, reader, report, stop), setup, report)
     except (CaptureError, SidecarError, UnknownProfile) as why:
         report.error = str(why)
     return report
 
 
-def _frames(path: Path, reader: str, report: FileReport) -> Iterator[Frame]:
-    with PysharkReader(path) if reader == "pyshark" else Reader(path) as r:
-        yield from r
-        report.notices += [str(n) for n in r.notices]
-        report.notices += [
-            f"interface {i.name or k}: the capture dropped {i.dropped} frames"
-            for k, i in enumerate(r.interfaces)
-            if i.dropped
-        ]
+def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool]) -> Iterator[Frame]:
+    try:
+        with PysharkReader(path) if reader == "pyshark" else Reader(path) as r:
+            for f in r:
+                if stop():
+                    report.notices.append(f"interrupted: judged as far as frame {f.number - 1}")
+                    break
+                yield f
+            report.notices += [str(n) for n in r.notices]
+            report.notices += [
+                f"interface {i.name or k}: the capture dropped {i.dropped} frames"
+                for k, i in enumerate(r.interfaces)
+                if i.dropped
+            ]
+    except CaptureError as why:
+        report.error = str(why)
 
 
 def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> None:
@@ -93,7 +123,7 @@ def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> N
     report.verdicts += neighbours.finish(last)
     if not report.frames and not report.error:
         report.error = f"{report.path}: no frames: nothing to check"
-    elif not report.verdicts:
+    elif report.frames and not report.verdicts:
         why = f"none of the {report.frames} frames belongs to a modelled layer"
         report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
 
