@@ -7,6 +7,7 @@ found. Sequence numbers are relative to each side's first SYN, as the language w
 from collections.abc import Iterator
 from typing import Any
 
+from refmodel.engine.difference import Both
 from refmodel.engine.runs import Run, RunStep
 from refmodel.tcp.events import (
     Accept,
@@ -71,7 +72,8 @@ def to_pkt(run: Run, component: str) -> str:
     starts = dict(run.start)
     if component not in starts:
         raise NotAScript(f"no part {component!r} in the run; there are {', '.join(starts)}")
-    script = _Script(starts[component])
+    start = starts[component]
+    script = _Script(start.left if isinstance(start, Both) else start)
     about = [f"// {run.title}", f"// found by searching {run.system}; the kernel under test plays {component}"]
     for n, step in enumerate(run.steps, 1):
         if step.component == component and step.kind != "lose":
@@ -122,8 +124,10 @@ def _call(e: Any, fd: int, step: RunStep, n: int) -> str:
 
 
 def _flags(x: Seg | Tx) -> str:
-    text = "".join(c for c, on in (("F", x.fin), ("S", x.syn), ("R", x.rst)) if on) + ("." if x.ack else "")
-    return text or "-"
+    # Every write of a search is pushed: tcp_push marks its last segment, and packetdrill compares the flag.
+    push = isinstance(x, Tx) and x.len > 0
+    letters = (("F", x.fin), ("S", x.syn), ("R", x.rst), ("P", push), (".", x.ack))
+    return "".join(c for c, on in letters if on) or "-"
 
 
 def _packet_in(script: _Script, e: Seg) -> str:
