@@ -151,7 +151,7 @@ CHANGES: Final[dict[str, tuple[str, Change]]] = {
     "flag-no-syn": ("SYN cleared", _flip(SYN, need=SYN)),
     "flag-no-ack": ("ACK cleared", _flip(ACK, need=ACK, without=RST)),
     "flag-psh": ("PSH set on a segment without data", lambda d, s: not s.len and _flip(PSH)(d, s)),
-    "seq-one": ("sequence number plus 1", _shift(4, 1)),
+    "seq-one": ("sequence number plus 1, but on a SYN, where it is free", _shift(4, 1, without=SYN)),
     "seq-back": ("sequence number minus 1", _shift(4, -1, without=SYN)),
     "seq-far": ("sequence number plus 2**31", _shift(4, 1 << 31, without=SYN)),
     "ack-one": ("acknowledgment number plus 1", _shift(8, 1, need=ACK)),
@@ -174,9 +174,16 @@ LATE: Final = 3_000_000_000  # ns: longer than any timer's slack
 
 
 def mutants(
-    frames: Sequence[Frame], judged: Callable[[bytes], bool], rng: random.Random, each: int = 2
+    frames: Sequence[Frame],
+    judged: Callable[[bytes], bool],
+    rng: random.Random,
+    each: int = 2,
+    free: frozenset[int] = frozenset(),
 ) -> Iterator[Mutant]:
-    """Up to `each` mutants of every kind; `judged` says whether an address is a host that is held to Linux."""
+    """Up to `each` mutants of every kind; `judged` says whether an address is a host that is held to Linux.
+
+    `free` are frames whose time an application chose: they are not made late.
+    """
     segments = [segment(f.number, f.time, f.data, f.linktype, f.orig_len) for f in frames]
     mine = [k for k, s in enumerate(segments) if s is not None and judged(s.saddr)]
     for kind, (says, change) in CHANGES.items():
@@ -192,9 +199,13 @@ def mutants(
             number = frames[k].number
             yield Mutant(kind, number, number, number + 1, _renumber([*frames[:k], new, *frames[k + 1 :]]), says)
     for kind in ORDER:
-        for k in rng.sample(mine, min(each, len(mine))):
+        found = 0
+        for k in rng.sample(mine, len(mine)):
+            if found == each or (kind == "late" and frames[k].number in free):
+                continue
             m = _reorder(kind, frames, segments, k)
             if m is not None:
+                found += 1
                 yield m
 
 
@@ -220,6 +231,8 @@ def _reorder(kind: str, frames: Sequence[Frame], segments: Sequence[Segment | No
         if j < 0:
             return None
         g = frames[j]
+        if _alike(segments[j], segments[k]):
+            return None
         new = list(frames)
         new[k], new[j] = replace(g, time=f.time), replace(f, time=g.time)
         return Mutant(kind, n, n, n + 1, _renumber(new), "two segments of one sender in each other's place")
@@ -232,6 +245,11 @@ def _reorder(kind: str, frames: Sequence[Frame], segments: Sequence[Segment | No
     moved_up = replace(f, time=frames[before].time - 1000)
     new = [*frames[:before], moved_up, *frames[before:k], *frames[k + 1 :]]
     return Mutant(kind, n, frames[before].number, frames[before].number + 1, _renumber(new), "frame before its cause")
+
+
+def _alike(a: Segment | None, b: Segment | None) -> bool:
+    """The two segments say the same, so that their order doesn't matter."""
+    return a is not None and b is not None and a.data[a.l4 :] == b.data[b.l4 :]
 
 
 def _same_sender(a: Segment | None, b: Segment | None) -> bool:

@@ -21,7 +21,7 @@ class Known:
 
     def __init__(self, setup: Setup, host: Host | None) -> None:
         calls = [c for c in setup.calls if host is not None and c.host == host.name]
-        self.recorded = bool(calls) and host is not None and host.linux
+        self.recorded = bool(setup.calls) and host is not None and host.linux
         self.mib = host.mib if host is not None else {}
         self.times: dict[str, list[int]] = {}
         for c in calls:

@@ -29,6 +29,9 @@ from refmodel.tcp.params import TcpParams, tcp_params
 from refmodel.tcp.state import Sock, St, Tw
 
 CHECKPOINT: Final = 512
+OLD_BUFFERS: Final = ("6.1", "6.12")  # tcp_rmem[2] is at most 6 MiB, from 6.17 on 32 MiB
+WSCALE_MAX: Final = 7
+NEW_WSCALE_MAX: Final = 10
 AROUND: Final = 3
 
 
@@ -190,7 +193,11 @@ class Connection:
         e = self._sender(s)
         if e is None:
             return ""
-        return e.wire.differs(s)
+        why = e.wire.differs(s)
+        k = self.ends.index(e)
+        other = self.ends[1 - k]
+        largest = WSCALE_MAX if self.setup.kernel in OLD_BUFFERS else NEW_WSCALE_MAX
+        return why or e.wire.window(s, other.wire if other is not None else None, e.half.news, largest)
 
     def _take(self, s: Segment) -> bool:
         k = 0 if (s.saddr, s.source) == self.sides[0] else 1

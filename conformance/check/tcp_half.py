@@ -80,6 +80,7 @@ class TcpHalf:
         self.gaps = False  # its peer reported data behind a hole
         self.repeats = 0  # how often its peer repeated its last acknowledgment
         self.heard: Segment | None = None
+        self.news = False  # data came to it
         self.ts_base: tuple[int, int] | None = None  # (us, TSval) of the first timestamp that it sent
         self.inherits = (0, 0)  # ts_recent and its stamp of a TIME_WAIT socket whose port it may take over
 
@@ -99,6 +100,7 @@ class TcpHalf:
     def hears(self, x: Segment) -> None:
         """Learns from a segment to this end whether its peer misses something."""
         last = self.heard
+        self.news = self.news or x.len > 0
         self.gaps = self.gaps or bool(x.sack)
         if not x.len and last is not None and x.ack_seq == last.ack_seq and x.window == last.window:
             self.repeats += 1

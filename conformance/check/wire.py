@@ -10,6 +10,7 @@ from refmodel.packet.transport import RST, SYN
 from refmodel.types import M32
 
 IPDEFTTL = 64  # net.ipv4.ip_default_ttl and net.ipv6 hop_limit
+TIMESTAMPS = 12  # bytes of every segment that its timestamp takes
 RESOLVING = 3_100  # ms that a SYN may wait for its neighbour behind its timestamp: three solicitations
 
 
@@ -18,7 +19,13 @@ class WireFacts:
 
     def __init__(self, late: int, recorded: bool) -> None:
         self.late = late
+        self.recorded = recorded
         self.ttl = IPDEFTTL if recorded else 0
+        self.ip_id = 0
+        self.steps = 1
+        self.offered = -1
+        self.scale: int | None = None
+        self.mss = 0
         self.ts: tuple[int, int] | None = None
         self.first = False
         self.last: tuple[int, int] | None = None
@@ -33,8 +40,40 @@ class WireFacts:
             return "DF is not set: Linux sets it while path MTU discovery is on"
         if s.flags & (SYN | RST) == SYN | RST:
             return "SYN and RST in one segment"
-        if s.tsval is not None:
-            return self._clock(s, s.tsval)
+        why = self._ident(s)
+        return why if why or s.tsval is None else self._clock(s, s.tsval)
+
+    def window(self, s: Segment, other: "WireFacts | None", news: bool, largest: int) -> str:
+        """Until data arrives (`news`) the window stays what the SYN offered, rounded up to the scale.
+
+        `largest` is the window scale that the default buffers give; source tcp_output.c:tcp_select_initial_window.
+        """
+        if s.flags & SYN:
+            if self.recorded and (s.wscale or 0) > largest:
+                return f"window scale {s.wscale}, but the default buffers give at most {largest}"
+            self.offered, self.scale = s.window, s.wscale
+            return ""
+        if news or self.offered < 0 or s.flags & RST or other is None or other.offered < 0:
+            return ""
+        shift = (self.scale or 0) if other.scale is not None else 0
+        if s.window << shift >= self.offered + (1 << shift):
+            return f"window {s.window << shift} above the {self.offered} of the SYN, though no data came"
+        return ""
+
+    def _ident(self, s: Segment) -> str:
+        """A socket counts its IPv4 ids, one step a segment on the wire; ids are 0 where no full socket sends.
+
+        Source include/net/ip.h:ip_select_ident_segs. Without a recording a gap may be loss, so it is not judged.
+        """
+        if s.flags & SYN and s.mss:
+            self.mss = s.mss - (TIMESTAMPS if s.tsval is not None else 0)
+        if not s.ip_id or not self.recorded:
+            return ""
+        last, self.ip_id = self.ip_id, s.ip_id
+        steps = self.steps
+        self.steps = max(-(-s.len // self.mss), 1) if self.mss else 1
+        if last and s.ip_id != (last + steps) & 0xFFFF:
+            return f"IPv4 id {s.ip_id}, but this socket's next is {(last + steps) & 0xFFFF}"
         return ""
 
     def _clock(self, s: Segment, tsval: int) -> str:
