@@ -11,10 +11,9 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from conformance.check.frontier import Dead
+from conformance.check.neigh_fields import announcement_differs, answer_differs, arp_differs, line, ns_differs
 from conformance.check.neigh_frames import (
-    ARP_REPLY,
     ARP_REQUEST,
-    BROADCAST,
     ArpSight,
     IpSight,
     NaSight,
@@ -22,8 +21,6 @@ from conformance.check.neigh_frames import (
     NsSight,
     Sight,
     arp_in,
-    group_mac,
-    ip,
     is_group,
     mac,
     na_in,
@@ -39,8 +36,7 @@ from conformance.check.tcp import words
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.pcap import Frame
 from refmodel.neigh.arp import ArpReply, Interface, Learn
-from refmodel.neigh.ndisc import DadFailure, Interface6, NaOut, solicited_node
-from refmodel.neigh.types import How, Solicit
+from refmodel.neigh.ndisc import DadFailure, Interface6, NaOut
 from refmodel.packet import ACK, LINKTYPE_ETHERNET, Packet, Segment
 
 AROUND: Final = 7
@@ -112,7 +108,7 @@ class Neighbours:
         if w is None or w.ended is not None:
             return
         if t <= w.quick_until and s.data[0:6] == w.quick_mac:
-            w.seen_out(t, w.acked)
+            w.causes.seen_out(t, w.acked)
             w.acked = False
             return
         self.last = f.number, t
@@ -212,7 +208,7 @@ class Neighbours:
             self._sends_arp(p, x)
         elif isinstance(x, NsSight):
             if any(x.saddr):
-                self._asks(p, x, x.target, _ns_differs)
+                self._asks(p, x, x.target, ns_differs)
             else:
                 self.counts[DAD] += 1
                 self._label(p, x, "", "duplicate address detection is not modelled")
@@ -222,7 +218,7 @@ class Neighbours:
     def _sends_arp(self, p: Party, x: ArpSight) -> None:
         if x.op == ARP_REQUEST and x.sip == x.tip and x.sip in p.here:
             if p.may_announce(x.time, p.arp.arp_notify):
-                why = _announcement_differs(x)
+                why = announcement_differs(x)
                 if why:
                     self._party_diverges(p, x, why, "arp.announces")
                 else:
@@ -232,7 +228,7 @@ class Neighbours:
                     p, x, "it announces its address only with arp_notify, after a change", "arp.announces"
                 )
         elif x.op == ARP_REQUEST:
-            self._asks(p, x, x.tip, _arp_differs)
+            self._asks(p, x, x.tip, arp_differs)
         else:
             self._answers(p, x)
 
@@ -257,7 +253,7 @@ class Neighbours:
     def _answers(self, p: Party, x: ArpSight | NaSight) -> None:
         near: list[NearMiss] = []
         for k, o in enumerate(p.owed):
-            why = _answer_differs(o.effect, x)
+            why = answer_differs(o.effect, x)
             if not why:
                 del p.owed[k]
                 p.doubts.pop((o.asker, o.target), None)
@@ -452,119 +448,3 @@ class Neighbours:
         return Verdict(
             "other", "frames of other layers", outcome, "; ".join(missing or reasons), unmodelled=dict(self.counts)
         )
-
-
-def line(x: Sight) -> str:
-    """A frame as one line: number, link-layer ends, what it says."""
-    head = f"#{x.number} {x.time / 1e6:.6f} {mac(x.src)} > {mac(x.dst)} "
-    if isinstance(x, ArpSight):
-        op = {ARP_REQUEST: "request", ARP_REPLY: "reply"}.get(x.op, f"operation {x.op}")
-        ends = f"{_ip(x.sip)} ({mac(x.sha)}) to {_ip(x.tip)} ({mac(x.tha)})"
-        return f"{head}ARP {op} {ends}"
-    if isinstance(x, NdSight):
-        kind = "advertisement" if isinstance(x, NaSight) else "solicitation"
-        option = f" lladdr {mac(x.lladdr)}" if x.lladdr >= 0 else ""
-        return f"{head}neighbour {kind} {_ip(x.saddr)} > {_ip(x.daddr)} target {_ip(x.target)}{option}"
-    if isinstance(x, IpSight):
-        return f"{head}{_ip(x.saddr)} > {_ip(x.daddr)}{' TCP' if x.tcp else ''}"
-    return head
-
-
-def _ip(raw: bytes) -> str:
-    return ip(raw) if len(raw) in (4, 16) else raw.hex()
-
-
-# -- fields, the model's first
-
-
-def _said(pairs: Sequence[tuple[str, object, object]]) -> str:
-    return "; ".join(f"{name} {a} expected, {b} seen" for name, a, b in pairs if a != b)
-
-
-def _arp_differs(e: Solicit, x: ArpSight, local: set[bytes]) -> str:
-    """'' if the request is the solicitation; source net/ipv4/arp.c:arp_solicit, arp_create."""
-    if not x.whole:
-        return "a whole ARP packet for IPv4 over Ethernet expected"
-    dst = e.ha if e.how == How.UNICAST else BROADCAST
-    source = "an address of the host" if x.sip not in local else _ip(x.sip)
-    return _said(
-        (
-            ("link-layer destination", mac(dst), mac(x.dst)),
-            ("hardware type", 1, x.hrd),
-            ("protocol", 0x0800, x.pro),
-            ("sender hardware address", mac(x.src), mac(x.sha)),
-            ("sender address", source, _ip(x.sip)),
-            ("target hardware address", mac(0), mac(x.tha)),
-        )
-    )
-
-
-def _announcement_differs(x: ArpSight) -> str:
-    return _said(
-        (
-            ("link-layer destination", mac(BROADCAST), mac(x.dst)),
-            ("sender hardware address", mac(x.src), mac(x.sha)),
-            ("target hardware address", mac(0), mac(x.tha)),
-        )
-    )
-
-
-def _ns_differs(e: Solicit, x: NsSight, local: set[bytes]) -> str:
-    """'' if the message is the solicitation; source net/ipv6/ndisc.c:ndisc_solicit, ndisc_send_ns."""
-    unicast = e.how == How.UNICAST
-    daddr = x.target if unicast else solicited_node(number(x.target)).to_bytes(16, "big")
-    dst = e.ha if unicast else group_mac(daddr)
-    may = {a for a in local if len(a) == 16 and (e.from_packet or a[:2] == b"\xfe\x80")}
-    source = "an address of the host" if x.saddr not in may else _ip(x.saddr)
-    return _said(
-        (
-            ("link-layer destination", mac(dst), mac(x.dst)),
-            ("source", source, _ip(x.saddr)),
-            ("destination", _ip(daddr), _ip(x.daddr)),
-            ("hop limit", 255, x.hop_limit),
-            ("source link-layer option", mac(x.src), mac(x.lladdr) if x.lladdr >= 0 else "none"),
-        )
-    )
-
-
-def _group(e: NaOut, x: NaSight) -> int:
-    """The link-layer address of an answer to a group; that of one to a host is its entry's affair."""
-    raw = e.daddr.to_bytes(16, "big")
-    return group_mac(raw) if raw[0] == 0xFF else x.dst
-
-
-def _answer_differs(e: ArpReply | NaOut, x: ArpSight | NaSight) -> str:
-    if isinstance(e, ArpReply):
-        if not isinstance(x, ArpSight) or not x.whole:
-            return "an ARP reply expected"
-        return _said(
-            (
-                ("operation", ARP_REPLY, x.op),
-                ("link-layer destination", mac(e.dst), mac(x.dst)),
-                ("hardware type", 1, x.hrd),
-                ("protocol", 0x0800, x.pro),
-                ("sender hardware address", mac(e.sha), mac(x.sha)),
-                ("sender address", ip(e.sip.to_bytes(4, "big")), _ip(x.sip)),
-                ("target hardware address", mac(e.tha), mac(x.tha)),
-                ("target address", ip(e.tip.to_bytes(4, "big")), _ip(x.tip)),
-            )
-        )
-    if not isinstance(x, NaSight):
-        return "a neighbour advertisement expected"
-    return _said(
-        (
-            ("link-layer destination", mac(_group(e, x)), mac(x.dst)),
-            ("destination", ip(e.daddr.to_bytes(16, "big")), _ip(x.daddr)),
-            ("source", _ip(x.target), _ip(x.saddr)),
-            ("target", ip(e.target.to_bytes(16, "big")), _ip(x.target)),
-            ("router flag", e.router, x.router),
-            ("solicited flag", e.solicited, x.solicited),
-            ("override flag", e.override, x.override),
-            ("hop limit", 255, x.hop_limit),
-            (
-                "target link-layer option",
-                mac(x.src) if e.has_lladdr else "none",
-                mac(x.lladdr) if x.lladdr >= 0 else "none",
-            ),
-        )
-    )

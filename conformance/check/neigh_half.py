@@ -7,109 +7,39 @@ device that went down. reachable_time is random in [base/2, 3*base/2): the machi
 that fires earlier is given the value that its time shows.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from conformance.check.frontier import Apply, Dead, Trail, describe, labels
+from conformance.check.frontier import Dead, Trail, describe, labels
+from conformance.check.neigh_causes import ADMINISTRATOR, Causes
 from conformance.check.neigh_frames import mac
-from conformance.check.setup import Notification, slack
+from conformance.check.neigh_guess import NOTE_LATE, TRUESIZE, Administered, Guess, Told, Waiting, Ways
+from conformance.check.setup import Notification
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss
 from refmodel.neigh.arp import Learn
-from refmodel.neigh.netlink import NewNeigh, neigh_add
-from refmodel.neigh.parms import Family, NeighParms
+from refmodel.neigh.parms import Family
 from refmodel.neigh.types import (
     CONNECTED,
     NUD,
     Absent,
     Confirm,
     Create,
-    Delete,
-    Flush,
     Msg,
     Neigh,
     Notify,
     Output,
-    Override,
-    PeriodicGc,
     SendQueued,
     Solicit,
     Stray,
     Timer,
     Transmit,
-    Update,
 )
 from refmodel.rule import AssumptionBroken, Event, NotEnabled, NotModelled, Params
 from refmodel.types import NEVER
 
-NOTE_LATE: Final = 400_000
-TRUESIZE: Final = 768
 WIDTH: Final = 32
-REMEMBERED: Final = 256
-
-State = Absent | Neigh | Stray
-
-
-class Told(Struct, frozen=True):
-    """A notice that the machine gave at `since`; somebody must have read it by `due` (us)."""
-
-    effect: Notify
-    rule: str
-    since: int
-    due: int
-
-
-class Waiting(Struct, frozen=True):
-    """`n` packets of arp_queue that must leave for `ha` by `due` (us)."""
-
-    n: int
-    ha: int
-    rule: str
-    step: str
-    due: int
-
-
-class Guess(Struct, frozen=True):
-    """One way in which everything seen so far can have come about.
-
-    `loose` is a deadline whose start nobody saw, and how much earlier (us) it may lie. `took` and `lost` are requests
-    not yet answered.
-    """
-
-    state: State
-    waiting: Waiting | None = None
-    told: tuple[Told, ...] = ()
-    loose: tuple[int, int] = (0, 0)
-    took: tuple[int, ...] = ()
-    lost: tuple[int, ...] = ()
-    cost: int = 0
-    trail: Trail | None = None
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells guesses apart for the future."""
-        return self.state, self.waiting, self.told, self.loose, self.took, self.lost
-
-
-class Administered(Struct, frozen=True):
-    """What an administrator did to the entry between `time` and `until` (us): RTM_NEWNEIGH, or RTM_DELNEIGH if None."""
-
-    time: int
-    until: int
-    request: NewNeigh | None
-
-
-class Ways(Struct, frozen=True):
-    """How the host was observed: `noted`: its notifications were recorded; `late` and `hz` as in the setup."""
-
-    apply: Apply
-    params: NeighParms
-    hz: int
-    late: int
-    noted: bool
 
 
 class Watch:
@@ -119,17 +49,13 @@ class Watch:
         self, host: str, subject: str, ways: Ways, unknown: bool, admin: tuple[Administered, ...] = ()
     ) -> None:
         self.host, self.subject, self.ways, self.unknown, self.admin = host, subject, ways, unknown, admin
-        self.base = ways.params.base_reachable_time
-        self.params = replace(ways.params, reachable_time=max(self.base * 3 // 2 - 1, 0))
-        self.early = self.params.tick + 1_000
+        self.causes = Causes(ways, admin)
+        self.params = self.causes.params
         self.alive = [] if unknown else [Guess(Absent())]
         self.dead: list[Dead] = []
         self.bounded = False
         self.touched = False
         self.ended: Divergence | None = None
-        self.outs: deque[int] = deque(maxlen=REMEMBERED)
-        self.confirms: deque[int] = deque(maxlen=REMEMBERED)
-        self.spacing = max(abs(self.params.delay_probe_time) // 200, 1_000)
         self.acked = False  # the neighbour acknowledged something since: the next packet may confirm it
         self.quick_mac = b""
         self.quick_until = -1
@@ -188,33 +114,9 @@ class Watch:
             s = self.alive[0].state
             if isinstance(s, Neigh) and s.nud_state in CONNECTED and s.hh:
                 self.quick_mac = s.hh_ha.to_bytes(6, "big")
-                self.quick_until = NEVER if s.timer == NEVER else self._latest(s)
+                self.quick_until = NEVER if s.timer == NEVER else self.causes.latest(s)
 
     # -- timers
-
-    def _delay(self, s: Neigh) -> int:
-        if s.nud_state == NUD.REACHABLE:
-            return self.params.reachable_time
-        return self.params.delay_probe_time if s.nud_state == NUD.DELAY else self.params.retrans_time
-
-    def _latest(self, s: Neigh) -> int:
-        return s.timer + slack(max(self._delay(s), 0), self.ways.hz) + self.ways.late
-
-    def _due(self, g: Guess, s: Neigh, t: int) -> bool:
-        """The timer may have fired by `t`, and not too long before a notice read at `t`."""
-        earliest = s.timer - self.early - (g.loose[1] if g.loose[0] == s.timer else 0)
-        return s.timer != NEVER and earliest <= t <= self._latest(s) + NOTE_LATE
-
-    def _reach(self, s: Neigh, confirmed: int, t: int) -> int:
-        """The reachable_time with which the entry was too old at `t`; 0 if none of those that may be drawn."""
-        wanted = t - confirmed - 1
-        if wanted + self.early < self.base // 2:
-            return 0
-        return max(min(wanted, self.params.reachable_time), 1)
-
-    def _confirmed(self, s: Neigh, t: int) -> int:
-        """The last packet until `t` that may have carried a confirmation; -1 if none is newer than what is known."""
-        return max((c for c in self.confirms if s.confirmed < c <= t), default=-1)
 
     def advance(self, now: int) -> bool:
         """Lets time pass: what was due must have been seen."""
@@ -227,7 +129,9 @@ class Watch:
     def _idle(self, g: Guess, now: int) -> bool:
         if (g.waiting and g.waiting.due < now) or (g.told and g.told[0].due < now):
             return False
-        return not (isinstance(g.state, Neigh) and g.state.timer != NEVER and self._latest(g.state) < now)
+        if g.calls < len(self.admin) and self.admin[g.calls].until < now:
+            return False
+        return not (isinstance(g.state, Neigh) and g.state.timer != NEVER and self.causes.latest(g.state) < now)
 
     def _settle(self, g: Guess, now: int) -> Iterator[Guess]:
         while not self._idle(g, now):
@@ -238,19 +142,32 @@ class Watch:
             if g.told and g.told[0].due < now:
                 self._untold(g)
                 return
-            fired = self._fire(g)
+            administered = g.calls < len(self.admin) and self.admin[g.calls].until < now
+            fired = self._administered(g) if administered else self._fire(g)
             if fired is None:
                 return
             g = fired
         yield g
+
+    def _administered(self, g: Guess) -> Guess | None:
+        """An administrator's request took effect and no notice was read: None if there should be one."""
+        a = self.admin[g.calls]
+        events = self.causes.administer(g.state, a, a.until - NOTE_LATE)
+        if events is None:
+            self._died(g, a.until, "the administrator's request would have failed")
+            return None
+        r = self._run(g, events, ADMINISTRATOR, 1, replay=True)
+        if r is None or r[1]:
+            return None
+        return replace(r[0], calls=g.calls + 1)
 
     def _fire(self, g: Guess) -> Guess | None:
         """The timer fired and no frame shows it: None if one should."""
         s = g.state
         if not isinstance(s, Neigh):
             raise TypeError(f"a {type(s).__name__} has no timer")
-        latest = self._latest(s)
-        confirmed = self._confirmed(s, latest)
+        latest = self.causes.latest(s)
+        confirmed = self.causes.confirmed(s, latest)
         if confirmed >= 0 and s.nud_state in (NUD.REACHABLE, NUD.DELAY):
             at = max(s.timer, confirmed)
             if s.nud_state == NUD.REACHABLE or confirmed + self.params.delay_probe_time >= at:
@@ -260,7 +177,7 @@ class Watch:
         r = self._run(g, (Timer(at),), "timer")
         n = None if r is None else self._unseen(g, *r, latest)
         if n is not None and s.nud_state == NUD.REACHABLE and isinstance(n.state, Neigh):
-            return replace(n, loose=(n.state.timer, self.base))
+            return replace(n, loose=(n.state.timer, self.causes.base))
         return n
 
     def _unseen(self, g: Guess, n: Guess, shown: list[tuple[Any, str]], at: int) -> Guess | None:
@@ -285,11 +202,11 @@ class Watch:
         self.dead.clear()
         found: list[Guess] = []
         for g in self.alive:
-            for events, note, cost, reach in self._asks(g, t):
+            for events, note, cost, reach in self.causes.asks(g, t):
                 r = self._run(g, events, note, cost, reach=reach)
                 if r is None:
                     continue
-                n, shown = r
+                n, shown = self._counted(r[0], note), r[1]
                 if len(shown) != 1 or not isinstance(shown[0][0], Solicit):
                     self._died(g, t, f"{note} sends no solicitation")
                     continue
@@ -311,58 +228,18 @@ class Watch:
 
     def _too_early(self, g: Guess, t: int) -> None:
         s = g.state
-        if isinstance(s, Neigh) and s.nud_state in (NUD.INCOMPLETE, NUD.PROBE, NUD.DELAY) and not self._due(g, s, t):
+        if (
+            isinstance(s, Neigh)
+            and s.nud_state in (NUD.INCOMPLETE, NUD.PROBE, NUD.DELAY)
+            and not self.causes.due(g, s, t)
+        ):
             self._died(g, t, f"its timer fires {(s.timer - t) / 1e6:+.3f} s from then", "timer.ask_again")
+
+    def _counted(self, g: Guess, why: str) -> Guess:
+        return replace(g, calls=g.calls + 1) if why.startswith(ADMINISTRATOR) else g
 
     def _labelled(self, g: Guess, number: int, rule: str, step: str, note: str) -> Guess:
         return replace(g, trail=Trail(FrameLabel(number, "", rule, step, note), "", g.trail))
-
-    def _asks(self, g: Guess, t: int) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """What could make it ask at `t`: hidden events, what a user reads, cost, the reachable_time that was drawn."""
-        s = g.state
-        if isinstance(s, Absent):
-            yield (Create(t), Output(t, TRUESIZE)), "a packet for an unknown neighbour", 1, 0
-        for a in self.admin:
-            if a.request is not None and a.request.use and a.time <= t <= a.until:
-                yield self._administer(s, a, t), "an administrator asks (NTF_USE)", 2, 0
-        if not isinstance(s, Neigh):
-            return
-        if s.nud_state in (NUD.NONE, NUD.FAILED):
-            yield (Output(t, TRUESIZE),), "a packet for the neighbour", 1, 0
-        elif s.nud_state in (NUD.INCOMPLETE, NUD.PROBE) and self._due(g, s, t):
-            yield (Timer(t),), "retransmission timer", 0, 0
-            yield (Timer(min(s.timer, t)), Output(t, TRUESIZE)), "it failed, then a packet for the neighbour", 2, 0
-        elif s.nud_state == NUD.DELAY and self._due(g, s, t):
-            yield (Timer(t),), "the delay is over", 0, 0
-        elif s.nud_state == NUD.REACHABLE:
-            yield from self._from_reachable(s, t)
-        elif s.nud_state == NUD.STALE and not self.ways.noted:
-            for out in self._starts(t):
-                yield (Output(out, TRUESIZE), Timer(t)), "a packet, then the delay", 3, 0
-        if not self.ways.noted:
-            yield (Flush(t), Create(t), Output(t, TRUESIZE)), "the entry was deleted (not seen)", 9, 0
-
-    def _from_reachable(self, s: Neigh, t: int) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """reachable_time ended unseen, and delay_first_probe_time after that or after the next packet it asks."""
-        delay = self.params.delay_probe_time
-        gone = t - delay
-        for at in (gone, gone - slack(max(delay, 0), self.ways.hz) // 2):
-            reach = self._reach(s, s.confirmed, at)
-            if reach:
-                yield (Timer(at), Timer(t)), "reachable_time ended in use, then the delay", 1, reach
-        if self.ways.noted:
-            return
-        for out in self._starts(t):
-            reach = self._reach(s, s.confirmed, out)
-            events = (Timer(out - 1), Output(out, TRUESIZE), Timer(t))
-            if reach:
-                yield events, "reachable_time ended unseen, then a packet, then the delay", 3, reach
-
-    def _starts(self, t: int) -> Iterator[int]:
-        """When packets left that may have started a delay which ended at `t`."""
-        delay = self.params.delay_probe_time
-        first = t - delay - slack(max(delay, 0), self.ways.hz) - self.ways.late
-        return (out for out in self.outs if first <= out <= t - delay + self.early + self.spacing)
 
     def _first_seen(self, number: int, t: int, unicast: int) -> bool:
         """The first solicitation that the capture shows may be any of its series."""
@@ -374,7 +251,7 @@ class Watch:
             ha_set=known,
             hh=known,
             hh_ha=max(unicast, 0),
-            confirmed=t - 2 * self.base,
+            confirmed=t - 2 * self.causes.base,
             updated=t,
             used=t,
             timer=t + max(p.retrans_time, p.timer_floor),
@@ -392,7 +269,7 @@ class Watch:
 
     def output(self, number: int, t: int, dst: int, label: bool, confirms: bool) -> bool:
         """The host sends a packet to the neighbour, at link-layer `dst`; `confirms`: it may carry a confirmation."""
-        self.seen_out(t, confirms)
+        self.causes.seen_out(t, confirms)
         if not self.advance(t):
             return False
         if self.unknown:
@@ -400,13 +277,6 @@ class Watch:
         self.dead.clear()
         found = [n for g in self.alive for n in self._sent(g, number, t, dst, label)]
         return self._keep(found)
-
-    def seen_out(self, t: int, confirms: bool) -> None:
-        """Remembers when packets left, at a spacing that bounds the memory."""
-        if not self.outs or t - self.outs[-1] >= self.spacing:
-            self.outs.append(t)
-        if confirms and (not self.confirms or t - self.confirms[-1] >= self.spacing):
-            self.confirms.append(t)
 
     def _sent(self, g: Guess, number: int, t: int, dst: int, label: bool) -> Iterator[Guess]:
         w = g.waiting
@@ -497,14 +367,17 @@ class Watch:
             if g.told:
                 found += self._heard(g, note)
                 continue
-            for events, why, cost, reach in (*self._causes(g, note), *(self._unseen_causes(g, note) if blind else ())):
+            for events, why, cost, reach in (
+                *self.causes.causes(g, note),
+                *(self.causes.unseen_causes(g, note) if blind else ()),
+            ):
                 r = self._run(g, events, why, cost, replay=True, reach=reach)
                 if r is None:
                     continue
                 if not blind and any(isinstance(x, Solicit) for x, _ in r[1]):
                     self._died(g, note.time, f"{why}: a solicitation should have been seen")
                 elif r[0].told:
-                    found += self._heard(r[0], note)
+                    found += self._heard(self._counted(r[0], why), note)
                 else:
                     self._died(g, note.time, f"{why}: nobody is told")
             if isinstance(g.state, Neigh):
@@ -514,81 +387,12 @@ class Watch:
     def _heard(self, g: Guess, note: Notification) -> list[Guess]:
         told = g.told[0]
         why = told_differs(told.effect, note)
-        if not why and told.since > note.time + self.early:
+        if not why and told.since > note.time + self.causes.early:
             why = f"{describe(told.effect)} comes {(told.since - note.time) / 1e6:.3f} s later"
         if why:
             self._died(g, note.time, why, told.rule, describe(told.effect))
             return []
         return [replace(g, told=g.told[1:])]
-
-    def _causes(self, g: Guess, note: Notification) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """What could make it tell: hidden events, what a user reads, cost, the reachable_time that was drawn."""
-        s, t = g.state, note.time
-        for a in self.admin:
-            if a.time <= t <= a.until:
-                yield self._administer(s, a, t), "an administrator", 1, 0
-        if not isinstance(s, Neigh):
-            return
-        if note.event == "DELNEIGH":
-            yield (Flush(t),), "the device went down, lost its carrier or changed its address", 2, 0
-            yield (Flush(t, held=True),), "the device went down while the entry was in use", 3, 0
-            yield (PeriodicGc(t, entries=self.params.gc_thresh1),), "garbage collection", 3, 0
-        elif note.state == "STALE" and s.nud_state == NUD.REACHABLE:
-            yield from self._gone_stale(s, t)
-        elif note.state == "REACHABLE" and s.nud_state in (NUD.DELAY, NUD.REACHABLE):
-            yield from self._confirmed_again(g, s, t)
-        elif note.state == "FAILED" and s.nud_state in (NUD.INCOMPLETE, NUD.PROBE, NUD.DELAY) and self._due(g, s, t):
-            yield (Timer(min(max(t, s.timer), self._latest(s))),), "as many solicitations as allowed were sent", 0, 0
-
-    def _unseen_causes(self, g: Guess, note: Notification) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """Frames behind the end of the capture: a solicitation, or news of the neighbour."""
-        s, t = g.state, note.time
-        why = "after the last frame"
-        if note.state == "PROBE" and isinstance(s, Neigh) and s.nud_state == NUD.DELAY and self._due(g, s, t):
-            yield (Timer(t),), why, 5, 0
-        elif note.state == "PROBE" and isinstance(s, Neigh) and s.nud_state == NUD.REACHABLE:
-            yield from self._from_reachable(s, t)
-        elif note.event == "NEWNEIGH" and note.lladdr and note.state in ("STALE", "REACHABLE", "DELAY"):
-            new = NUD.REACHABLE if note.state == "REACHABLE" else NUD.STALE
-            news = Update(t, new, lladdr=int(note.lladdr.replace(":", ""), 16), override=Override.YES)
-            first = (Create(t),) if isinstance(s, Absent) else ()
-            yield (*first, news), why, 5, 0
-
-    def _gone_stale(self, s: Neigh, t: int) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """reachable_time ended at `t` or up to NOTE_LATE before; packets since then started the delay."""
-        may = self._confirmed(s, t)
-        for c in (s.confirmed, may) if may >= 0 else (s.confirmed,):
-            over = c + self.params.reachable_time + slack(self.params.reachable_time, self.ways.hz) + self.ways.late
-            confirm: tuple[Event, ...] = (Confirm(c),) if c > s.confirmed else ()
-            reach = self._reach(s, c, t)
-            if reach and t - NOTE_LATE <= over:
-                yield (*confirm, Timer(t)), "reachable_time ended", len(confirm), reach
-            for out in self.outs:
-                reach = self._reach(s, c, out - 1)
-                if t - NOTE_LATE <= out <= min(t, over) and reach and out > c:
-                    after = tuple(Output(o, TRUESIZE) for o in self.outs if out <= o <= t)
-                    yield (*confirm, Timer(out - 1), *after), "reachable_time ended before the last packet", 2, reach
-
-    def _confirmed_again(self, g: Guess, s: Neigh, t: int) -> Iterator[tuple[tuple[Event, ...], str, int, int]]:
-        """The delay ended in REACHABLE because an upper layer confirmed meanwhile."""
-        if s.nud_state == NUD.DELAY:
-            if not self._due(g, s, t):
-                return
-            for at in (min(max(t, s.timer), self._latest(s)), s.timer):
-                c = self._confirmed(s, at)
-                events: tuple[Event, ...] = (Confirm(c), Timer(at)) if c >= 0 else (Timer(at),)
-                yield events, "confirmed by an upper layer", 1, 0
-            return
-        gone = t - self.params.delay_probe_time
-        reach = self._reach(s, s.confirmed, gone)
-        c = self._confirmed(s, t)
-        if reach and c >= 0:
-            yield (Timer(gone), Confirm(c), Timer(t)), "reachable_time ended in use; confirmed meanwhile", 3, reach
-
-    def _administer(self, s: State, a: Administered, t: int) -> tuple[Event, ...]:
-        if a.request is None:
-            return (Delete(t),) if isinstance(s, Neigh) else ()
-        return neigh_add(replace(a.request, now=t), isinstance(s, Neigh))[1]
 
     # -- the end
 

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from conformance.check.frontier import Apply
 from conformance.check.neigh_frames import link_local
-from conformance.check.neigh_half import NOTE_LATE, Administered, Watch, Ways
+from conformance.check.neigh_guess import NOTE_LATE, Administered, Ways
+from conformance.check.neigh_half import Watch
 from conformance.check.setup import Call, Host, Setup
 from conformance.check.verdict import Divergence, FrameLabel
 from refmodel.engine.run import pick
