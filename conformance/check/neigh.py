@@ -67,6 +67,7 @@ class Neighbours:
         self.told = 0
         self.next_note = self.notes[0].time if self.notes else 1 << 62
         self.links: dict[tuple[bytes, bytes], Link | None] = {}
+        self.asked: dict[bytes, ArpSight | NsSight] = {}
         self.recent: deque[Sight] = deque(maxlen=AROUND)
         self.counts: Counter[str] = Counter()
         self.stranger: Divergence | None = None
@@ -174,6 +175,7 @@ class Neighbours:
             return
         if not sender.told:
             self._meets(sender, x)
+            self._remember(x)
         if sender.linux and sender.ended is None:
             self._expire(sender, x.time)
             self._sends(sender, x)
@@ -189,6 +191,14 @@ class Neighbours:
             p.here.add(x.target)
         elif isinstance(x, NsSight) and any(x.saddr):
             p.here.add(x.saddr)
+
+    def _remember(self, x: Sight) -> None:
+        if len(self.asked) >= LINKS:
+            self.asked.clear()
+        if isinstance(x, ArpSight) and x.op == ARP_REQUEST:
+            self.asked[x.tip] = x
+        elif isinstance(x, NsSight):
+            self.asked[x.target] = x
 
     def _stranger(self, x: Sight) -> None:
         if self.stranger is None and not isinstance(x, IpSight):
@@ -252,6 +262,7 @@ class Neighbours:
 
     def _answers(self, p: Party, x: ArpSight | NaSight) -> None:
         near: list[NearMiss] = []
+        self._late_acquaintance(p, x)
         for k, o in enumerate(p.owed):
             why = answer_differs(o.effect, x)
             if not why:
@@ -270,6 +281,14 @@ class Neighbours:
                 return
             near.append(NearMiss("ndisc.announces", "the device did not change, or ndisc_notify is off"))
         self._party_diverges(p, x, "nothing asks for it" if not near else near[0].why, near[0].rule if near else "")
+
+    def _late_acquaintance(self, p: Party, x: ArpSight | NaSight) -> None:
+        """Without a sidecar, a host's first answer tells that the request before it was for it."""
+        request = self.asked.pop(x.sip if isinstance(x, ArpSight) else x.target, None)
+        if p.told or request is None or request.time + self.setup.late < x.time:
+            return
+        if all(o.number != request.number for o in p.owed):
+            self._hears(p, request)
 
     def _through(self, p: Party, x: NaSight) -> None:
         """An advertisement to one neighbour is a packet through its entry like any other."""
