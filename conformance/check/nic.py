@@ -20,7 +20,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conformance.check.frontier import labels
-from conformance.check.nic_half import E1000_IMS_ENABLE_MASK, Frontier, Other, Receive, Rejected, Transmit
+from conformance.check.nic_half import E1000_IMS_ENABLE_MASK, WIDTH, Frontier, Other, Receive, Rejected, Transmit
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.live import nic_log
@@ -439,13 +439,15 @@ class Replay:
         for subject in filter(None, (part.ring, part.vector)):
             mine = tuple(x for x in made if _of_ring(x) == (subject == part.ring))
             outcome, reason, divergence = Outcome.CONFORMS, "", None
-            if part.failed is not None and part.failed[0] == subject:
+            if part.failed is not None and part.frontier.bounded:
+                # Who survives is a witness, however many were let go; who fails then proves nothing.
+                outcome, divergence = Outcome.INCONCLUSIVE, part.failed[1]
+                reason = f"line {divergence.frame} has no explanation among the {WIDTH} hypotheses that were kept"
+            elif part.failed is not None and part.failed[0] == subject:
                 outcome, divergence = Outcome.DIVERGES, part.failed[1]
             elif part.failed is not None:
                 outcome = Outcome.INCONCLUSIVE
                 reason = f"followed up to line {part.failed[1].frame}, where {part.failed[0]} diverges"
-            elif part.frontier.bounded:
-                outcome, reason = Outcome.INCONCLUSIVE, "more hypotheses than the checker keeps"
             out.append(
                 Verdict(
                     "nic",

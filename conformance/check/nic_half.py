@@ -21,7 +21,7 @@ from refmodel.nic.drivers import E1000E
 from refmodel.nic.ring import dist
 from refmodel.rule import AssumptionBroken, Event, Machine, NotModelled, Params, State
 
-WIDTH: Final = 256
+WIDTH: Final = 1024
 E1000_IMS_ENABLE_MASK: Final = 0x9D  # MSI and INTx: RXT0, TXDW, RXDMT0, RXSEQ, LSC
 NOTHING: Final = "nothing is under way that could"
 
@@ -78,13 +78,17 @@ class Frontier:
         for g in self.alive:
             try:
                 for n in follow(g):
-                    found.setdefault(n.at, n)
+                    found.setdefault(self.key(n.at), n)
             except (AssumptionBroken, NotModelled) as why:
                 self.near.append(NearMiss(str(why).partition(":")[0], str(why)))
         if not found:
             raise Rejected(what, self.allowed, self.near, self.state())
         self.bounded |= len(found) > WIDTH
         self.alive = list(found.values())[:WIDTH]
+
+    def key(self, at: Any) -> Any:
+        """What tells hypotheses apart for what can be seen."""
+        return at
 
     def miss(self, rule: str, why: str) -> None:
         """Notes a rule that came near."""
@@ -127,10 +131,22 @@ class Receive(Frontier):
         down = napi.Napi(sched=True, npsvc=True, masked=True)
         super().__init__(Polling(down, self.ring(rx.RxRing(), rx.Configure())[1]), host)
 
+    def key(self, at: Polling) -> Polling:
+        """Without net_rx_action's budget and a finished poll's work, unless it is the whole weight: they do not show."""
+        n, r = at.napi, at.rx
+        over = r.rx in (rx.Rx.IDLE, rx.Rx.REFILL_END)
+        full = n.work >= self.napi.params.weight
+        return replace(
+            at,
+            napi=replace(n, budget=0, work=n.work if full else 0),
+            rx=replace(r, work=0, budget=0) if over else r,
+        )
+
     def _hidden(self, s: Polling) -> Iterator[tuple[Polling, str, tuple[Any, ...], str]]:
         """What driver and kernel may do next: the state, the rule, its effects, and what a reader should know."""
         n = s.napi
-        if s.message and not self.shared and (not n.sched or n.poll == napi.Poll.EMPTY):
+        ends = n.poll == napi.Poll.EMPTY and s.rx.rx == rx.Rx.IDLE
+        if s.message and not self.shared and (ends or not n.sched):
             yield self._handled(s)
         if s.rx.rx != rx.Rx.IDLE or n.poll == napi.Poll.DRIVER:
             yield self._read(s)
@@ -164,12 +180,12 @@ class Receive(Frontier):
     def _search(self, g: Guess) -> Iterator[tuple[Guess, str, Any]]:
         """Every way on through hidden steps, up to the first register write of each: that write, or None within.
 
-        Within, the rule's id comes along where it has just ended a poll's reading.
+        Within, the rule's id comes along where it has just ended a poll's reading or begun a handler.
         """
         todo, seen = [(g, "")], {g.at}
         while todo:
-            h, ended = todo.pop()
-            yield h, ended, None
+            h, turn_by = todo.pop()
+            yield h, turn_by, None
             for s, rule, effects, note in self._hidden(h.at):
                 trail = Trail(None, note, h.trail) if note else h.trail
                 shown = [x for x in effects if isinstance(x, rx.RxTail | napi.UnmaskIrq)]
@@ -177,8 +193,8 @@ class Receive(Frontier):
                     yield Guess(s, trail), rule, shown[0]
                 elif s not in seen:
                     seen.add(s)
-                    over = s.napi.poll == napi.Poll.EMPTY != h.at.napi.poll
-                    todo.append((Guess(s, trail), rule if over else ""))
+                    turn = s.napi.poll == napi.Poll.EMPTY != h.at.napi.poll or s.message != h.at.message
+                    todo.append((Guess(s, trail), rule if turn else ""))
 
     def _wrote(self, line: int, what: str, match: Callable[[Any], bool]) -> None:
         def follow(g: Guess) -> Iterator[Guess]:
@@ -230,8 +246,8 @@ class Receive(Frontier):
         """The handler of the one vector read ICR."""
 
         def follow(g: Guess) -> Iterator[Guess]:
-            for h, _, x in self._search(g):
-                free = h is g or not h.at.napi.sched or h.at.napi.poll == napi.Poll.EMPTY
+            for h, turn, x in self._search(g):
+                free = h is g or turn or h.at.napi.poll == napi.Poll.COMPLETED
                 if x is None and h.at.message and free:
                     s, rule, effects, note = self._handled(h.at)
                     if napi.ReadIcr(by=rule) in effects:
@@ -249,8 +265,8 @@ class Receive(Frontier):
             if g.at.message and not self.shared:
                 # Its handler may have run already, so that this one is another.
                 yield replace(g, at=replace(self._handled(g.at)[0], message=True))
-                for h, _, x in self._search(g):
-                    if x is None and not h.at.message:
+                for h, turn, x in self._search(g):
+                    if x is None and turn and not h.at.message:
                         yield replace(h, at=replace(h.at, message=True))
 
         self.each("an interrupt", follow)
@@ -267,8 +283,8 @@ class Receive(Frontier):
         """The card filled and wrote back slot `index`; polls may have ended their reading before."""
 
         def follow(g: Guess) -> Iterator[Guess]:
-            for h, ended, x in self._search(g):
-                if x is None and (h is g or ended):
+            for h, turn, x in self._search(g):
+                if x is None and (h is g or turn):
                     s: Polling = h.at
                     if index != s.rx.head or s.rx.head == s.rx.tail:
                         self.allowed.append(f"slot {s.rx.head}" if s.rx.head != s.rx.tail else "no slot")
