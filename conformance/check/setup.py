@@ -148,8 +148,10 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
         raise SidecarError(f"{path}: {why}") from why
     try:
         k = raw.get("kernel", {})
-        name = kernel or k.get("profile") or nearest(k.get("release", ""))
-        profile(name)
+        if not (kernel or k.get("profile") or k.get("release")):
+            raise SidecarError(f"{path}: kernel.profile (or kernel.release) is missing: which kernel was this?")
+        name = kernel or k.get("profile") or nearest(k["release"])
+        _known(name, path, kernel)
         return Setup(
             kernel=name,
             hz=int(k.get("hz", 250)),
@@ -179,10 +181,22 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
                 key: value for key, value in raw.items() if key in ("ring", "nic", "scenario", "offloads", "vantage")
             },
         )
-    except UnknownProfile:
+    except (SidecarError, UnknownProfile):
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as why:
-        raise SidecarError(f"{path}: {type(why).__name__}: {why}; the format is described in docs/captures.md") from why
+    except KeyError as why:
+        raise SidecarError(f"{path}: the key {why} is missing; docs/captures.md describes the format") from why
+    except (TypeError, ValueError, AttributeError) as why:
+        raise SidecarError(f"{path}: {why}; docs/captures.md describes the format") from why
+
+
+def _known(name: str, path: Path, asked: str) -> None:
+    """Raises UnknownProfile for a kernel that was asked for, SidecarError for one that the sidecar names."""
+    try:
+        profile(name)
+    except UnknownProfile as why:
+        if asked:
+            raise
+        raise SidecarError(f"{path}: {why}") from why
 
 
 def setup_for(capture: Path, kernel: str = "") -> Setup:
