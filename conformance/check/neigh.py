@@ -108,9 +108,8 @@ class Neighbours:
         w = link.out
         if w is None or w.ended is not None:
             return
-        if t <= w.quick_until and s.data[0:6] == w.quick_mac:
-            w.causes.seen_out(t, w.acked)
-            w.acked = False
+        if w.unknown or (t <= w.quick_until and s.data[0:6] == w.quick_mac):
+            w.passes(t)
             return
         self.last = f.number, t
         if not s.data[0] & 1:

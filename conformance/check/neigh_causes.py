@@ -44,6 +44,7 @@ class Causes:
         self.early = self.params.tick + 1_000
         self.outs: deque[int] = deque(maxlen=REMEMBERED)
         self.confirms: deque[int] = deque(maxlen=REMEMBERED)
+        self.next_out = self.next_confirm = 0
         self.spacing = max(abs(self.params.delay_probe_time) // 200, 1_000)
 
     def delay(self, s: Neigh) -> int:
@@ -76,8 +77,10 @@ class Causes:
         """Remembers when packets left, at a spacing that bounds the memory."""
         if not self.outs or t - self.outs[-1] >= self.spacing:
             self.outs.append(t)
+            self.next_out = t + self.spacing
         if confirms and (not self.confirms or t - self.confirms[-1] >= self.spacing):
             self.confirms.append(t)
+            self.next_confirm = t + self.spacing
 
     def asks(self, g: Guess, t: int) -> Proposals:
         """What could make it ask at `t`: hidden events, what a user reads, cost, the reachable_time that was drawn."""

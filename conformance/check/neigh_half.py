@@ -40,6 +40,7 @@ from refmodel.rule import AssumptionBroken, Event, NotEnabled, NotModelled, Para
 from refmodel.types import NEVER
 
 WIDTH: Final = 32
+QUICK: Final = (*CONNECTED, NUD.DELAY, NUD.PROBE)
 
 
 class Watch:
@@ -59,6 +60,7 @@ class Watch:
         self.acked = False  # the neighbour acknowledged something since: the next packet may confirm it
         self.quick_mac = b""
         self.quick_until = -1
+        self.passed = -1
 
     # -- one event
 
@@ -108,13 +110,32 @@ class Watch:
         return bool(self.alive)
 
     def _quicken(self) -> None:
-        """Until when, and to which address, packets may be passed without a look at the machine."""
+        """Until when, and to which address, packets may be passed to that move `used` alone."""
         self.quick_until = -1
-        if len(self.alive) == 1 and not self.alive[0].waiting:
-            s = self.alive[0].state
-            if isinstance(s, Neigh) and s.nud_state in CONNECTED and s.hh:
-                self.quick_mac = s.hh_ha.to_bytes(6, "big")
-                self.quick_until = NEVER if s.timer == NEVER else self.causes.latest(s)
+        until = NEVER
+        for g in self.alive:
+            s = g.state
+            if g.waiting or not isinstance(s, Neigh) or not s.hh or s.nud_state not in QUICK or s.ha != s.hh_ha:
+                return
+            until = min(until, NEVER if s.timer == NEVER else self.causes.latest(s))
+        hw = {g.state.ha for g in self.alive if isinstance(g.state, Neigh)}
+        if len(hw) == 1:
+            self.quick_mac = hw.pop().to_bytes(6, "big")
+            self.quick_until = until
+
+    def passes(self, t: int) -> None:
+        """A packet that the machine need not be asked about left at `t`."""
+        self.passed = t
+        if t >= self.causes.next_out or (self.acked and t >= self.causes.next_confirm):
+            self.causes.seen_out(t, self.acked)
+            self.acked = False
+
+    def _catch_up(self) -> None:
+        """Tells the machine of the last packet that was passed."""
+        if self.passed >= 0 and self.alive:
+            last, self.passed = self.passed, -1
+            done = [self._run(g, (Output(last, TRUESIZE),), "", 0, replay=True) for g in self.alive]
+            self._keep([r[0] for r in done if r is not None])
 
     # -- timers
 
@@ -122,6 +143,7 @@ class Watch:
         """Lets time pass: what was due must have been seen."""
         if not self.alive:
             return self.unknown
+        self._catch_up()
         if all(self._idle(g, now) for g in self.alive):
             return True
         return self._keep([n for g in self.alive for n in self._settle(g, now)])
