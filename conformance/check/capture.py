@@ -7,9 +7,12 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from conformance.check.neigh import Neighbours
+from conformance.check.nic import Sight, check_beside, cuts, watch
 from conformance.check.setup import Setup, SidecarError, setup_for
 from conformance.check.tcp import Connection
 from conformance.check.verdict import FileReport, Outcome, Verdict
+from conformance.live.classes import CUT
+from conformance.live.nic_log import NicLogError
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
@@ -80,7 +83,13 @@ def check_capture(
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
-        check_frames(_frames(path, reader, report, stop), setup, report)
+        sights: list[Sight] = []
+        frames = _frames(path, reader, report, stop)
+        check_frames(watch(frames, setup, sights) if setup.layer == "nic" else frames, setup, report)
+        if setup.layer == "nic":
+            report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
+    except NicLogError as why:
+        report.error = report.error or str(why)
     except (CaptureError, SidecarError, UnknownProfile) as why:
         report.error = str(why)
     return report
@@ -108,6 +117,7 @@ def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> N
     """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts."""
     flows: dict[Key, Connection] = {}
     neighbours = Neighbours(setup)
+    cut = cuts(setup)
     last = 0
     for f in frames:
         report.frames += 1
@@ -117,6 +127,9 @@ def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> N
             neighbours.frame(f, decode(f.data, f.linktype, f.orig_len))
             continue
         neighbours.frame(f, s)
+        if cut:
+            neighbours.counts[CUT] += 1
+            continue
         _follow(flows, s, setup, report)
     for c in flows.values():
         report.verdicts.append(c.verdict(last))

@@ -12,7 +12,7 @@ names for each register write the rule that made it, `number` being the line in 
 
 import gzip
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ from conformance.live.nic_log import (
     RxRefused,
     TxDescriptor,
 )
+from conformance.pcap import Frame
 from refmodel.nic.drivers import E1000E
 from refmodel.nic.vector import E1000_IMS_OTHER, E1000_IMS_RXQ0, E1000_IMS_TXQ0
 
@@ -83,6 +84,31 @@ def log_of(capture: Path, setup: Setup) -> Path | None:
         stem = stem.removesuffix(end)
     names = [named] if named else [stem + end for end in ENDINGS]
     return next((p for p in (capture.with_name(n) for n in names) if p.exists()), None)
+
+
+def cuts(setup: Setup) -> bool:
+    """Whether the card cut segments: QEMU's makes IP fragments of them, which no TCP sent, so TCP is not judged."""
+    return setup.layer == "nic" and bool(setup.extra.get("offloads", {}).get("tso"))
+
+
+def watch(frames: Iterable[Frame], setup: Setup, seen: list[Sight]) -> Iterator[Frame]:
+    """Passes frames on; each leaves its number, direction and length in `seen`."""
+    card = next((h.mac for h in setup.hosts if h.name == setup.near), b"")
+    for f in frames:
+        seen.append(Sight(f.number, f.data[6:12] == card, f.orig_len))
+        yield f
+
+
+def check_beside(capture: Path, setup: Setup, frames: Sequence[Sight] | None) -> list[Verdict]:
+    """The verdicts on the register log beside `capture`; raises nic_log.NicLogError where it cannot be read."""
+    log = log_of(capture, setup)
+    if log is None:
+        why = "the register log that the sidecar speaks of is not beside the capture"
+        return [Verdict("nic", capture.name, Outcome.INCONCLUSIVE, why)]
+    try:
+        return check_log(log, setup, frames)
+    except OSError as why:
+        raise nic_log.NicLogError(f"{log}: {why.strerror or why}") from why
 
 
 def check_log(log: Path, setup: Setup, frames: Sequence[Sight] | None = None) -> list[Verdict]:

@@ -132,7 +132,7 @@ class Receive(Frontier):
         super().__init__(Polling(down, self.ring(rx.RxRing(), rx.Configure())[1]), host)
 
     def key(self, at: Polling) -> Polling:
-        """Without net_rx_action's budget and a finished poll's work, unless it is the whole weight: they do not show."""
+        """Without net_rx_action's budget and a finished poll's work, unless that is the whole weight: neither shows."""
         n, r = at.napi, at.rx
         over = r.rx in (rx.Rx.IDLE, rx.Rx.REFILL_END)
         full = n.work >= self.napi.params.weight

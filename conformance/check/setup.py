@@ -178,7 +178,9 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
             expected=raw.get("expected", {}).get("verdict", ""),
             inferred=(f"kernel {name} and sysctls from {path.name}",),
             extra={
-                key: value for key, value in raw.items() if key in ("ring", "nic", "scenario", "offloads", "vantage")
+                key: value
+                for key, value in raw.items()
+                if key in ("ring", "nic", "nic_statistics", "scenario", "offloads", "vantage")
             },
         )
     except (SidecarError, UnknownProfile):

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from conformance.live import classes, guest, nic_log, observe
 from conformance.live.guest_load import CARD, CARD_MAC, PEER, PEER_MAC
-from conformance.live.sidecar import Expected, HostInfo, Kernel, Sidecar, Vantage, dump
+from conformance.live.sidecar import Expected, HostInfo, Kernel, NotModelled, Sidecar, Vantage, dump
 
 TRACED: Final = (
     *("e1000e_core_write", "e1000e_core_read", "e1000e_tx_descr", "e1000e_rx_descr", "e1000e_rx_desc_buff_write"),
@@ -120,7 +120,10 @@ def record_nic(case: Case, outdir: Path, version: str = "6.12", suffix: str = ""
         path.write_bytes(gzip.compress(_shortened(text).encode(), 9, mtime=0))
         observe.write_pcapng(outdir / f"{name}.pcapng", _pcap(frames, _offset(parsed, frames)), "nic0", case.says)
         sidecar = _sidecar(case, name, k, told, parsed, path.name)
-        expected = Expected(not_modelled=classes.reasons(data for _, data in frames))
+        unjudged = classes.reasons(data for _, data in frames)
+        if case.offloads:
+            unjudged.append(NotModelled(classes.CUT, classes.REASONS[classes.CUT]))
+        expected = Expected(not_modelled=unjudged)
         (outdir / f"{name}.toml").write_text(dump(replace(sidecar, expected=expected)), encoding="utf-8")
     return path
 
