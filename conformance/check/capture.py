@@ -17,7 +17,7 @@ from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
 from refmodel.packet.segment import Segment, segment
-from refmodel.profile import UnknownProfile
+from refmodel.profile import OutOfRange, UnknownProfile
 
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 LABELS_UP_TO = 20_000
@@ -90,7 +90,7 @@ def check_capture(
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
     except NicLogError as why:
         report.error = report.error or str(why)
-    except (CaptureError, SidecarError, UnknownProfile) as why:
+    except (CaptureError, SidecarError, UnknownProfile, OutOfRange) as why:
         report.error = str(why)
     return report
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from conformance.check.schema import validate
 from refmodel.profile import Profile, UnknownProfile, nearest, profile
 
 
@@ -147,6 +148,7 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as why:
         raise SidecarError(f"{path}: {why}") from why
     try:
+        validate(raw)
         k = raw.get("kernel", {})
         if not (kernel or k.get("profile") or k.get("release")):
             raise SidecarError(f"{path}: kernel.profile (or kernel.release) is missing: which kernel was this?")
