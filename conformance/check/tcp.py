@@ -12,6 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.infer import not_linux, sysctls
 from conformance.check.known import known
 from conformance.check.likely import Likely
 from conformance.check.loss import losable
@@ -107,6 +108,9 @@ class Connection:
         self.last = us(first)
         self.frames = 0
         self.hosts = tuple(setup.host_of(a) for a, _ in self.sides)
+        self.told: list[dict[str, int] | None] = [None, None]
+        self.foreign = ["", ""]
+        self._infer(first, 0)
         self.ends: list[End | None] = [self._end(k, before) for k in (0, 1)]
         self.judged = [e.name for e in self.ends if e is not None]
 
@@ -114,7 +118,7 @@ class Connection:
 
     def _end(self, side: int, before: "Connection | None") -> End | None:
         host = self.hosts[side]
-        if not self._judges(host):
+        if not self._judges(host) or self.foreign[side]:
             return None
         starts = self._starts(side)
         if not starts:
@@ -123,12 +127,36 @@ class Connection:
         old = before.side(self.sides[side]) if before is not None else None
         waiting = [h.state for h in old.front.alive if isinstance(h.state, Tw)] if old is not None else []
         name = host.name if host is not None else address(*self.sides[side])
-        params = _params(self.setup.kernel, self.setup.hz, tuple(host.sysctls.items()) if host is not None else ())
+        given = host.sysctls if host is not None else self.told[side] or {}
+        params = _params(self.setup.kernel, self.setup.hz, tuple(given.items()))
         half = LikelyTcp(params, self.setup.hz, self.setup.late, known(self.setup, host))
         if waiting:
             half.inherits = waiting[0].tw_ts_recent, waiting[0].tw_ts_recent_stamp
             starts = [*waiting, *starts]
         return End(name, half, dispatcher(self.setup.kernel), params, starts)
+
+    def _infer(self, s: Segment, side: int) -> None:
+        """Without a sidecar an end's first SYN tells whether it is Linux, and with which sysctls."""
+        if self.setup.hosts or not s.flags & SYN or self.told[side] is not None:
+            return
+        self.foreign[side] = not_linux(s)
+        self.told[side] = sysctls(s, self.first if side else None)
+
+    def _meet(self, s: Segment) -> None:
+        """The second end's first SYN: it may turn out not to be Linux, or to have other sysctls than were assumed."""
+        self._infer(s, 1)
+        old = self.ends[1]
+        if old is None:
+            return
+        if self.foreign[1]:
+            self.ends[1] = None
+        elif self.told[1]:
+            new = self._end(1, None)
+            if new is not None:
+                new.front.arrivals = old.front.arrivals
+                new.mark = new.snapshot()
+            self.ends[1] = new
+        self.judged = [e.name for e in self.ends if e is not None]
 
     def _judges(self, host: Host | None) -> bool:
         return host.linux if host is not None else not self.setup.hosts
@@ -174,6 +202,8 @@ class Connection:
         self.kept.append(s)
         if len(self.kept) > 2 * AROUND + 1:
             del self.kept[0]
+        if self.told[1] is None and s.flags & SYN and not self.setup.hosts and self._sender(s) is self.ends[1]:
+            self._meet(s)
         if self.ended is not None or not self.judged:
             return
         self.records.append(s)
@@ -267,7 +297,7 @@ class Connection:
     def verdict(self, end: int, keep: bool = True) -> Verdict:
         """The judgement when the capture has shown everything up to `end` us."""
         if not self.judged:
-            why = self.unknown or "neither end is a Linux host of this capture"
+            why = self.unknown or "; ".join(self._strangers()) or "neither end is a Linux host of this capture"
             return Verdict("tcp", self.subject, Outcome.INCONCLUSIVE if self.unknown else Outcome.NOT_MODELLED, why)
         best: dict[str, Hypothesis] = {}
         if self.ended is None:
@@ -292,9 +322,23 @@ class Connection:
             "; ".join(reasons),
             labels=tuple(sorted(found, key=lambda x: x.number)) if keep else (),
             unmodelled=dict(counts),
-            inferred=self.setup.inferred,
+            inferred=(*self.setup.inferred, *self._strangers(), *self._settings()),
             events=tuple(events) if keep else (),
         )
+
+    def _strangers(self) -> list[str]:
+        return [
+            f"{address(*self.sides[k])} is not judged: {why}, so it is not Linux or was rewritten"
+            for k, why in enumerate(self.foreign)
+            if why
+        ]
+
+    def _settings(self) -> list[str]:
+        return [
+            f"{address(*self.sides[k])} has {', '.join(f'{n} = {v}' for n, v in told.items())}: its SYN tells"
+            for k, told in enumerate(self.told)
+            if told
+        ]
 
     def _finish(self, end: int) -> dict[str, Hypothesis]:
         best: dict[str, Hypothesis] = {}
