@@ -14,7 +14,7 @@ from conformance.pkt.calls import call
 from conformance.pkt.cursor import Cursor
 from conformance.pkt.lexer import Kind, Token, tokens
 from conformance.pkt.packets import packet
-from conformance.pkt.source import Pos, ScriptError, Source, read_source
+from conformance.pkt.source import Pos, ScriptError, Source, inside, read_source
 
 VALUES: Final = (Kind.INTEGER, Kind.HEX, Kind.WORD, Kind.STRING, Kind.COMMAND)
 
@@ -126,22 +126,14 @@ def _value(c: Cursor, name: str) -> str:
 
 def _command(c: Cursor) -> Command:
     token = c.take()
-    return Command(at=token.at, text=token.text[1:-1], text_at=_after(token, 1))
+    return Command(at=token.at, text=token.text[1:-1], text_at=inside(token.at, token.text, 1))
 
 
 def _code(c: Cursor) -> Code:
     token = c.take()
     inner = token.text[2:-2]
     text = inner.strip()
-    return Code(at=token.at, text=text, text_at=_after(token, 2 + len(inner) - len(inner.lstrip())))
-
-
-def _after(token: Token, count: int) -> Pos:
-    """The place `count` characters into a token."""
-    passed = token.text[:count]
-    lines = passed.count("\n")
-    column = len(passed) - passed.rfind("\n") if lines else token.at.column + count
-    return Pos(token.at.line + lines, column, token.at.file)
+    return Code(at=token.at, text=text, text_at=inside(token.at, token.text, 2 + len(inner) - len(inner.lstrip())))
 
 
 def _event(c: Cursor, last: Time | None) -> Event:

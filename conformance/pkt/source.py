@@ -9,6 +9,10 @@ LARGEST: Final = 4 * 1024 * 1024
 """Scripts of more bytes are refused: the longest real ones have about 100 KiB."""
 
 
+SHOWN: Final = 160
+"""How much of a line an error shows, in characters."""
+
+
 class Pos(Struct, frozen=True, order=True):
     """A place in a file; line and column count characters from 1, 0 is nowhere."""
 
@@ -47,15 +51,23 @@ class ScriptError(ValueError):
         out = [f"{self.at}: {self.what}" if self.at.line else f"{self.at.file or 'script'}: {self.what}"]
         line = self.source.line(self.at.line) if self.source else ""
         if line:
-            number = f"{self.at.line:5}"
-            out.append(f"{number} | {line}")
-            blank = "".join("\t" if c == "\t" else " " for c in line[: self.at.column - 1])
-            out.append(f"{' ' * len(number)} | {blank}^")
+            first = max(0, self.at.column - SHOWN // 2)
+            shown = "".join(c if c.isprintable() or c == "\t" else "?" for c in line[first : first + SHOWN])
+            blank = "".join("\t" if c == "\t" else " " for c in shown[: self.at.column - 1 - first])
+            out.append(f"{self.at.line:5} | {shown}")
+            out.append(f"{'':5} | {blank}^")
         if self.expected:
             out.append(f"  expected: {self.expected}")
         if self.help:
             out.append(f"  help: {self.help}")
         return "\n".join(out)
+
+
+def inside(at: Pos, text: str, offset: int) -> Pos:
+    """The place `offset` characters into a text that starts at `at`."""
+    lines = text.count("\n", 0, offset)
+    column = offset - text.rfind("\n", 0, offset) if lines else at.column + offset
+    return Pos(at.line + lines, column, at.file)
 
 
 def read_source(path: Path) -> Source:
