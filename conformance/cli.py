@@ -82,8 +82,9 @@ def check(
     if not files:
         fail(f"no captures (*.pcap, *.pcapng, *.cap, also .gz) in {', '.join(map(str, paths))}")
     reports: list[FileReport] = []
+    labelled = verbose or as_json or report is not None
     with progress("checking", len(files)) as step, Interrupt() as interrupted:
-        for r in check_all(files, kernel=kernel, reader=reader, jobs=jobs, stop=interrupted):
+        for r in check_all(files, kernel, reader, jobs, interrupted, labelled):
             reports.append(r)
             step(Path(r.path).name)
             if not as_json:

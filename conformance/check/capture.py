@@ -3,26 +3,32 @@
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, Final
 
+from conformance.check.flows import Flows, Share
 from conformance.check.neigh import Neighbours
 from conformance.check.nic import Sight, check_beside, cuts, watch
 from conformance.check.setup import Setup, SidecarError, setup_for
-from conformance.check.tcp import Connection
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
-from refmodel.packet.segment import Segment, segment
+from refmodel.packet.segment import segment
 from refmodel.profile import OutOfRange, UnknownProfile
 
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
-LABELS_UP_TO = 20_000
+LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
+POLL: Final = 0.2  # s
+WHOLE: Final = Share()
 
-Key = tuple[bytes, int, bytes, int]
+
+def _never() -> bool:
+    return False
 
 
 def captures_in(paths: Iterable[Path]) -> list[Path]:
@@ -43,28 +49,75 @@ def check_all(
     kernel: str = "",
     reader: str = "native",
     jobs: int = 0,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = _never,
+    labelled: bool = False,
 ) -> Iterator[FileReport]:
-    """Checks many captures, on `jobs` processes (0: all cores), in the order given, until `stop()` says so."""
+    """Checks many captures, on `jobs` processes (0: all cores), in the order given, until `stop()` says so.
+
+    Many files are spread over the processes; of few files each large one is shared by all processes. `labelled` keeps
+    the label of every frame of a large capture too.
+    """
     n = jobs or os.cpu_count() or 1
     if n == 1 or len(files) < 8:
         for f in files:
             if stop():
                 return
-            yield check_capture(f, kernel, reader, stop)
+            if n > 1 and f.stat().st_size >= LARGE:
+                yield check_together(f, kernel, reader, n, stop, labelled)
+            else:
+                yield check_capture(f, kernel, reader, stop, labelled)
         return
     with ProcessPoolExecutor(min(n, len(files)), initializer=_worker) as pool:
-        for r in pool.map(check_capture, files, [kernel] * len(files), [reader] * len(files), chunksize=4):
+        each = [kernel], [reader], [_never], [labelled]
+        for r in pool.map(check_capture, files, *(x * len(files) for x in each), chunksize=4):
             yield r
             if stop():
                 pool.shutdown(wait=False, cancel_futures=True)
                 return
 
 
-def _worker() -> None:
-    """Ctrl-C is the parent's to handle: what a worker has begun it ends."""
+def _worker(stopped: Any = None) -> None:
+    """Ctrl-C is the parent's to handle: what a worker has begun it ends, unless `stopped` is set."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _STOPPED.append(stopped)
     _warm()
+
+
+_STOPPED: list[Any] = []
+
+
+def _stopped() -> bool:
+    return bool(_STOPPED[-1].is_set())
+
+
+def check_together(
+    path: Path,
+    kernel: str = "",
+    reader: str = "native",
+    jobs: int = 2,
+    stop: Callable[[], bool] = _never,
+    labelled: bool = False,
+) -> FileReport:
+    """`check_capture` by `jobs` processes: each reads the file and follows the connections that fall to it."""
+    context = get_context()
+    stopped = context.Event()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker, initargs=(stopped,)) as pool:
+        parts = [pool.submit(_part, path, kernel, reader, labelled, k, jobs) for k in range(jobs)]
+        while wait(parts, POLL).not_done:
+            if stop():
+                stopped.set()
+        done = [f.result() for f in parts]
+    report = done[0][0]
+    connections = [x for r, firsts in done for x in zip(firsts, r.verdicts, strict=False)]
+    others = report.verdicts[len(done[0][1]) :]
+    report.verdicts = [v for _, v in sorted(connections, key=lambda x: x[0])] + others
+    _none_modelled(report)
+    return report
+
+
+def _part(path: Path, kernel: str, reader: str, labelled: bool, k: int, parts: int) -> tuple[FileReport, list[int]]:
+    report = FileReport(str(path))
+    return report, _check_into(report, path, kernel, reader, _stopped, labelled, Share(k, parts))
 
 
 def _warm() -> None:
@@ -72,7 +125,11 @@ def _warm() -> None:
 
 
 def check_capture(
-    path: Path, kernel: str = "", reader: str = "native", stop: Callable[[], bool] = lambda: False
+    path: Path,
+    kernel: str = "",
+    reader: str = "native",
+    stop: Callable[[], bool] = _never,
+    labelled: bool = False,
 ) -> FileReport:
     """The verdicts on one capture. What cannot be read is in the report's `error`; nothing is raised for bad input.
 
@@ -80,19 +137,43 @@ def check_capture(
     """
     _warm()
     report = FileReport(str(path))
+    _check_into(report, path, kernel, reader, stop, labelled, WHOLE)
+    return report
+
+
+def _check_into(
+    report: FileReport,
+    path: Path,
+    kernel: str,
+    reader: str,
+    stop: Callable[[], bool],
+    labelled: bool,
+    share: Share,
+) -> list[int]:
+    """Fills `report` with what falls to `share`; its connections' first frames come back, as in `check_frames`."""
+    firsts: list[int] = []
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
         sights: list[Sight] = []
         frames = _frames(path, reader, report, stop)
-        check_frames(watch(frames, setup, sights) if setup.layer == "nic" else frames, setup, report)
-        if setup.layer == "nic":
+        frames = watch(frames, setup, sights) if setup.layer == "nic" else frames
+        firsts = check_frames(frames, setup, report, labelled, share)
+        if setup.layer == "nic" and share.part == 0:
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
     except NicLogError as why:
         report.error = report.error or str(why)
     except (CaptureError, SidecarError, UnknownProfile, OutOfRange) as why:
         report.error = str(why)
-    return report
+    return firsts
+
+
+def _none_modelled(report: FileReport) -> None:
+    if not report.frames and not report.error:
+        report.error = f"{report.path}: no frames: nothing to check"
+    elif report.frames and not report.verdicts:
+        why = f"none of the {report.frames} frames belongs to a modelled layer"
+        report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
 
 
 def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool]) -> Iterator[Frame]:
@@ -113,41 +194,31 @@ def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool
         report.error = str(why)
 
 
-def check_frames(frames: Iterable[Frame], setup: Setup, report: FileReport) -> None:
-    """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts."""
-    flows: dict[Key, Connection] = {}
-    neighbours = Neighbours(setup)
+def check_frames(
+    frames: Iterable[Frame], setup: Setup, report: FileReport, labelled: bool = False, share: Share = WHOLE
+) -> list[int]:
+    """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts.
+
+    The first frames of the connections come back, in the order of their verdicts, which are the first in the report.
+    """
+    flows = Flows(setup, share, labelled)
+    neighbours = Neighbours(setup) if share.part == 0 else None
     cut = cuts(setup)
     last = 0
     for f in frames:
         report.frames += 1
         last = max(last, f.time // 1000)
         s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
-        if s is None:
-            neighbours.frame(f, decode(f.data, f.linktype, f.orig_len))
-            continue
-        neighbours.frame(f, s)
-        if cut:
-            neighbours.counts[CUT] += 1
-            continue
-        _follow(flows, s, setup, report)
-    for c in flows.values():
-        report.verdicts.append(c.verdict(last))
-    report.verdicts += neighbours.finish(last)
-    if not report.frames and not report.error:
-        report.error = f"{report.path}: no frames: nothing to check"
-    elif report.frames and not report.verdicts:
-        why = f"none of the {report.frames} frames belongs to a modelled layer"
-        report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
-
-
-def _follow(flows: dict[Key, Connection], s: Segment, setup: Setup, report: FileReport) -> None:
-    ends = ((s.saddr, s.source), (s.daddr, s.dest))
-    key = (*min(ends), *max(ends))
-    c = flows.get(key)
-    if c is None:
-        c = flows[key] = Connection(s, setup)
-    elif c.begins_anew(s):
-        report.verdicts.append(c.verdict(c.last))
-        c = flows[key] = Connection(s, setup, c)
-    c.feed(s)
+        if neighbours is not None:
+            neighbours.frame(f, decode(f.data, f.linktype, f.orig_len) if s is None else s)
+            if cut and s is not None:
+                neighbours.counts[CUT] += 1
+        if s is not None and not cut:
+            flows.follow(s)
+    judged = flows.finish(last, report.frames)
+    report.verdicts += [v for _, v in judged]
+    if neighbours is not None:
+        report.verdicts += neighbours.finish(last)
+    if share.parts == 1:
+        _none_modelled(report)
+    return [n for n, _ in judged]

@@ -4,12 +4,12 @@ A connection is first followed with one hypothesis an end (the first explanation
 it is followed again, from its start or its last checkpoint, with all hypotheses; what fails then diverges.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
 from conformance.check.infer import not_linux, sysctls
@@ -56,11 +56,12 @@ def line(s: Segment, t0: int = 0) -> str:
 
 
 class Snapshot(Struct, frozen=True):
-    """Where an end stood: its hypotheses and unprocessed inputs."""
+    """Where an end stood: its hypotheses and unprocessed inputs. `recovered` counts labels that were given up."""
 
     alive: tuple[Hypothesis, ...]
     arrivals: tuple[Arrival, ...]
     base: int
+    recovered: int = 0
 
 
 class End:
@@ -72,7 +73,8 @@ class End:
         self.wire = WireFacts(half.late, half.known.recorded)
         self.front = self._front(False)
         self.front.alive = [Hypothesis(state=s) for s in self.starts]
-        self.mark = self.snapshot()
+        self.recovered = 0
+        self.mark = self.next_mark = self.snapshot()
 
     def _front(self, wide: bool) -> Frontier:
         kind = Frontier if wide else Likely
@@ -80,7 +82,15 @@ class End:
 
     def snapshot(self) -> Snapshot:
         """Where the end stands now."""
-        return Snapshot(tuple(self.front.alive), tuple(self.front.arrivals), self.front.base)
+        return Snapshot(tuple(self.front.alive), tuple(self.front.arrivals), self.front.base, self.recovered)
+
+    def drop_labels(self) -> None:
+        """Gives up the labels so far, but for the number of those in loss recovery."""
+        if len(self.front.alive) == 1:
+            h = self.front.alive[0]
+            found, _ = labels(h.trail, self.name)
+            self.recovered += sum(x.note == RECOVERY for x in found)
+            self.front.alive[0] = replace(h, trail=None)
 
     def restart(self, at: Snapshot, lost: frozenset[int]) -> None:
         """Goes back to `at`, with all hypotheses from there on; segments of `lost` may not have arrived."""
@@ -90,13 +100,19 @@ class End:
         self.front.alive = list(at.alive)
         self.front.arrivals = list(at.arrivals)
         self.front.base = at.base
+        self.recovered = at.recovered
 
 
 class Connection:
-    """One connection: two ends, of which those that are judged have an `End`."""
+    """One connection: two ends, of which those that are judged have an `End`.
 
-    def __init__(self, first: Segment, setup: Setup, before: "Connection | None" = None) -> None:
-        self.first, self.setup = first, setup
+    `before` is the connection whose place this one takes; `known`: there was one, and both its ends were closed.
+    """
+
+    def __init__(self, first: Segment, setup: Setup, before: "Connection | None" = None, known: bool = False) -> None:
+        self.first, self.setup, self.known = first, setup, known
+        self.labelled = True
+        self.marked = 0
         self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
         self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         self.records: list[Segment] = []
@@ -162,12 +178,28 @@ class Connection:
         return host.linux if host is not None else not self.setup.hosts
 
     def _starts(self, side: int) -> list[State]:
-        opens = self.first.flags & (SYN | ACK | RST | FIN) == SYN
+        opens = self.opens
         crafted = any(h is not None and not h.linux for h in self.hosts)
-        whole = bool(self.setup.hosts)  # a recorded case starts before its connections do
+        whole = self.known or bool(self.setup.hosts)  # a recorded case starts before its connections do
         if side == 0:
             return [Sock()] if opens or whole else []
         return [Sock(state=St.LISTEN), Sock()] if opens or crafted or whole else []
+
+    @property
+    def opens(self) -> bool:
+        """Whether its first segment is a SYN."""
+        return self.first.flags & (SYN | ACK | RST | FIN) == SYN
+
+    def is_over(self, now: int) -> bool:
+        """Both ends are closed, or wait in TIME_WAIT, at `now` us; or nothing more will be said of it."""
+        if self.ended is not None or not self.judged:
+            return True
+        for e in self.ends:
+            if e is not None:
+                e.front.advance(now)
+                if not e.front.alive or any(h.owed or not _over(h.state) for h in e.front.alive):
+                    return False
+        return True
 
     def side(self, who: tuple[bytes, int]) -> End | None:
         """The end that is `who`."""
@@ -213,7 +245,7 @@ class Connection:
             return
         if not self._take(s) and not self._again():
             return
-        if len(self.records) >= CHECKPOINT and not self.wide:
+        if len(self.records) - self.marked >= CHECKPOINT:
             self._checkpoint()
 
     def _sender(self, s: Segment) -> End | None:
@@ -273,10 +305,14 @@ class Connection:
         raise AssertionError("an end failed but has hypotheses")
 
     def _checkpoint(self) -> None:
+        """Starts over from the checkpoint before this one from now on."""
         for e in self.ends:
             if e is not None:
-                e.mark = e.snapshot()
-        self.records.clear()
+                if not self.labelled:
+                    e.drop_labels()
+                e.mark, e.next_mark = e.next_mark, e.snapshot()
+        del self.records[: self.marked]
+        self.marked = len(self.records)
 
     def _diverge(self, s: Segment, e: End | None, what: str, dead: Sequence[Dead]) -> None:
         near = tuple(dict.fromkeys(n for d in dead for n in d.near))
@@ -310,7 +346,8 @@ class Connection:
             got, hidden = labels(h.trail, name)
             found += got
             events += [f"{name}: {x}" for x in hidden]
-        counts = Counter(RECOVERY for x in found if x.note == RECOVERY)
+        recovered = sum(x.note == RECOVERY for x in found) + sum(e.recovered for e in self.ends if e is not None)
+        counts = {RECOVERY: recovered} if recovered else {}
         reasons = [f"{n} frames of {c}" for c, n in counts.items() if c not in self.setup.unmodelled]
         outcome = Outcome.NOT_MODELLED if reasons else Outcome.CONFORMS
         if self.unknown:
@@ -321,7 +358,7 @@ class Connection:
             outcome,
             "; ".join(reasons),
             labels=tuple(sorted(found, key=lambda x: x.number)) if keep else (),
-            unmodelled=dict(counts),
+            unmodelled=counts,
             inferred=(*self.setup.inferred, *self._strangers(), *self._settings()),
             events=tuple(events) if keep else (),
         )

@@ -1,0 +1,113 @@
+"""The TCP connections of a capture, from their first segment until nothing more can come of them.
+
+The law: memory is bounded by the connections that are open, not by the frames. A connection both of whose ends are
+closed or in TIME_WAIT is judged and let go once it was quiet for as long as TIME_WAIT lasts; what comes after that to
+the same addresses and ports meets closed ends. Several processes may share a capture: each takes the connections whose
+hash falls to it.
+"""
+
+from typing import Final
+from zlib import crc32
+
+from msgspec.structs import replace
+
+from conformance.check.setup import Setup
+from conformance.check.tcp import Connection
+from conformance.check.verdict import Verdict
+from refmodel.packet.segment import Segment
+from refmodel.tcp.state import TCP_TIMEWAIT_LEN
+
+Key = tuple[bytes, int, bytes, int]
+
+QUIET: Final = TCP_TIMEWAIT_LEN + 5_000_000  # us: the timer wheel may be 2 s late with a minute
+LOOK: Final = 4096  # segments between two looks for connections that are over
+REMEMBERED: Final = 65_536  # connections that were let go, the latest
+LABELS_UP_TO: Final = 20_000  # frames: beyond it labels are kept only on request
+
+
+class Share:
+    """The `part`th of `parts` processes that share a capture."""
+
+    def __init__(self, part: int = 0, parts: int = 1) -> None:
+        self.part, self.parts = part, parts
+
+    def takes(self, key: Key) -> bool:
+        """Whether a connection falls to this process; the same in every process."""
+        ports = key[1].to_bytes(2, "big") + key[3].to_bytes(2, "big")
+        return self.parts == 1 or crc32(key[0] + key[2] + ports) % self.parts == self.part
+
+
+class Flows:
+    """The connections that are followed. `labelled`: every frame's label is kept, however many there are.
+
+    `gone` tells of each connection that was let go whether its later segments are ignored, as after a divergence.
+    """
+
+    def __init__(self, setup: Setup, share: Share, labelled: bool) -> None:
+        self.setup, self.share, self.labelled = setup, share, labelled
+        self.open: dict[Key, Connection] = {}
+        self.gone: dict[Key, bool] = {}
+        self.judged: list[tuple[int, Verdict]] = []
+        self.labels = True
+        self.segments = 0
+
+    def follow(self, s: Segment) -> None:
+        """Takes the next segment of the capture."""
+        a, b = s.saddr, s.daddr
+        key = (a, s.source, b, s.dest) if a < b or (a == b and s.source <= s.dest) else (b, s.dest, a, s.source)
+        c = self.open.get(key)
+        if c is None:
+            if self.share.parts > 1 and not self.share.takes(key):
+                return
+            c = self._first(key, s)
+            if c is None:
+                return
+        elif c.last + QUIET < s.time // 1000 and c.is_over(s.time // 1000):
+            self._let_go(key, s.time // 1000)
+            c = self._first(key, s)
+            if c is None:
+                return
+        elif c.begins_anew(s):
+            self._judge(c, c.last)
+            c = self.open[key] = Connection(s, self.setup, c)
+        if self.labels and not self.labelled and s.number > LABELS_UP_TO:
+            self.labels = False
+        c.labelled = self.labels
+        c.feed(s)
+        self.segments += 1
+        if not self.segments % LOOK:
+            self._look(s.time // 1000)
+
+    def _first(self, key: Key, s: Segment) -> Connection | None:
+        ignored = self.gone.pop(key, None)
+        c = Connection(s, self.setup, known=ignored is not None)
+        if ignored and not c.opens:
+            self.gone[key] = True
+            return None
+        self.open[key] = c
+        return c
+
+    def _look(self, now: int) -> None:
+        """Lets go of what is over; drops labels that nobody will ask for."""
+        for key in [key for key, c in self.open.items() if c.last + QUIET < now and c.is_over(now)]:
+            self._let_go(key, now)
+        while len(self.gone) > REMEMBERED:
+            del self.gone[next(iter(self.gone))]
+
+    def _let_go(self, key: Key, now: int) -> None:
+        c = self.open.pop(key)
+        self._judge(c, now)
+        self.gone[key] = c.ended is not None or not c.judged
+
+    def _judge(self, c: Connection, end: int) -> None:
+        self.judged.append((c.first.number, c.verdict(end, self.labels)))
+
+    def finish(self, end: int, frames: int) -> list[tuple[int, Verdict]]:
+        """The verdicts, each with its connection's first frame, when `frames` up to `end` us were all there was."""
+        self.labels = self.labelled or frames <= LABELS_UP_TO
+        for c in self.open.values():
+            self._judge(c, end)
+        self.open.clear()
+        if not self.labels:
+            self.judged = [(n, replace(v, labels=(), events=()) if v.labels or v.events else v) for n, v in self.judged]
+        return sorted(self.judged, key=lambda x: x[0])
