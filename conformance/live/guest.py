@@ -36,8 +36,8 @@ mkdir -p /dev/pts /run/netns /results
 mount -t devpts pts /dev/pts
 {modules}
 /usr/bin/ip link set lo up
-cd /work
-sh /work/command.sh >/results/output.txt 2>&1
+cd /guest
+sh /guest/command.sh >/results/output.txt 2>&1
 echo $? >/results/status
 dmesg >/results/dmesg.txt
 tar -C /results -cf /dev/vda .
@@ -66,7 +66,7 @@ class Machine:
     """What a guest consists of besides its kernel.
 
     `devices` are QEMU's arguments; `modules` are loaded in that order, after what they need, each with its parameters;
-    `binaries` are this machine's programs; `files` are put below /work. `seconds` is how long the guest may live.
+    `binaries` are this machine's programs; `files` are put below /guest. `seconds` is how long the guest may live.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def kernel(version: str) -> Kernel:
 
 
 def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
-    """Boots `k` on `machine`, runs the shell text `command` in /work and unpacks what it left in /results into `out`.
+    """Boots `k` on `machine`, runs the shell text `command` in /guest and unpacks what it left in /results into `out`.
 
     Raises GuestError if the guest does not power off within the machine's time or leaves no results; QEMU never
     outlives the call.
@@ -162,15 +162,15 @@ def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
 
 
 def build_image(k: Kernel, machine: Machine, command: str) -> Image:
-    """The initramfs for one boot: /work holds the machine's files, the package conformance and the command."""
+    """The initramfs for one boot: /guest holds the machine's files, the package conformance and the command."""
     image = base_image()
     for name in machine.binaries:
         image.binary(name)
     if machine.python:
         add_python(image, _unpack("python", PYTHON_PACKAGES))
-        image.tree("work/conformance", Path(conformance.__file__).parent)
+        image.tree("guest/conformance", Path(conformance.__file__).parent)
     for path, source in machine.files.items():
-        image.file(f"work/{path}", source)
+        image.file(f"guest/{path}", source)
     load = []
     try:
         for name, parameters in {"virtio_pci": "", "virtio_blk": "", **machine.modules}.items():
@@ -181,7 +181,7 @@ def build_image(k: Kernel, machine: Machine, command: str) -> Image:
         raise GuestError(str(e)) from e
     image.file(f"boot/config-{k.release}", k.image.with_name(f"config-{k.release}"))
     image.text("init", _INIT.format(modules="\n".join(dict.fromkeys(load))), executable=True)
-    image.text("work/command.sh", command + "\n")
+    image.text("guest/command.sh", command + "\n")
     return image
 
 
