@@ -39,6 +39,7 @@ class Causes:
 
     def __init__(self, ways: Ways, admin: tuple[Administered, ...]) -> None:
         self.hz, self.late, self.noted, self.admin = ways.hz, ways.late, ways.noted, admin
+        self.upheavals = ways.upheavals
         self.base = ways.params.base_reachable_time
         self.params = replace(ways.params, reachable_time=max(self.base * 3 // 2 - 1, 0))
         self.early = self.params.tick + 1_000
@@ -138,9 +139,11 @@ class Causes:
         if not isinstance(s, Neigh):
             return
         if note.event == "DELNEIGH":
+            yield (PeriodicGc(t, entries=self.params.gc_thresh1),), "garbage collection", 3, 0
+            if not any(since <= t <= until for since, until in self.upheavals):
+                return
             yield (Flush(t),), "the device went down, lost its carrier or changed its address", 2, 0
             yield (Flush(t, held=True),), "the device went down while the entry was in use", 3, 0
-            yield (PeriodicGc(t, entries=self.params.gc_thresh1),), "garbage collection", 3, 0
         elif note.state == "STALE" and s.nud_state == NUD.REACHABLE:
             yield from self._gone_stale(s, t)
         elif note.state == "REACHABLE" and s.nud_state in (NUD.DELAY, NUD.REACHABLE):

@@ -121,9 +121,9 @@ def is_group(hw: int) -> bool:
 
 
 def sight(n: int, time: int, packet: Packet) -> Sight | None:
-    """What neighbour resolution sees in a frame; None for what is no concern of it."""
+    """What neighbour resolution sees in a frame; None for what is no concern of it or was cut by the snaplen."""
     eth = packet.get(Ether)
-    if eth is None:
+    if eth is None or (packet.truncated and packet.get(Ip) is None and packet.get(Ip6) is None):
         return None
     dst, src = number(eth.h_dest), number(eth.h_source)
     arp = packet.get(Arp)
@@ -131,6 +131,8 @@ def sight(n: int, time: int, packet: Packet) -> Sight | None:
         return _arp(n, time, dst, src, arp, packet)
     nd = packet.get(NdNs) or packet.get(NdNa)
     six = packet.get(Ip6)
+    if nd is not None and six is not None and packet.truncated:
+        return None
     if nd is not None and six is not None:
         return _nd(n, time, dst, src, six, nd, packet)
     four = packet.get(Ip)
@@ -142,7 +144,7 @@ def sight(n: int, time: int, packet: Packet) -> Sight | None:
 
 
 def _arp(n: int, time: int, dst: int, src: int, a: Arp, packet: Packet) -> ArpSight:
-    whole = a.ar_hln == 6 and a.ar_pln == 4 and packet.malformed is None and not packet.truncated
+    whole = a.ar_hln == 6 and a.ar_pln == 4 and packet.malformed is None
     return ArpSight(
         number=n,
         time=time,
@@ -152,9 +154,9 @@ def _arp(n: int, time: int, dst: int, src: int, a: Arp, packet: Packet) -> ArpSi
         pro=a.ar_pro,
         op=a.ar_op,
         sha=number(a.ar_sha) if whole else 0,
-        sip=bytes(a.ar_sip),
+        sip=a.ar_sip if whole else bytes(4),
         tha=number(a.ar_tha) if whole else 0,
-        tip=bytes(a.ar_tip),
+        tip=a.ar_tip if whole else bytes(4),
         whole=whole,
     )
 
@@ -178,7 +180,7 @@ def _nd(n: int, time: int, dst: int, src: int, six: Ip6, nd: NdNs | NdNa, packet
         "lladdr_ok": found is None or len(found) == 6,
         "options_ok": len(options) == len(nd.options),
         "fragmented": packet.get(Ip6Frag) is not None,
-        "whole": packet.malformed is None and not packet.truncated,
+        "whole": packet.malformed is None,
     }
     if isinstance(nd, NdNs):
         return NsSight(**fields)

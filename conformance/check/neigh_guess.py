@@ -72,10 +72,14 @@ class Administered(Struct, frozen=True):
 
 
 class Ways(Struct, frozen=True):
-    """How the host was observed: `noted`: its notifications were recorded; `late` and `hz` as in the setup."""
+    """How the host was observed: `noted`: its notifications were recorded; `late` and `hz` as in the setup.
+
+    `upheavals` are the times (us) at which devices were changed: entries may have gone with them.
+    """
 
     apply: Apply
     params: NeighParms
     hz: int
     late: int
     noted: bool
+    upheavals: tuple[tuple[int, int], ...] = ()

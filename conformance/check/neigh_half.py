@@ -146,6 +146,7 @@ class Watch:
         self._catch_up()
         if all(self._idle(g, now) for g in self.alive):
             return True
+        self.dead.clear()
         return self._keep([n for g in self.alive for n in self._settle(g, now)])
 
     def _idle(self, g: Guess, now: int) -> bool:
@@ -255,7 +256,7 @@ class Watch:
             and s.nud_state in (NUD.INCOMPLETE, NUD.PROBE, NUD.DELAY)
             and not self.causes.due(g, s, t)
         ):
-            self._died(g, t, f"its timer fires {(s.timer - t) / 1e6:+.3f} s from then", "timer.ask_again")
+            self._died(g, t, f"its timer fires {(s.timer - t) / 1e6:+.3f} s from then", "neigh.timer.ask_again")
 
     def _counted(self, g: Guess, why: str) -> Guess:
         return replace(g, calls=g.calls + 1) if why.startswith(ADMINISTRATOR) else g
@@ -283,9 +284,11 @@ class Watch:
         before = 0 if known else p.ucast_probes + p.app_probes
         most = p.ucast_probes if known else p.mcast_probes
         self.unknown = False
-        rule = "timer.ask_again" if known else "output.first"
+        rule = "neigh.timer.ask_again" if known else "neigh.output.first"
         return self._keep(
-            self._labelled(Guess(replace(start, probes=before + k)), number, rule, "output.probe", "first seen here")
+            self._labelled(
+                Guess(replace(start, probes=before + k)), number, rule, "neigh.output.probe", "first seen here"
+            )
             for k in range(1, max(most, 1) + 1)
         )
 
@@ -317,7 +320,7 @@ class Watch:
         n, shown = r
         if not shown or not isinstance(shown[0][0], Transmit):
             at = g.state.nud_state.name if isinstance(g.state, Neigh) else type(g.state).__name__
-            self._died(g, t, f"a packet waits in {at}, nothing is sent", "output.waiting")
+            self._died(g, t, f"a packet waits in {at}, nothing is sent", "neigh.output.waiting")
             return
         effect, rule = shown[0]
         if effect.ha != dst:

@@ -80,6 +80,9 @@ class Party:
         self.arp = self.profile.params(ArpParms)
         self.ndisc = self.profile.params(NdiscParms)
         self.dad = base.sysctls.get("net.ipv6.conf.default.dad_transmits", 1) > 0
+        self.upheavals = tuple(
+            (c.time, (c.returned or c.time) + PATIENCE) for c in setup.calls if c.call.startswith("ip link set")
+        )
         for c in setup.calls:
             if c.host == name:
                 self._call(c)
@@ -138,7 +141,9 @@ class Party:
             family = Family.INET if len(address) == 4 else Family.INET6
             params = parms(self.profile, family, dev_addr=self.macs[0][2])
             noted = self.told and (bool(self.setup.notifications) or self.setup.layer == "neigh")
-            ways = Ways(dispatch("neigh", self.setup.kernel), params, self.setup.hz, self.setup.late, noted)
+            ways = Ways(
+                dispatch("neigh", self.setup.kernel), params, self.setup.hz, self.setup.late, noted, self.upheavals
+            )
             subject = f"{self.name}: {ip_address(address)}"
             admin = tuple(self.admin.get(address, ()))
             found = self.watches[address] = Watch(self.name, subject, ways, not noted, admin)

@@ -1,8 +1,12 @@
 """The checker of neighbours: what it accepts, what it rejects, and where."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from conformance.check.neigh_frames import unmodelled_class
+from conformance.check.setup import Call, SidecarError
 from conformance.check.verdict import Outcome, Verdict
 from conformance.live.classes import frame_class
 from refmodel.packet import decode
@@ -11,8 +15,10 @@ from tests.check.neigh_runs import (
     IP_A,
     IP_B,
     OTHER,
+    START,
     A,
     B,
+    S,
     cases,
     check,
     reply,
@@ -166,6 +172,45 @@ def test_probe_must_not_come_before_the_delay_is_over():
     early = worst(check(timed(*RESOLVED, (41.0, udp()), (44.0, probe)), setup(*notes)))
     assert early.divergence is not None
     assert early.divergence.frame == 5
+
+
+def test_entry_goes_only_with_its_device_or_by_an_administrator():
+    gone = (0.5, "DELNEIGH", "REACHABLE", "02:00:00:00:00:02", 4)
+    at = (START + S // 2) // 1000
+    down = (Call("a", at - 1000, "ip link set a0 down", "0", at),)
+    assert worst(check(timed(*RESOLVED), setup(REACHABLE, gone, calls=down), end=1)).outcome is Outcome.CONFORMS
+    assert "does not announce DELNEIGH" in why(worst(check(timed(*RESOLVED), setup(REACHABLE, gone), end=1)))
+
+
+def test_packets_beyond_the_labelled_are_still_judged(monkeypatch):
+    monkeypatch.setattr("conformance.check.neigh.LABELS", 1)
+    flood = [(0.1 + k / 1000, udp()) for k in range(50)]
+    fine = check(timed(*RESOLVED, *flood), setup(REACHABLE))
+    assert worst(fine).outcome is Outcome.CONFORMS
+    assert sum(len(v.labels) for v in fine if v.subject == "a: 10.9.0.2") == 2
+    v = worst(check(timed(*RESOLVED, *flood, (0.2, udp(dst=OTHER))), setup(REACHABLE)))
+    assert v.divergence is not None
+    assert v.divergence.frame == 54
+
+
+def test_sidecar_that_names_no_address_is_refused():
+    under = setup(calls=(Call("a", 0, "ip neigh add nowhere lladdr x nud stale dev a0", "0"),))
+    with pytest.raises(SidecarError, match="cannot be read"):
+        check([], under)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_bytes_make_it_stumble(data):
+    frames, under = shipped(data.draw(st.sampled_from(["neigh-resolve", "neigh-resolve-v6", "nd-dad-conflict"])))
+    k = data.draw(st.integers(0, len(frames) - 1))
+    raw = bytearray(frames[k].data)
+    for at in data.draw(st.lists(st.integers(0, len(raw) - 1), max_size=3)):
+        raw[at] = data.draw(st.integers(0, 255))
+    cut = bytes(raw[: data.draw(st.integers(1, len(raw)))])
+    changed = [*frames[:k], replace(frames[k], data=cut), *frames[k + 1 :]]
+    for how in (under, setup(hosts=(), near="", layer="")):
+        assert all(v.outcome for v in check(changed, how))
 
 
 def test_reachable_time_lies_in_its_range():
