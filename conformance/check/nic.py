@@ -214,11 +214,13 @@ class Replay:
         if self.mask.wrote is not None:
             self._mask_failed(self.events[-1], f"{self.mask.wrote.register} did not change the mask")
         if not self.down and self.closing is not None:
-            for part in self._in_use():
-                what = "the driver went down (TCTL.EN off) and IMC is missing"
-                self._fail(part, self.events[-1], Rejected(what, ["IMC"]), part.vector)
+            self._not_masked(self.events[-1])
         for part in self._in_use():
             self._overdue(part, self.events[-1], 0 if not self.down else LATE)
+
+    def _not_masked(self, e: NicEvent) -> None:
+        for part in self._in_use():
+            self._fail(part, e, Rejected("the driver went down (TCTL.EN off) and IMC is missing", ["IMC"]), part.vector)
 
     def _in_use(self) -> list[Part]:
         return [p for p in self.parts if p.failed is None and (p.ring or p.vector)]
@@ -305,6 +307,8 @@ class Replay:
                 self.configured = True
             elif e.register == "TCTL" and self.up:
                 self.closing = None if e.value & TCTL_EN else e
+            elif e.register == "EIAC" and self.closing is not None and not e.value:
+                self._not_masked(e)
 
     def _doorbell(self, i: int, e: RegisterWrite) -> None:
         count = self.geometry.tx_count
@@ -383,21 +387,22 @@ class Replay:
             if self.slot is not None:
                 self._do(self.receive, e, lambda: _reject("a second descriptor for one frame", ["write-back"]), ring)
             self.slot = e
-            try:
-                self.geometry.rx_index(e)
-            except ValueError as why:
-                text = str(why).partition(": ")[2]
-                self._do(self.receive, e, lambda: _reject(text), ring)
+            self._do(self.receive, e, lambda: self.rx.taken(self._index(e)), ring)
         elif isinstance(e, RxDelivered):
-            slot, self.slot = self.slot, None
-            if slot is None:
+            if self.slot is None:
                 self._do(self.receive, e, lambda: _reject("a write-back without a descriptor that was taken"), ring)
-            elif self.receive.failed is None:
-                self._do(self.receive, e, lambda: self.rx.delivered(self.geometry.rx_index(slot)), ring)
+            self.slot = None
+            self._do(self.receive, e, self.rx.delivered, ring)
         elif isinstance(e, RxRefused):
             self._do(self.receive, e, self.rx.refused, ring)
         elif self.slot is None:
             self._do(self.receive, e, lambda: _reject("a buffer filled without a descriptor that was taken"), ring)
+
+    def _index(self, e: RxDescriptor) -> int:
+        try:
+            return self.geometry.rx_index(e)
+        except ValueError as why:
+            raise Rejected(str(why).partition(": ")[2]) from why
 
     def _caused(self, e: CauseSet) -> None:
         if not self.up:

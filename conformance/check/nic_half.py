@@ -279,21 +279,25 @@ class Receive(Frontier):
 
         self.each("a cause", follow)
 
-    def delivered(self, index: int) -> None:
-        """The card filled and wrote back slot `index`; polls may have ended their reading before."""
+    def taken(self, index: int) -> None:
+        """The card took slot `index` for a frame: the next one that is its own."""
+        head, tail = self.alive[0].at.rx.head, self.alive[0].at.rx.tail
+        if index != head or head == tail:
+            allowed = f"slot {head}" if head != tail else "no slot"
+            near = NearMiss("nic.rx.device_received", f"head is {head}, tail {tail}")
+            raise Rejected(f"the card took receive slot {index}", [allowed], [near], self.state())
+
+    def delivered(self) -> None:
+        """The card filled its slot and wrote it back; polls may have ended their reading before."""
 
         def follow(g: Guess) -> Iterator[Guess]:
             for h, turn, x in self._search(g):
                 if x is None and (h is g or turn):
                     s: Polling = h.at
-                    if index != s.rx.head or s.rx.head == s.rx.tail:
-                        self.allowed.append(f"slot {s.rx.head}" if s.rx.head != s.rx.tail else "no slot")
-                        self.miss("nic.rx.device_received", f"head is {s.rx.head}, tail {s.rx.tail}")
-                        return
                     ring = self.ring(s.rx, rx.DeviceReceived())[1]
                     yield replace(h, at=replace(self._napi(s, napi.DeviceWork())[0], rx=ring))
 
-        self.each(f"the card wrote back receive slot {index}", follow)
+        self.each("the card wrote back a receive slot", follow)
 
     def refused(self) -> None:
         """The card had no slot for a frame."""

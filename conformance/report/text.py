@@ -44,7 +44,7 @@ def print_verdict(v: Verdict, to: Console, verbose: bool = False) -> None:
     if verbose:
         for what in v.inferred:
             to.print(f"    inferred: {escape(what)}")
-        table = Table("frame", "from", "sent by", "source", "why", box=None, pad_edge=False, padding=(0, 1))
+        table = Table(_unit(v), "from", "sent by", "source", "why", box=None, pad_edge=False, padding=(0, 1))
         for label in v.labels:
             table.add_row(
                 str(label.number), escape(label.host), escape(label.by), escape(citation(label.by)), escape(label.note)
@@ -52,12 +52,16 @@ def print_verdict(v: Verdict, to: Console, verbose: bool = False) -> None:
         if v.labels:
             to.print(table)
     if v.divergence is not None:
-        print_divergence(v.divergence, to)
+        print_divergence(v.divergence, to, _unit(v))
 
 
-def print_divergence(d: Divergence, to: Console) -> None:
-    """Prints the first frame that the specification does not allow, and what it allows."""
-    to.print(f"    frame {d.frame} at {d.time:.6f} s from {escape(d.host)}: {escape(d.what)}")
+def _unit(v: Verdict) -> str:
+    return "line" if v.layer == "nic" else "frame"
+
+
+def print_divergence(d: Divergence, to: Console, unit: str = "frame") -> None:
+    """Prints the first frame (or line of a register log) that the specification does not allow, and what it allows."""
+    to.print(f"    {unit} {d.frame} at {d.time:.6f} s from {escape(d.host)}: {escape(d.what)}")
     for line in d.around:
         to.print(f"      {escape(line)}")
     for line in d.allowed:
