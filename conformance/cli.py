@@ -1,5 +1,6 @@
 """The command line: `refmodel check|record|explore|prove|rules`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,8 @@ def explore(
         fail("name a system; refmodel explore --list shows them")
     if resume and checkpoint is None:
         fail("--resume needs --checkpoint FILE")
+    if checkpoint is not None and not os.access(checkpoint.parent, os.W_OK):
+        fail(f"the checkpoint cannot be written: no writable folder {checkpoint.parent}")
     if difference and kernel:
         fail("--difference names both kernels; --profile says nothing more")
     try:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from refmodel.profile import KERNELS
+
 ENDINGS = (".pcap", ".pcapng", ".pcap.gz", ".pcapng.gz")
 
 
@@ -21,6 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--refmodel", action="store_true", help="collect captures as test items")
     group.addoption("--refmodel-profile", default="", help="kernel that captures are held against (6.1, 6.12, 6.18)")
     parser.addini("refmodel", "collect captures as test items", type="bool", default=False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses a kernel that has no profile before anything is collected."""
+    kernel = config.getoption("--refmodel-profile")
+    if kernel and kernel not in KERNELS:
+        raise pytest.UsageError(f"no profile for kernel {kernel!r}; there are {', '.join(KERNELS)}")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "CaptureFile | None":
@@ -57,7 +66,7 @@ class CaptureItem(pytest.Item):
         report = check_capture(self.path, kernel=self.config.getoption("--refmodel-profile"))
         if report.exit_status:
             text = StringIO()
-            print_file(report, Console(file=text, width=120, color_system=None, highlight=False))
+            print_file(report, Console(file=text, soft_wrap=True, color_system=None, highlight=False))
             raise NotConforming(text.getvalue())
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
