@@ -236,7 +236,7 @@ def step(*cites: str) -> Callable[[F], F]:
 
         @wraps(fn)
         def run(*args: Any, **kw: Any) -> Any:
-            out = fn(*args, **kw)
+            out = fn(*args, **kw) if kw else fn(*args)
             for x in out[1]:
                 if x.by == "":
                     force_setattr(x, "by", ident)

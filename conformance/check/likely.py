@@ -39,10 +39,12 @@ class Likely(Frontier):
     """A frontier of one hypothesis that searches only where the first explanation fails."""
 
     half: LikelyHalf
+    until = -1  # nothing happens by itself up to then (us); -1: not known
 
     def observe(self, seen: Observation) -> bool:
         """Explains an output; False if no hypothesis can."""
-        self.advance(seen.time)
+        if seen.time > self.until:
+            self.advance(seen.time)
         alive = self.alive
         if len(alive) > 1:
             alive = self.alive = [h for h in alive if self.half.may_explain(h.state, seen)]
@@ -50,13 +52,25 @@ class Likely(Frontier):
             found = self._explained(alive[0], seen)
             if found is not None:
                 alive[0] = found
+                self.until = -1
                 if found.done > self.base + 2 * REACH:
                     self._forget()
                 return True
+        self.until = -1
         return super().observe(seen)
+
+    def arrive(self, a: Arrival) -> None:
+        """Takes an input that the machine will process within `late` us."""
+        if a.time > self.until:
+            self.advance(a.time)
+        self.arrivals.append(a)
+        if a.time + self.late < self.until:
+            self.until = a.time + self.late
 
     def advance(self, now: int) -> None:
         """Lets time pass: inputs older than `late` are processed, due timers fire, what was owed must have shown."""
+        if now <= self.until:
+            return
         if len(self.alive) == 1:
             h = self.alive[0]
             moved = self._absorbed(h, now)
@@ -66,6 +80,7 @@ class Likely(Frontier):
                     if moved.done > self.base + 2 * REACH:
                         self._forget()
                 return
+        self.until = -1
         super().advance(now)
 
     def _explained(self, h: Hypothesis, seen: Observation) -> Hypothesis | None:
@@ -135,9 +150,12 @@ class Likely(Frontier):
         state, done, cost, trail = h.state, h.done, h.cost, h.trail
         if h.owed and h.owed[0].due < now:
             return None
-        while half.deadline(state) >= now:
+        while (until := half.deadline(state)) >= now:
             a = arrivals[done - base] if done - base < len(arrivals) else None
             if a is None or a.time + late >= now:
+                if a is not None:
+                    until = min(until, a.time + late)
+                self.until = min(until, h.owed[0].due) if h.owed else until
                 return h if done == h.done else Hypothesis(state, done, h.owed, cost, trail)
             p = half.inputs(state, a, None)[0]
             new, r, shown = self._taken(state, p)

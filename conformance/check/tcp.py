@@ -4,6 +4,7 @@ A connection is first followed with one hypothesis an end (the first explanation
 it is followed again, from its start or its last checkpoint, with all hypotheses; what fails then diverges.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -116,7 +117,7 @@ class Connection:
         self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
         self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         self.records: list[Segment] = []
-        self.kept: list[Segment] = []
+        self.kept: deque[Segment] = deque(maxlen=2 * AROUND + 1)
         self.wide = False
         self.lost: tuple[frozenset[int], ...] = ()
         self.ended: Divergence | None = None
@@ -230,10 +231,10 @@ class Connection:
     def feed(self, s: Segment) -> None:
         """Takes the next segment."""
         self.frames += 1
-        self.last = max(self.last, us(s))
+        at = s.time // 1000
+        if at > self.last:
+            self.last = at
         self.kept.append(s)
-        if len(self.kept) > 2 * AROUND + 1:
-            del self.kept[0]
         if self.told[1] is None and s.flags & SYN and not self.setup.hosts and self._sender(s) is self.ends[1]:
             self._meet(s)
         if self.ended is not None or not self.judged:
@@ -252,19 +253,18 @@ class Connection:
         return self.ends[0 if (s.saddr, s.source) == self.sides[0] else 1]
 
     def _wire(self, s: Segment) -> str:
-        e = self._sender(s)
+        k = 0 if s.source == self.sides[0][1] and s.saddr == self.sides[0][0] else 1
+        e, other = self.ends[k], self.ends[1 - k]
         if e is None:
             return ""
         why = e.wire.differs(s)
-        k = self.ends.index(e)
-        other = self.ends[1 - k]
         largest = WSCALE_MAX if self.setup.kernel in OLD_BUFFERS else NEW_WSCALE_MAX
         return why or e.wire.window(s, other.wire if other is not None else None, e.half.news, largest)
 
     def _take(self, s: Segment) -> bool:
-        k = 0 if (s.saddr, s.source) == self.sides[0] else 1
+        k = 0 if s.source == self.sides[0][1] and s.saddr == self.sides[0][0] else 1
         sender, receiver = self.ends[k], self.ends[1 - k]
-        at = us(s)
+        at = s.time // 1000
         if receiver is not None:
             receiver.half.hears(s)
             receiver.front.arrive(Arrival(s.number, at, s))

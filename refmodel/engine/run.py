@@ -60,16 +60,19 @@ class Dispatcher:
         """The rule that fired, the new state and the effects; raises NotModelled with the near misses."""
         if self.check:
             return self._apply_strictly(state, event, params)
-        found = self.candidates(state, event)
+        key = (type(state), type(event), getattr(state, state.AT) if state.AT else None)
+        found = self.table.get(key)
+        if found is None:
+            found = self.candidates(state, event)
         for r in found:
             try:
                 new, effects = r.fn(state, event, params)
             except NotEnabled:
                 continue
             if r is not found[0]:
-                key = (type(state), type(event), getattr(state, state.AT) if state.AT else None)
                 self.table[key] = (r, *(x for x in found if x is not r))
-            stamp(effects, r.id)
+            if effects:
+                stamp(effects, r.id)
             return r, new, effects
         raise NotModelled(self.explain(state, event, params))
 
