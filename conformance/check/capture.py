@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from conformance.check.flows import Flows, Share
 from conformance.check.neigh import Neighbours
-from conformance.check.nic import Sight, check_beside, cuts, watch
+from conformance.check.nic import check_beside, cuts, watch
+from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, SidecarError, setup_for
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT

@@ -16,8 +16,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from conformance.check.nic import Sight, check_log, watch
+from conformance.check.nic import check_log, watch
 from conformance.check.nic_half import E1000_IMS_ENABLE_MASK
+from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, setup_for
 from conformance.check.verdict import Divergence, Outcome
 from conformance.live.nic_log import (

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from conformance.check.nic import Sight, check_beside, check_log
+from conformance.check.nic import check_beside, check_log
 from conformance.check.nic_mutants import NEAR, judge, mutants, text_of, wire_of
+from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, setup_for
 from conformance.check.verdict import Outcome, Verdict
 from conformance.live import nic_log
