@@ -264,5 +264,5 @@ def raw_code(name: str) -> int | None:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """A hint at the name that `word` may have meant; empty where none is near."""
-    close = difflib.get_close_matches(word, list(names), n=3, cutoff=0.75) if len(word) < 64 else []
+    close = difflib.get_close_matches(word, list(names), n=3, cutoff=0.6) if len(word) < 64 else []
     return f"did you mean {' or '.join(close)}?" if close else ""

@@ -153,7 +153,7 @@ def _event(c: Cursor, last: Time | None) -> Event:
 
 
 def _action(c: Cursor) -> Action:
-    token = c.raw()
+    token = c.peek()
     if c.is_char("<") or c.is_char(">"):
         return packet(c)
     if token.kind is Kind.COMMAND:
