@@ -1,7 +1,8 @@
 """Counterexamples as .pkt scripts: one part of a run becomes the kernel under test, the other the script's packets.
 
 The script can be run on a real kernel by packetdrill: that is how a user learns whether the kernel does what the search
-found. Sequence numbers are relative to each side's first SYN, as the language wants them.
+found. Sequence numbers are relative to each side's first SYN, as the language wants them. In a search the sending of
+what is queued is a step of its own, which may come late; a script cannot hold it back, so it says where that happened.
 """
 
 from collections.abc import Iterator
@@ -75,9 +76,11 @@ def to_pkt(run: Run, component: str) -> str:
     start = starts[component]
     script = _Script(start.left if isinstance(start, Both) else start)
     about = [f"// {run.title}", f"// found by searching {run.system}; the kernel under test plays {component}"]
-    for n, step in enumerate(run.steps, 1):
-        if step.component == component and step.kind != "lose":
-            script.lines += _step(script, step, n)
+    own = [(n, s) for n, s in enumerate(run.steps, 1) if s.component == component and s.kind != "lose"]
+    for k, (n, step) in enumerate(own):
+        script.lines += _step(script, step, n)
+        if _waits(step) and k + 1 < len(own) and not isinstance(own[k + 1][1].event, Output):
+            script.lines.append("// in the run what is queued waits here; a kernel with open windows sends it at once")
     return "\n".join([*about, *script.lines]) + "\n"
 
 
@@ -102,6 +105,12 @@ def _step(script: _Script, step: RunStep, n: int) -> Iterator[str]:
         yield f"// {type(e).__name__}"
     when = "+0" if isinstance(e, Connect | Close | Shutdown | Write | Output | Read | SendAck) else "*"
     yield from (_packet_out(script, t, when) for t in sent)
+
+
+def _waits(step: RunStep) -> bool:
+    """Whether the step queued something that a later Output sends."""
+    s = step.after
+    return isinstance(step.event, Close | Shutdown | Write) and isinstance(s, Sock) and s.snd_nxt != s.write_seq
 
 
 def _call(e: Any, fd: int, step: RunStep, n: int) -> str:
