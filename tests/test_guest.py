@@ -123,7 +123,7 @@ def test_an_image_boots_into_its_command(modules: Path, tmp_path: Path) -> None:
     found = archived(image)
     init = found["init"][1].decode()
     assert init.index("bottom.ko") < init.index("middle.ko") < init.index("insmod /lib/modules/top.ko Speed=3 ")
-    assert found["work/command.sh"][1] == b"echo done\n"
+    assert found["guest/command.sh"][1] == b"echo done\n"
 
 
 @pytest.mark.parametrize(
