@@ -89,7 +89,7 @@ def _step(script: _Script, step: RunStep, n: int) -> Iterator[str]:
     sent = [x for x in step.effects if isinstance(x, Tx)]
     if isinstance(e, Seg):
         yield _packet_in(script, e)
-        yield from (_packet_out(script, t, "+0") for t in sent)
+        yield from (_packet_out(script, t, "*" if _may_wait(e, t) else "+0") for t in sent)
         return
     if isinstance(e, Connect):
         yield "+0 fcntl(3, F_SETFL, O_RDWR|O_NONBLOCK) = 0"
@@ -105,6 +105,11 @@ def _step(script: _Script, step: RunStep, n: int) -> Iterator[str]:
         yield f"// {type(e).__name__}"
     when = "+0" if isinstance(e, Connect | Close | Shutdown | Write | Output | Read | SendAck) else "*"
     yield from (_packet_out(script, t, when) for t in sent)
+
+
+def _may_wait(e: Seg, t: Tx) -> bool:
+    """Whether the answer may be a delayed acknowledgment: when it is sent is the kernel's choice, not the search's."""
+    return bool(e.len or e.fin) and not (t.syn or t.fin or t.rst or t.len)
 
 
 def _waits(step: RunStep) -> bool:

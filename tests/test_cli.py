@@ -171,9 +171,9 @@ def test_the_fin_that_is_consumed_twice_is_found_from_the_start_of_a_connection(
     script = (tmp_path / "tcp-any-peer-transitions-fin-once.pkt").read_text().splitlines()
     assert script[-4:] == [
         "+.01 < F. 1:1(0) ack 1 win 4096",
-        "+0 > . 1:1(0) ack 2",
+        "* > . 1:1(0) ack 2",
         "+.01 < F. 1:2(1) ack 1 win 4096",
-        "+0 > . 1:1(0) ack 3",
+        "* > . 1:1(0) ack 3",
     ]
 
 

@@ -47,7 +47,7 @@ def test_an_active_side_connects_without_waiting() -> None:
         *SETUP,
         *CONNECTS,
         "+.01 < F. 1:1(0) ack 1 win 4096",
-        "+0 > . 1:1(0) ack 2",
+        "* > . 1:1(0) ack 2",
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_listener_and_any_peer() -> None:
     (finding,) = explore(any_peer(listens=True), always=[broken]).findings
     lines = to_pkt(finding.run, "a").splitlines()
     assert lines[2:8] == [*SETUP, *LISTENS]
-    assert lines[-1] == "+0 > . 1:1(0) ack 2"
+    assert lines[-1] == "* > . 1:1(0) ack 2"
 
 
 def test_a_part_that_the_run_does_not_have_is_refused() -> None:
