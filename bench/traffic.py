@@ -1,8 +1,8 @@
 """Captures for measurements: two Linux hosts and any number of connections, the same for the same numbers.
 
-A connection is a handshake with options, three requests with answers of several segments, acknowledgments as Linux sends
-them (at once where a full segment is owed twice, with the next data, or by the delayed-ACK timer) and a close from
-either side. Several are open at any time; one starts every 20 ms. `write` returns how many frames it wrote.
+A connection is a handshake with options, three requests with answers of several segments, acknowledgments as Linux
+sends them (at once where a full segment is owed twice, with the next data, or by the delayed-ACK timer) and a close
+from either side. Several are open at any time; one starts every 20 ms. `write` returns how many frames it wrote.
 """
 
 import struct

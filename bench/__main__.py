@@ -1,0 +1,15 @@
+"""All measurements, one after the other: ``python -m bench``."""
+
+import sys
+
+from bench import check, explore, prove, reader, run
+
+
+def main() -> None:
+    del sys.argv[1:]
+    for part in (run, reader, check, explore, prove):
+        part.main()
+
+
+if __name__ == "__main__":
+    main()
