@@ -19,6 +19,9 @@ FAULTS: Final = (NotModelled, AssumptionBroken, NotEnabled)
 class LikelyHalf(Half, Protocol):
     """What a layer adds for the narrow frontier."""
 
+    visible_types: frozenset[type]
+    """The types of the effects that are `visible`."""
+
     def matches(self, effect: Any, seen: Observation) -> bool:
         """Whether `differs` finds nothing."""
 
@@ -168,7 +171,7 @@ class Likely(Frontier):
 
     def _taken(self, state: State, p: Proposal) -> tuple[State, Rule | None, list[Any]]:
         """The state after a proposal's events, of which only the last may show; its rule, None if it can't be."""
-        half = self.half
+        visible = self.half.visible_types
         shown: list[Any] = []
         r: Rule | None = None
         try:
@@ -177,7 +180,7 @@ class Likely(Frontier):
                     return state, None, []
                 r, state, effects = self.apply(state, event, self.params)
                 for x in effects:
-                    if half.visible(x):
+                    if type(x) in visible:
                         shown.append(x)
         except FAULTS:
             return state, None, []

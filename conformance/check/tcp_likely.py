@@ -5,16 +5,17 @@ ACK is not its rcv_nxt or whose TSecr is not its ts_recent, and no hidden event 
 acknowledged at its end or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from conformance.check.frontier import Arrival, Observation, Proposal
+from conformance.check.known import SENDS
 from conformance.check.tcp_half import ATO_MIN, TcpHalf
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
 from refmodel.rule import State
-from refmodel.tcp.checks import receive_window
-from refmodel.tcp.events import Seg, Tx
+from refmodel.tcp.checks import receive_window, unsent
+from refmodel.tcp.events import Output, Seg, Tx, Write
 from refmodel.tcp.state import OPEN, TCP_RTO_MIN, Req, Sock, St
 from refmodel.types import NEVER
 
@@ -24,9 +25,7 @@ PLAIN: Final = frozenset(OPEN)
 class LikelyTcp(TcpHalf):
     """An end, with shortcuts for what nearly every segment is."""
 
-    def visible(self, effect: Any) -> bool:
-        """Only segments show on the wire."""
-        return type(effect) is Tx
+    visible_types = frozenset((Tx,))
 
     def matches(self, effect: Any, seen: Observation) -> bool:
         """Whether the model's segment is the observed one."""
@@ -60,6 +59,26 @@ class LikelyTcp(TcpHalf):
         if x.flags & RST:
             return True
         return x.ack_seq == state.rcv_nxt and (not state.ts_ok or x.tsecr == state.ts_recent)
+
+    def proposals(self, state: State, seen: Observation) -> Iterable[Proposal]:
+        """Hidden events from which an end in `state` would send the observed segment; new data at once."""
+        x: Segment = seen.what
+        if (
+            type(state) is not Sock
+            or state.state not in PLAIN
+            or not x.len
+            or x.flags & (SYN | RST | FIN)
+            or x.seq != state.snd_nxt
+        ):
+            return super().proposals(state, seen)
+        now = seen.time
+        out = Output(x.len, now, x.window << state.rcv_wscale)
+        missing = x.len - unsent(state)
+        if missing > 0:
+            if not self.known.called(*SENDS, before=now):
+                return ()
+            return (Proposal((Write(missing, now), out), f"send() of {missing} bytes", 1),)
+        return (Proposal((out,), "", 0),)
 
     def likely_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Sequence[Proposal]:
         """A segment in order, answered only if the observed one acknowledges just that, and put off otherwise."""

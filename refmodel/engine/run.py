@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from msgspec.structs import force_setattr
+
 from refmodel.profile import REFERENCE, version_number
 from refmodel.rule import (
     PROPERTIES,
@@ -71,8 +73,9 @@ class Dispatcher:
                 continue
             if r is not found[0]:
                 self.table[key] = (r, *(x for x in found if x is not r))
-            if effects:
-                stamp(effects, r.id)
+            for x in effects:
+                if x.by == "":
+                    force_setattr(x, "by", r.id)
             return r, new, effects
         raise NotModelled(self.explain(state, event, params))
 
