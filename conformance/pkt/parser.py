@@ -67,7 +67,7 @@ def _script(source: Source, defines: Mapping[str, str]) -> Script:
                 )
             break
         event = _event(c, last)
-        if not events and event.time.start != 0:
+        if not events and (event.time.start != 0 or event.time.form is Form.ANY):
             raise ScriptError("the first event is not at time 0", event.at, source, help="write 0 or +0")
         if not event.time.relative and event.time.form is not Form.ANY:
             last = event.time
@@ -118,7 +118,18 @@ def _value(c: Cursor, name: str) -> str:
     if token.kind not in (*VALUES, Kind.KEYWORD, Kind.IPV4, Kind.IPV6):
         c.fail(f"a value for --{name}", "numbers with a decimal point are no option values")
     c.take()
+    if name == "ip_version":
+        return token.text + _dashed(c)
     return token.text
+
+
+def _dashed(c: Cursor) -> str:
+    """The rest of a word with dashes, as ipv4-mapped-ipv6 is one."""
+    rest = ""
+    while c.is_char("-") and c.is_kind(Kind.WORD, Kind.KEYWORD, ahead=1):
+        c.index += 1
+        rest += f"-{c.take().text}"
+    return rest
 
 
 # Events

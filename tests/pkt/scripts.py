@@ -272,6 +272,7 @@ def events(draw: st.DrawFn) -> ast.Event:
 OPTIONS = st.sampled_from(
     [
         ast.Option(name="ip_version", value="ipv6"),
+        ast.Option(name="ip_version", value="ipv4-mapped-ipv6"),
         ast.Option(name="mtu", value="1520"),
         ast.Option(name="local_ip", value="fd3d:0a0b:17d6::1"),
         ast.Option(name="remote_ip", value="192.0.2.1"),

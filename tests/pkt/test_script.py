@@ -74,6 +74,7 @@ def test_times_that_cannot_be(line: str, what: str, help: str) -> None:
 def test_time_goes_forward() -> None:
     assert refused(f"0 {CLOSE}\n2 {CLOSE}\n+1 {CLOSE}\n1.5 {CLOSE}").what == "this time is before that of line 2"
     assert refused(f"1 {CLOSE}").what == "the first event is not at time 0"
+    assert refused(f"* {OUT}").what == "the first event is not at time 0"
     assert len(parse(f"+0 {CLOSE}\n2 {CLOSE}\n2 {CLOSE}").events) == 3
 
 
@@ -160,6 +161,7 @@ def test_options() -> None:
         ("ip_version", "ipv6"), ("mtu", "1520"), ("local_ip", "fd3d:0a0b:17d6::1"), ("remote_ip", "192.0.2.1"),
         ("strict_segments", None), ("non_fatal", "packet"), ("code_command", '"python3"'),
     ]  # fmt: skip
+    assert parse(f"--ip_version=ipv4-mapped-ipv6\n0 {CLOSE}").options[0].value == "ipv4-mapped-ipv6"
     assert refused(f"--mut=1\n0 {CLOSE}").help == "did you mean mtu?"
     assert "no option values" in refused(f"--mtu=1.5\n0 {CLOSE}").help
     assert "options stand before" in refused(f"0 {CLOSE}\n--mtu=5").help
