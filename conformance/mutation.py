@@ -78,7 +78,7 @@ def judge(captures: Iterable[Path], each: int = 1, seed: int = 1) -> Tally:
         for m in mutants(frames, linux.__contains__, random.Random(seed), each, free):
             report = FileReport(str(path))
             check_frames(m.frames, setup, report)
-            found = [v.divergence.frame for v in report.verdicts if v.divergence is not None]
+            found = [v.divergence.frame for v in report.verdicts if v.layer == "tcp" and v.divergence is not None]
             if not found:
                 tally.survivors.append(Survivor(m.kind, path.stem, m.original, _said(report)))
             elif m.at and min(found) > m.at:
