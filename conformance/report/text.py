@@ -2,7 +2,6 @@
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
 from refmodel.rule import RULES, STEPS
@@ -44,19 +43,23 @@ def print_verdict(v: Verdict, to: Console, verbose: bool = False) -> None:
     if verbose:
         for what in v.inferred:
             to.print(f"    inferred: {escape(what)}")
-        table = Table(_unit(v), "from", "sent by", "source", "why", box=None, pad_edge=False, padding=(0, 1))
-        for label in v.labels:
-            table.add_row(
-                str(label.number), escape(label.host), escape(label.by), escape(citation(label.by)), escape(label.note)
-            )
-        if v.labels:
-            to.print(table)
+        print_labels(v, to)
     if v.divergence is not None:
         print_divergence(v.divergence, to, _unit(v))
 
 
 def _unit(v: Verdict) -> str:
     return "line" if v.layer == "nic" else "frame"
+
+
+def print_labels(v: Verdict, to: Console) -> None:
+    """Prints, frame by frame, who sent it, by which rule, why, and where that stands in the kernel and the RFCs."""
+    rows = [(_unit(v), "from", "sent by", "why", "source")]
+    rows += [(str(x.number), x.host, x.by, x.note, citation(x.by)) for x in v.labels]
+    widths = [max(len(r[k]) for r in rows) for k in range(4)]
+    for row in rows if v.labels else ():
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        to.print(f"    {escape(cells)}  [dim]{escape(row[4])}[/]")
 
 
 def print_divergence(d: Divergence, to: Console, unit: str = "frame") -> None:
