@@ -65,9 +65,9 @@ class Side:
         return at, MACS[to.address] + MACS[self.address] + b"\x08\0" + ip + tcp + payload
 
 
-def connection(k: int) -> Iterator[tuple[int, bytes]]:
-    """The frames of connection `k` as (ns, bytes), in order of time."""
-    t = k * GAP
+def connection(k: int, gap: int = GAP) -> Iterator[tuple[int, bytes]]:
+    """The frames of connection `k` as (ns, bytes), in order of time; it starts `k` gaps (ns) after the first."""
+    t = k * gap
     scatter = k * 2654435761 & 0xFFFFFFFF
     a = Side(CLIENT, 32768 + k % 28232, scatter, 0x10000000 ^ scatter >> 4, scatter & 0xFFFF)
     b = Side(SERVER, 8080 + k // 28232, scatter ^ 0x5BD1E995, 0x20000000 ^ scatter >> 5, 0)
@@ -102,22 +102,22 @@ def connection(k: int) -> Iterator[tuple[int, bytes]]:
     yield first.send(second, t + 30_000, ACK)
 
 
-def write(path: Path, connections: int) -> int:
-    """Writes a pcapng with that many connections, in order of time; the number of frames."""
+def write(path: Path, connections: int, gap: int = GAP) -> int:
+    """Writes a pcapng with that many connections, one each `gap` ns, in order of time; the number of frames."""
     count = 0
     with Writer(path) as w:
         w.interface(1, "bench0")
-        for at, data in merge(*_lanes(connections), key=lambda x: x[0]):
+        for at, data in merge(*_lanes(connections, gap), key=lambda x: x[0]):
             count += 1
             w.frame(Frame(count, 1_700_000_000_000_000_000 + at, 1, 0, data, len(data)))
     return count
 
 
-def _lanes(connections: int) -> list[Iterator[tuple[int, bytes]]]:
+def _lanes(connections: int, gap: int) -> list[Iterator[tuple[int, bytes]]]:
     """Every eighth connection is one lane: a connection is over before the next of its lane starts."""
-    return [_lane(first, connections) for first in range(8)]
+    return [_lane(first, connections, gap) for first in range(8)]
 
 
-def _lane(first: int, connections: int) -> Iterator[tuple[int, bytes]]:
+def _lane(first: int, connections: int, gap: int) -> Iterator[tuple[int, bytes]]:
     for k in range(first, connections, 8):
-        yield from connection(k)
+        yield from connection(k, gap)

@@ -1,0 +1,125 @@
+"""How connections are followed: with and without shortcuts, by one process and by several, and for how long."""
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.traffic import connection, write
+from conformance.check import flows as flows_module
+from conformance.check import tcp as tcp_module
+from conformance.check.capture import captures_in, check_capture, check_frames, check_together
+from conformance.check.flows import QUIET, Flows, Share
+from conformance.check.frontier import Frontier
+from conformance.check.setup import Setup, setup_for
+from conformance.check.tcp import Connection
+from conformance.check.verdict import FileReport, Outcome
+from conformance.pcap import Frame, Reader
+from refmodel.packet.segment import segment
+
+CAPTURES = Path(__file__).parents[2] / "captures"
+SECOND = 1_000_000_000
+
+
+def judged(frames: list[Frame], setup: Setup, **given: Any) -> FileReport:
+    report = FileReport("capture")
+    check_frames(frames, setup, report, **given)
+    return report
+
+
+def frames_of(sent: list[tuple[int, bytes]]) -> list[Frame]:
+    return [Frame(n, 1_700_000_000 * SECOND + at, 1, 0, data, len(data)) for n, (at, data) in enumerate(sent, 1)]
+
+
+@pytest.mark.parametrize(("first", "without"), [(0, 0), (1, 5)])
+def test_shortcuts_change_no_verdict_no_label_and_no_near_miss(
+    first: int, without: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = []
+    for path in captures_in([CAPTURES])[first::3]:
+        if path.name.startswith("tcp-"):
+            with Reader(path) as r:
+                cases.append((setup_for(path), [f for f in r if f.number != without]))
+    short = [judged(frames, setup) for setup, frames in cases]
+    monkeypatch.setattr(tcp_module, "Likely", Frontier)
+    assert msgspec.json.encode(short) == msgspec.json.encode([judged(frames, setup) for setup, frames in cases])
+
+
+def test_one_process_and_several_say_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "many.pcapng"
+    write(path, 40)
+    alone = check_capture(path)
+    assert len(alone.verdicts) == 40
+    assert alone.outcome is Outcome.CONFORMS
+    assert check_together(path, jobs=1) == alone
+    assert check_together(path, jobs=3) == alone
+
+
+def test_one_process_and_several_find_the_same_divergence(tmp_path: Path) -> None:
+    path, broken = tmp_path / "many.pcapng", tmp_path / "broken.pcap"
+    write(path, 12)
+    with Reader(path) as r, broken.open("wb") as out:
+        out.write(bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 01000000"))
+        for f in r:
+            if f.number != 100:
+                out.write(b"".join(x.to_bytes(4, "little") for x in (*divmod(f.time, SECOND), len(f.data), f.orig_len)))
+                out.write(f.data)
+    alone = check_capture(broken)
+    assert sum(v.outcome is Outcome.DIVERGES for v in alone.verdicts) == 1
+    assert check_together(broken, jobs=2) == alone
+
+
+def test_every_connection_falls_to_exactly_one_share() -> None:
+    keys = [(b"\x0a\0\0\1", port, b"\x0a\0\0\2", 80) for port in range(1000, 3000)]
+    taken = [[Share(k, 3).takes(key) for k in range(3)] for key in keys]
+    assert all(sum(row) == 1 for row in taken)
+    assert min(map(sum, zip(*taken, strict=True))) > 500
+
+
+def test_finished_connections_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections, look = 200, 512
+    monkeypatch.setattr(flows_module, "LOOK", look)
+    flows = Flows(Setup(kernel="6.12"), Share(), False)
+    most = number = last = 0
+    for k in range(connections):
+        for at, data in connection(k, SECOND):
+            number, last = number + 1, at
+            s = segment(number, at, data)
+            assert s is not None
+            flows.follow(s)
+        most = max(most, len(flows.open))
+    assert most <= QUIET // 1_000_000 + look // 21 + 2
+    verdicts = flows.finish(last // 1000, number)
+    assert len(verdicts) == connections
+    assert [n for n, _ in verdicts] == sorted(n for n, _ in verdicts)
+    del flows
+    gc.collect()
+    assert not [x for x in gc.get_objects() if isinstance(x, Connection)]
+
+
+def later(sent: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """The same an hour later."""
+    return [(at + 3600 * SECOND, data) for at, data in sent]
+
+
+def test_a_port_pair_may_be_used_again_long_after_the_end() -> None:
+    sent = list(connection(0))
+    report = judged(frames_of([*sent, *later(sent)]), Setup(kernel="6.12"))
+    assert [v.outcome for v in report.verdicts if v.layer == "tcp"] == [Outcome.CONFORMS] * 2
+
+
+def test_a_segment_long_after_the_end_meets_closed_ends() -> None:
+    sent = list(connection(0))
+    report = judged(frames_of([*sent, *later(sent[5:6])]), Setup(kernel="6.12"))
+    assert [v.outcome for v in report.verdicts if v.layer == "tcp"] == [Outcome.CONFORMS, Outcome.DIVERGES]
+
+
+def test_labels_of_a_large_capture_are_kept_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows_module, "LABELS_UP_TO", 100)
+    sent = [x for k in range(10) for x in connection(k)]
+    setup = Setup(kernel="6.12")
+    assert not any(v.labels or v.events for v in judged(frames_of(sent), setup).verdicts)
+    asked = judged(frames_of(sent), setup, labelled=True)
+    assert sum(len(v.labels) for v in asked.verdicts) == len(sent)
