@@ -40,7 +40,7 @@ class Explorer:
         self.solver: Any = None
         if feasible:
             self.solver = z3.Solver(ctx=within.ctx)
-            self.solver.set("rlimit", effort)
+            self.solver.set(rlimit=effort, ctrl_c=False)  # Ctrl-C ends the proof; z3 would call it an unknown answer
             self.solver.add(hypotheses)
         self.queries = 0
         self._depth = 0

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import importlib.util
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
@@ -97,6 +98,7 @@ _worker: Prover | None = None
 
 def _start_worker(name: str, modules: tuple[str, ...], edits: tuple[Edit, ...], k: int, effort: int) -> None:
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     for m in modules:
         importlib.import_module(m)
     _worker = Prover(MACHINES[name], edits, k, effort)
