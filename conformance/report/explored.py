@@ -71,7 +71,7 @@ def print_result(result: Result, to: Console) -> None:
         to.print(escape(line))
     for f in result.findings:
         trace = trace_of(f.run)
-        to.print(f"[red]{f.kind}[/] {escape(f.id if f.id not in f.run.title else '')}".rstrip())
+        to.print(f"[red]found: {f.kind}[/] {escape(f.id if f.id not in f.run.title else '')}".rstrip())
         to.print(escape(numbered(trace)), end="")
         if any(x.sent for x in trace.labels):
             to.print("\n" + escape(ladder(trace)), end="")
