@@ -1,0 +1,219 @@
+"""The shell vocabulary of scripts, carried out in the run's own namespace: sysctls by their files, ip, tc, ethtool.
+
+Nothing of a script's text reaches a shell: every argument is one that the interpreter has read as a number, a name of a
+known form or an address.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from conformance.pkt.ast import Command, Script
+from conformance.pkt.shell import interpret
+from conformance.pkt.shell_actions import (
+    DEFAULTS,
+    Action,
+    Defaults,
+    Ethtool,
+    FileOp,
+    FlushMetrics,
+    GrepProcNetTcp,
+    NstatCheck,
+    NstatReset,
+    Qdisc,
+    ReadSysctl,
+    RestoreSysctls,
+    RouteChange,
+    SetModuleParameter,
+    SetMtu,
+    SetSysctl,
+)
+
+LIMIT: Final = 10.0  # s for a tool
+_METRIC_TIMES: Final = frozenset(("rtt", "rttvar", "rto_min"))
+
+
+class CommandFailed(Exception):
+    """A command gave a status other than zero; the message says what it said."""
+
+
+def tool(*command: str) -> str:
+    """Runs a tool to its end; raises CommandFailed with what it said."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+    except (OSError, subprocess.TimeoutExpired) as why:
+        raise CommandFailed(f"{' '.join(command)}: {why}") from why
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def counters() -> dict[str, int]:
+    """The namespace's MIB counters by nstat's names, such as TcpActiveOpens and TcpExtTCPTimeouts."""
+    found: dict[str, int] = {}
+    for path in (Path("/proc/net/snmp"), Path("/proc/net/netstat")):
+        lines = path.read_text().splitlines()
+        for names, values in zip(lines[::2], lines[1::2], strict=True):
+            prefix, rest = names.split(":", 1)
+            found |= {prefix + n: int(v) for n, v in zip(rest.split(), values.split(":", 1)[1].split(), strict=True)}
+    return found
+
+
+def module_parameters(script: Script) -> Iterator[Path]:
+    """The files under /sys/module that a script writes: they belong to the whole machine, and are to be restored."""
+    commands = [script.init, script.cleanup, *(e.action for e in script.events)]
+    for command in commands:
+        if isinstance(command, Command):
+            for step in interpret(command, script.source):
+                if isinstance(step.action, SetModuleParameter):
+                    yield _module_file(step.action)
+
+
+def _module_file(action: SetModuleParameter) -> Path:
+    return Path("/sys/module") / action.module / "parameters" / action.name
+
+
+class Shell:
+    """Carries out commands, and remembers what later ones restore or compare with."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.saved: dict[str, str] = {}
+        self.base: dict[str, int] = {}
+
+    def run(self, command: Command) -> None:
+        """A whole command; raises CommandFailed if the last step that ran failed, ScriptError for an unknown one."""
+        failed: CommandFailed | None = None
+        skip = False
+        for step in interpret(command, self.script.source):
+            if not skip:
+                try:
+                    self.do(step.action)
+                    failed = None
+                except CommandFailed as why:
+                    failed = why
+            skip = (step.then == "&&" and failed is not None) or (step.then == "||" and failed is None)
+        if failed is not None:
+            raise failed
+
+    def do(self, action: Action) -> None:
+        """One action; raises CommandFailed."""
+        match action:
+            case Defaults():
+                for part in DEFAULTS:
+                    try:
+                        self.do(part)
+                    except CommandFailed:
+                        # The defaults are a shell script without `set -e`: only its last line's status counts.
+                        if part is DEFAULTS[-1]:
+                            raise
+            case SetSysctl():
+                self.set_sysctl(action)
+            case ReadSysctl():
+                self.read(self.sysctl(action.name))
+            case RestoreSysctls():
+                for name, value in self.saved.items():
+                    self.write(self.sysctl(name), value)
+                self.saved.clear()
+            case SetModuleParameter():
+                self.write(_module_file(action), action.value)
+            case FlushMetrics():
+                tool("ip", "tcp_metrics", "flush", "all")
+            case RouteChange():
+                tool(*_route(action))
+            case SetMtu():
+                tool("ip", "link", "set", "dev", action.dev, "mtu", str(action.mtu))
+            case Qdisc():
+                options = [w for name, value in action.options for w in (name, value) if w is not None]
+                kind = [action.kind] if action.kind else []
+                tool("tc", "qdisc", action.verb, "dev", action.dev, "root", *kind, *options)
+            case Ethtool():
+                words = [w for name, on in action.features for w in (name, "on" if on else "off")]
+                tool("ethtool", "-K", action.dev, *words)
+            case NstatReset():
+                self.base = counters()
+            case NstatCheck():
+                self.nstat(action)
+            case GrepProcNetTcp():
+                self.grep(action)
+            case FileOp():
+                self.file(action)
+            case _:
+                pass
+
+    def sysctl(self, name: str) -> Path:
+        """A sysctl's file."""
+        return Path("/proc/sys") / name.replace(".", "/")
+
+    def read(self, path: Path) -> str:
+        """A file's text; raises CommandFailed."""
+        try:
+            return path.read_text().strip()
+        except OSError as why:
+            raise CommandFailed(f"{path}: {why.strerror}") from why
+
+    def write(self, path: Path, value: str) -> None:
+        """Writes a file of /proc or /sys; raises CommandFailed."""
+        try:
+            path.write_text(value)
+        except OSError as why:
+            raise CommandFailed(f"{path} = {value}: {why.strerror}") from why
+
+    def set_sysctl(self, action: SetSysctl) -> None:
+        """Sets a sysctl; one that is missing is no failure where the command says so."""
+        path = self.sysctl(action.name)
+        if action.ignore_missing and not path.exists():
+            return
+        if action.restore:
+            self.saved.setdefault(action.name, self.read(path))
+        self.write(path, action.value)
+
+    def nstat(self, action: NstatCheck) -> None:
+        """Compares counters' growth; raises CommandFailed with what they are."""
+        now = counters()
+        base = {} if action.absolute else self.base
+        grown = {n: v - base.get(n, 0) for n, v in now.items() if action.counter in n}
+        seen = {n: v for n, v in grown.items() if v or action.zeros}
+        if action.update:
+            self.base = now
+        if not any(action.value is None or v == action.value for v in seen.values()):
+            said = ", ".join(f"{n} {v}" for n, v in grown.items()) or "no such counter"
+            raise CommandFailed(f"nstat: {action.counter} is not {action.value}: {said}")
+
+    def grep(self, action: GrepProcNetTcp) -> None:
+        """Looks for a socket; raises CommandFailed if there is none."""
+        for name in action.files:
+            for line in self.read(Path(name)).splitlines()[1:]:
+                words = line.split()
+                ports = {int(w.rsplit(":", 1)[1], 16) for w in words[1:3]}
+                state = action.state is None or int(words[3], 16) == action.state
+                if state and (action.port is None or action.port in ports):
+                    return
+        raise CommandFailed(f"grep: no such socket in {', '.join(action.files)}")
+
+    def file(self, action: FileOp) -> None:
+        """Makes or removes a file in the run's own /tmp."""
+        if not re.fullmatch(r"/tmp/[A-Za-z0-9_.$-]+", action.path):
+            raise CommandFailed(f"{action.path} is no file of /tmp")
+        try:
+            if action.verb == "create":
+                with open(action.path, "wb") as f:
+                    f.truncate(action.size)
+            else:
+                Path(action.path).unlink(missing_ok=True)
+        except OSError as why:
+            raise CommandFailed(f"{action.path}: {why.strerror}") from why
+
+
+def _route(action: RouteChange) -> list[str]:
+    words = ["ip", "-6" if action.version == 6 else "-4", "route", action.verb, action.destination]
+    for name in ("via", "dev", "src"):
+        value = getattr(action, name)
+        if value is not None:
+            words += [name, value]
+    for metric in action.metrics:
+        value = f"{int(metric.value) // 1000}ms" if metric.name in _METRIC_TIMES else str(metric.value)
+        words += [metric.name, *(["lock"] if metric.lock else []), value]
+    return words
