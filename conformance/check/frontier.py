@@ -98,6 +98,15 @@ class Half(Protocol):
     def proposals(self, state: State, seen: Observation) -> Iterable[Proposal]:
         """Hidden events from which `seen` could follow."""
 
+    def may_send(self, state: State, seen: Observation) -> bool:
+        """False only if no proposal can lead from `state` to `seen`."""
+
+    def useful_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Iterable[Proposal]:
+        """`inputs` without those that can neither lead to `answered` nor differ from a later one of them."""
+
+    def matches(self, effect: Any, seen: Observation) -> bool:
+        """Whether `differs` finds nothing."""
+
     def visible(self, effect: Any) -> bool:
         """Whether the tap shows this effect."""
 
@@ -134,6 +143,7 @@ class Frontier:
         self.dead: list[Dead] = []
         self.bounded = False
         self.losable: frozenset[int] = frozenset()
+        self.tells = False
 
     # -- one event on a hypothesis
 
@@ -166,6 +176,8 @@ class Frontier:
         if not owed:
             return None
         first = owed[0]
+        if not self.tells and not self.half.matches(first.effect, seen):
+            return None
         why = self.half.differs(first.effect, seen, h.state)
         if why:
             near = NearMiss(first.rule, why)
@@ -183,16 +195,23 @@ class Frontier:
         if not self.alive:
             return False
         self.dead.clear()
+        found = self._all(seen)
+        if not found:
+            self.tells = True
+            found = self._all(seen)
+            self.tells = False
+        self._keep(found)
+        return bool(self.alive)
+
+    def _all(self, seen: Observation) -> list[Hypothesis]:
+        """What explains an output. Unless the frontier `tells` why nothing else does, only what may is tried."""
         out: dict[Any, Hypothesis] = {}
         for h in self.alive:
             for n in self._explain(h, seen):
-                old = out.get(n.key)
-                if old is None or n.cost < old.cost:
-                    out[n.key] = n
+                _cheaper(out, n)
                 if not self.wide:
                     break
-        self._keep(out.values())
-        return bool(self.alive)
+        return list(out.values())
 
     def _keep(self, found: Iterable[Hypothesis]) -> None:
         self.alive = self._best(found)
@@ -217,7 +236,8 @@ class Frontier:
                     if m is not None:
                         yield m
                     continue
-                for p in self.half.proposals(g.state, seen):
+                may = self.tells or self.half.may_send(g.state, seen)
+                for p in self.half.proposals(g.state, seen) if may else ():
                     r = self._steps(g, p, seen.time)
                     m = self._match(r[0], r[1], seen, p.note) if r is not None else None
                     if m is not None:
@@ -240,7 +260,8 @@ class Frontier:
     def _process_for(self, h: Hypothesis, seen: Observation, silent: dict[Any, Hypothesis]) -> Iterable[Hypothesis]:
         """Processes the next input as the cause of `seen`; those that show nothing are put into `silent`."""
         a = self.arrivals[h.done - self.base]
-        for p in self.half.inputs(h.state, a, seen):
+        inputs = self.half.inputs if self.tells else self.half.useful_inputs
+        for p in inputs(h.state, a, seen):
             r = self._steps(h, p, seen.time)
             if r is None:
                 continue

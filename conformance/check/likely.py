@@ -22,17 +22,11 @@ class LikelyHalf(Half, Protocol):
     visible_types: frozenset[type]
     """The types of the effects that are `visible`."""
 
-    def matches(self, effect: Any, seen: Observation) -> bool:
-        """Whether `differs` finds nothing."""
-
     def may_explain(self, state: State, seen: Observation) -> bool:
         """False only if no run from `state` can lead to `seen`, whatever arrived."""
 
-    def may_send(self, state: State, seen: Observation) -> bool:
-        """False only if no proposal can lead from `state` to `seen`."""
-
     def likely_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Iterable[Proposal]:
-        """`inputs` without those that can neither lead to `answered` nor differ from a later one of them."""
+        """`useful_inputs` without those that a handshake in good order does without."""
 
     def deadline(self, state: State) -> int:
         """The earliest `latest` of `timers` (us)."""

@@ -161,6 +161,18 @@ class TcpHalf:
 
     # -- Half
 
+    def may_send(self, state: State, seen: Observation) -> bool:
+        """Proposals are tried in every state."""
+        return True
+
+    def useful_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Sequence[Proposal]:
+        """Every input is tried."""
+        return self.inputs(state, arrival, answered)
+
+    def matches(self, effect: Any, seen: Observation) -> bool:
+        """Whether the model's segment is the observed one."""
+        return not self.differs(effect, seen, Sock())
+
     def visible(self, effect: Any) -> bool:
         """Only segments show on the wire."""
         return isinstance(effect, Tx)

@@ -81,13 +81,19 @@ class LikelyTcp(TcpHalf):
         return (Proposal((out,), "", 0),)
 
     def likely_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Sequence[Proposal]:
-        """A segment in order, answered only if the observed one acknowledges just that, and put off otherwise."""
+        """The segment that ends a handshake, in good order; else `useful_inputs`."""
         a: Segment = arrival.what
         x: Segment = answered.what
         if not x.flags & (SYN | RST) and (
             type(state) is Req or (type(state) is Sock and state.state == St.SYN_SENT and a.flags & SYN and not x.len)
         ):
             return (Proposal((self.seg(state, a, x),), "", 0),)
+        return self.useful_inputs(state, arrival, answered)
+
+    def useful_inputs(self, state: State, arrival: Arrival, answered: Observation) -> Sequence[Proposal]:
+        """A segment in order, answered only if the observed one acknowledges just that, and put off otherwise."""
+        a: Segment = arrival.what
+        x: Segment = answered.what
         if (
             type(state) is not Sock
             or state.state not in PLAIN
