@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from conformance.cli_run import run as run_scripts
 from conformance.console import (
     DIVERGED,
     INTERRUPTED,
@@ -430,6 +431,8 @@ def rules(pattern: str, as_json: bool, properties: bool) -> None:
     else:
         print_registry(found, out)
 
+
+main.add_command(run_scripts)
 
 if __name__ == "__main__":
     main()

@@ -31,6 +31,7 @@ from conformance.pkt.calls import number
 NO_DESCRIPTOR: Final = 1_000_000
 AF_UNSPEC, AF_INET6, SOCK_STREAM, MSG_FASTOPEN = 0, 10, 1, 0x20000000
 MAKES_DESCRIPTOR: Final = frozenset(("socket", "accept", "open", "epoll_create"))
+IPPROTO_TCP, TCP_CONGESTION = 6, 13
 ADDRESS_SPACE: Final = 128
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -53,6 +54,7 @@ class Calls:
     def __init__(self, wire: Wire, to_script_ns: Callable[[int], int], tolerance_usecs: int) -> None:
         self.wire, self.to_script_ns, self.tolerance_usecs = wire, to_script_ns, tolerance_usecs
         self.fds: dict[int, int] = {}
+        self.congestion: Callable[[], str] = lambda: ""
 
     def invoke(self, call: Call) -> None:
         """Makes a call and compares what it did; raises Unequal or CannotCall."""
@@ -88,8 +90,13 @@ class Calls:
         auto = 2 if self.wire.config.variant == "ipv4" else AF_INET6
         domain = auto if isinstance(call.args[0], Auto) else number(call.args[0])
         got = self._result(call, "socket", domain, number(call.args[1]), number(call.args[2]))
-        if got >= 0:
-            self.wire.made(number(call.result), got)
+        if got < 0:
+            return
+        self.wire.made(number(call.result), got)
+        name = self.congestion().encode()
+        stream = number(call.args[1]) & 0xF == SOCK_STREAM
+        if name and stream and _libc.setsockopt(got, IPPROTO_TCP, TCP_CONGESTION, name, len(name)) != 0:
+            raise Unequal(f"the congestion control {name.decode()} cannot be had")
 
     def _address(self, arg: Arg, remote: bool) -> bytes:
         match arg:

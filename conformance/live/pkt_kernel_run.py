@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +95,7 @@ class Runner:
         self.wire = Wire(config)
         self.calls = Calls(self.wire, lambda ns: ns - self.start * 1000, config.tolerance_usecs)
         self.shell = Shell(script)
+        self.calls.congestion = lambda: self.shell.congestion
         self.tun = Tun()
         self.start = 0
         self.nominal = 0
@@ -265,11 +267,11 @@ class Runner:
             return
         self.faults(event, call, lambda: self.calls.invoke(call))
 
-    def faults(self, event: Event, call: Call, f: "object") -> None:
+    def faults(self, event: Event, call: Call, f: Callable[[], None]) -> None:
         """Turns a call's fault into a report with its line."""
         fault: Exception | None = None
         try:
-            f()  # type: ignore[operator]
+            f()
         except (Unequal, CannotCall) as why:
             fault = why
         self.raise_fault(event, call, fault)

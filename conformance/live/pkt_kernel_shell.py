@@ -32,6 +32,8 @@ from conformance.pkt.shell_actions import (
 )
 
 LIMIT: Final = 10.0  # s for a tool
+CONGESTION: Final = "net.ipv4.tcp_congestion_control"
+AVAILABLE: Final = "tcp_available_congestion_control"
 _METRIC_TIMES: Final = frozenset(("rtt", "rttvar", "rto_min"))
 
 
@@ -82,6 +84,7 @@ class Shell:
         self.script = script
         self.saved: dict[str, str] = {}
         self.base: dict[str, int] = {}
+        self.congestion = ""
 
     def run(self, command: Command) -> None:
         """A whole command; raises CommandFailed if the last step that ran failed, ScriptError for an unknown one."""
@@ -168,7 +171,25 @@ class Shell:
             return
         if action.restore:
             self.saved.setdefault(action.name, self.read(path))
-        self.write(path, action.value)
+        if action.name == CONGESTION and action.value in self.read(path.with_name(AVAILABLE)).split():
+            self.choose(path, action.value)
+        else:
+            self.write(path, action.value)
+
+    def choose(self, path: Path, name: str) -> None:
+        """Sets the namespace's congestion control, or notes it for each socket.
+
+        A namespace may choose only what the initial one allows to all; a privileged socket may choose whatever there
+        is, and hands it down to its children. That leaves the machine as it was. net/ipv4/tcp_cong.c:
+        tcp_set_default_congestion_control, tcp_set_congestion_control, tcp_ca_openreq_child.
+        """
+        try:
+            path.write_text(name)
+            self.congestion = ""
+        except PermissionError:
+            self.congestion = name
+        except OSError as why:
+            raise CommandFailed(f"{path} = {name}: {why.strerror}") from why
 
     def nstat(self, action: NstatCheck) -> None:
         """Compares counters' growth; raises CommandFailed with what they are."""
