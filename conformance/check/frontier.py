@@ -205,12 +205,30 @@ class Frontier:
 
     def _all(self, seen: Observation) -> list[Hypothesis]:
         """What explains an output. Unless the frontier `tells` why nothing else does, only what may is tried."""
+        if self.wide and not self.tells:
+            return self._together(seen)
         out: dict[Any, Hypothesis] = {}
         for h in self.alive:
             for n in self._explain(h, seen):
                 _cheaper(out, n)
                 if not self.wide:
                     break
+        return list(out.values())
+
+    def _together(self, seen: Observation) -> list[Hypothesis]:
+        """What explains an output, by one sweep over the inputs: hypotheses that come to be alike go on as one."""
+        out: dict[Any, Hypothesis] = {}
+        levels: dict[int, dict[Any, Hypothesis]] = {}
+        for h in self.alive:
+            _cheaper(levels.setdefault(h.done, {}), h)
+        for done in range(min(levels), max(levels) + REACH):
+            level = levels.pop(done, {})
+            silent = levels.setdefault(done + 1, {})
+            for g in self._best(level.values()):
+                for m in self._explain_now(g, seen, silent):
+                    _cheaper(out, m)
+            if not silent and len(levels) == 1:
+                break
         return list(out.values())
 
     def _keep(self, found: Iterable[Hypothesis]) -> None:
@@ -231,22 +249,26 @@ class Frontier:
         for _ in range(REACH):
             silent: dict[Any, Hypothesis] = {}
             for g in level:
-                if g.owed:
-                    m = self._match(g, g.owed, seen, "")
-                    if m is not None:
-                        yield m
-                    continue
-                may = self.tells or self.half.may_send(g.state, seen)
-                for p in self.half.proposals(g.state, seen) if may else ():
-                    r = self._steps(g, p, seen.time)
-                    m = self._match(r[0], r[1], seen, p.note) if r is not None else None
-                    if m is not None:
-                        yield m
-                if g.done - self.base < len(self.arrivals):
-                    yield from self._process_for(g, seen, silent)
+                yield from self._explain_now(g, seen, silent)
             if not silent:
                 return
             level = self._best(silent.values())
+
+    def _explain_now(self, h: Hypothesis, seen: Observation, silent: dict[Any, Hypothesis]) -> Iterable[Hypothesis]:
+        """Explains `seen` by what is owed, a hidden event or the next input; `silent` takes what shows nothing."""
+        if h.owed:
+            m = self._match(h, h.owed, seen, "")
+            if m is not None:
+                yield m
+            return
+        may = self.tells or self.half.may_send(h.state, seen)
+        for p in self.half.proposals(h.state, seen) if may else ():
+            r = self._steps(h, p, seen.time)
+            m = self._match(r[0], r[1], seen, p.note) if r is not None else None
+            if m is not None:
+                yield m
+        if h.done - self.base < len(self.arrivals):
+            yield from self._process_for(h, seen, silent)
 
     def _best(self, found: Iterable[Hypothesis]) -> list[Hypothesis]:
         """The likeliest hypotheses, as many as the frontier is wide."""
