@@ -212,6 +212,27 @@ def prr_series(lab: Lab, cc: str, window: int) -> list[dict[str, Any]]:
     return t.rows
 
 
+def two_lost_series(lab: Lab, cc: str, window: int, after: int) -> list[dict[str, Any]]:
+    """The first and the eleventh segment of a window are lost; then `after` ACKs of four segments each."""
+    t = Bulk(lab, cc)
+    while info(t.s)["snd_cwnd"] < window:
+        t.took(2)
+    flight = t.rows[-1]["unacked"]
+    for left, right in [(1, r) for r in range(2, 11)] + [(11, r) for r in range(12, flight + 1)]:
+        t.sack(left, right)
+        time.sleep(0.002)
+        t.drain(0.01)
+        t.note(sacked_to=right)
+    t.took(10)
+    t.took(flight - 10)
+    while t.rows[-1]["ca_state"] != 0:
+        t.took(1)
+    for _ in range(after):
+        t.took(4)
+    t.app.close()
+    return t.rows
+
+
 def main() -> None:
     """Records every series and writes the files."""
     require_lab()
@@ -233,6 +254,7 @@ def main() -> None:
     up_down = [0.012, 0.03, 0.05, 0.08, 0.12, 0.06, 0.03, 0.012, 0.012, 0.2, 0.012, 0.012, 0.04, 0.012, 0.3, 0.012]
     record("rtt_one_by_one", rtt_series, up_down, 1)
     record("rtt_four_in_flight", rtt_series, [0.01, 0.012, 0.008, 0.02, 0.04, 0.008, 0.008, 0.03] * 3, 4)
+    record("rtt_swinging", rtt_series, [0.1, 0.08, 0.005, 0.005] * 6, 2)
     record("rtt_backoff", backoff_series)
     grow = [1, 1, 2, 3, 5, 8]
     record("reno_frto", growth_series, "reno", [*grow, 0, 1, 1, 1])
@@ -243,6 +265,7 @@ def main() -> None:
     record("cubic_hystart", growth_series, "cubic", [*grow, *[1] * 60])
     record("reno_prr", prr_series, "reno", 20)
     record("cubic_prr", prr_series, "cubic", 24)
+    record("cubic_two_lost", two_lost_series, "cubic", 24, 130)
 
 
 if __name__ == "__main__":

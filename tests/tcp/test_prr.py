@@ -110,7 +110,7 @@ def test_a_mark_begins_one_reduction_and_forbids_undo() -> None:
     assert again.snd_ssthresh == 10
 
 
-@pytest.mark.parametrize("name", ["reno_prr", "cubic_prr"])
+@pytest.mark.parametrize("name", ["reno_prr", "cubic_prr", "cubic_two_lost"])
 def test_a_recorded_recovery_takes_the_same_windows(name: str) -> None:
     """in_flight before sending is what TCP_INFO shows less what was sent since; every transmission adds one to it."""
     rows = recorded(name)

@@ -29,7 +29,9 @@ def shown(s: Rtt) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize(("name", "repeated"), [("rtt_one_by_one", {15}), ("rtt_four_in_flight", set())])
+@pytest.mark.parametrize(
+    ("name", "repeated"), [("rtt_one_by_one", {15}), ("rtt_four_in_flight", set()), ("rtt_swinging", set())]
+)
 def test_every_sample_gives_what_the_kernel_shows(name: str, repeated: set[int]) -> None:
     s = Rtt()
     now = 0
