@@ -13,6 +13,7 @@ from conformance.check.frontier import REACH, Arrival, Frontier, Half, Hypothesi
 from conformance.check.verdict import FrameLabel
 from refmodel.rule import AssumptionBroken, NotEnabled, NotModelled, Rule, State
 
+DEEP: Final = 4096  # inputs that one output may have waited for: nothing branches here
 FAULTS: Final = (NotModelled, AssumptionBroken, NotEnabled)
 
 
@@ -91,7 +92,7 @@ class Likely(Frontier):
             state = half.accept(h.state, first.effect, seen)
             return Hypothesis(state, h.done, h.owed[1:], h.cost, Trail(label, "", h.trail))
         state, done, cost = h.state, h.done, h.cost
-        for _ in range(REACH):
+        for _ in range(DEEP):
             if half.may_send(state, seen):
                 for p in half.proposals(state, seen):
                     new, r, shown = self._taken(state, p)

@@ -51,6 +51,7 @@ from refmodel.types import M32, NEVER, after, before
 
 ATO_MIN: Final = 40_000
 MSS_MIN: Final = 536
+TCP_TIMEOUT_MIN: Final = 2_000  # us: a tail loss probe comes no sooner; source tcp_output.c:tcp_schedule_loss_probe
 RECOVERY: Final = "loss recovery"
 
 
@@ -69,6 +70,13 @@ def rcv_wscale(state: State) -> int:
     if isinstance(state, Sock | Req):
         return state.rcv_wscale
     return state.tw_rcv_wscale if isinstance(state, Tw) else 0
+
+
+def too_late(state: State, x: Segment) -> bool:
+    """The end has moved on: it acknowledges or echoes more than `x` does already, and takes neither back."""
+    if not isinstance(state, Sock) or state.state not in OPEN or x.flags & (SYN | RST):
+        return False
+    return after(state.rcv_nxt, x.ack_seq) or (state.ts_ok and x.tsecr is not None and after(state.ts_recent, x.tsecr))
 
 
 class TcpHalf:
@@ -215,6 +223,8 @@ class TcpHalf:
         """A segment: acknowledged at once if it was answered, else put off; a close() may have gone before an RST."""
         a: Segment = arrival.what
         reply: Segment | None = None if answered is None else answered.what
+        if reply is not None and too_late(state, reply):
+            return []
         if isinstance(state, Sock) and state.state in OPEN:
             return list(self._text(state, a, reply))
         out = [Proposal((self.seg(state, a, reply),), cost=0)]
@@ -381,7 +391,7 @@ class TcpHalf:
         if s.icsk_pending == Pending.RETRANS and off == 0 and now >= s.icsk_timeout - 1000:
             late = room | {"now": max(now, s.icsk_timeout)}
             yield Proposal((WriteTimer(n=n, **late),), "retransmission timer", 3)
-        evidence = self.gaps or self.repeats >= 3 or now - self.sent_at >= 2 * jiffy(self.hz)
+        evidence = self.gaps or self.repeats >= 3 or now - self.sent_at >= max(TCP_TIMEOUT_MIN, jiffy(self.hz))
         if after(s.snd_nxt, s.snd_una) and off < in_flight(s) and evidence:
             yield Proposal((Retransmit(off=off, n=n, **room),), RECOVERY, 4)
 
