@@ -47,7 +47,7 @@ def after_samples(*us: int, p: RttParams = P) -> Rtt:
 
 
 def step(s: Rtt, e: Event) -> Rtt:
-    new = step(s, e)
+    new = RUN.apply(s, e, P)[1]
     assert isinstance(new, Rtt)
     return new
 
