@@ -1,7 +1,9 @@
 """A script's system calls, made for real through libc, and their results held against the script's.
 
 Descriptors in a script are names for live ones; a number that names none is given to the kernel as a bad descriptor.
-Files are opened only under the run's own /tmp.
+
+A script may come from a stranger, and runs as root: sockets are IPv4 and IPv6 ones of the run's own namespace, files
+are opened only under its own /tmp, addresses in memory are not taken, and what reaches other processes is refused.
 """
 
 import ctypes
@@ -29,10 +31,18 @@ from conformance.pkt.ast import (
 from conformance.pkt.calls import number
 
 NO_DESCRIPTOR: Final = 1_000_000
-AF_UNSPEC, AF_INET6, SOCK_STREAM, MSG_FASTOPEN = 0, 10, 1, 0x20000000
+AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM, MSG_FASTOPEN = 0, 2, 10, 1, 0x20000000
 MAKES_DESCRIPTOR: Final = frozenset(("socket", "accept", "open", "epoll_create"))
 IPPROTO_TCP, TCP_CONGESTION = 6, 13
 ADDRESS_SPACE: Final = 128
+OPTION_SPACE: Final = 4096
+LARGEST: Final = 64 << 20
+FIRST_PAGE: Final = 4096  # addresses below it are never mapped
+FCNTL: Final = frozenset((0, 1, 2, 3, 4, 1031, 1032))  # F_DUPFD to F_SETFL, F_SETPIPE_SZ, F_GETPIPE_SZ
+IOCTL: Final = frozenset(
+    constants.SYMBOLS[n]
+    for n in ("SIOCINQ", "SIOCOUTQ", "SIOCOUTQNSD", "SIOCATMARK", "FIONBIO", "FIOCLEX", "FIONCLEX", "FIOQSIZE")
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 for _name in ("read", "write", "readv", "writev", "recv", "send", "recvfrom", "sendto", "recvmsg", "sendmsg",
@@ -87,8 +97,10 @@ class Calls:
     # Sockets
 
     def _socket(self, call: Call) -> None:
-        auto = 2 if self.wire.config.variant == "ipv4" else AF_INET6
+        auto = AF_INET if self.wire.config.variant == "ipv4" else AF_INET6
         domain = auto if isinstance(call.args[0], Auto) else number(call.args[0])
+        if domain not in (AF_INET, AF_INET6):
+            raise CannotCall(f"sockets of family {domain} are not made: AF_INET and AF_INET6 are")
         got = self._result(call, "socket", domain, number(call.args[1]), number(call.args[2]))
         if got < 0:
             return
@@ -109,11 +121,16 @@ class Calls:
                 return number(arg).to_bytes(2, "little") + bytes(26)
 
     def _length(self, arg: Arg, natural: int) -> int:
-        return natural if isinstance(arg, Auto) else number(arg)
+        if isinstance(arg, Auto):
+            return natural
+        if number(arg) > max(natural, ADDRESS_SPACE):
+            raise CannotCall(f"a length of {number(arg)} for a value of {natural} bytes")
+        return number(arg)
 
     def _bind(self, call: Call) -> None:
         address = self._address(call.args[1], remote=False)
-        if self._result(call, "bind", self.fd(call.args[0]), address, self._length(call.args[2], len(address))) == 0:
+        length = self._length(call.args[2], len(address))
+        if self._result(call, "bind", self.fd(call.args[0]), _padded(address), length) == 0:
             conn = self.wire.by_fd(number(call.args[0]))
             if conn is not None:
                 conn.local_port = int.from_bytes(address[2:4], "big")
@@ -133,7 +150,8 @@ class Calls:
         address = self._address(call.args[1], remote=True)
         if int.from_bytes(address[:2], "little") != AF_UNSPEC:
             self._connecting(call.args[0])
-        self._result(call, "connect", self.fd(call.args[0]), address, self._length(call.args[2], len(address)))
+        length = self._length(call.args[2], len(address))
+        self._result(call, "connect", self.fd(call.args[0]), _padded(address), length)
 
     def _accept(self, call: Call) -> None:
         address = ctypes.create_string_buffer(ADDRESS_SPACE)
@@ -154,7 +172,9 @@ class Calls:
 
     def _buffer(self, arg: Arg, size: int) -> Any:
         if isinstance(arg, Auto):
-            return ctypes.create_string_buffer(max(size, 1))
+            return ctypes.create_string_buffer(max(_bounded(size), 1))
+        if not 0 <= number(arg) < FIRST_PAGE:
+            raise CannotCall("a buffer is ... or NULL")
         return ctypes.c_void_p(number(arg))
 
     def _read(self, call: Call) -> None:
@@ -177,15 +197,18 @@ class Calls:
         if address is not None:
             self._connecting(call.args[0])
         self._result(call, "sendto", self.fd(call.args[0]), self._buffer(call.args[1], size), ctypes.c_size_t(size),
-                     flags, address, self._length(call.args[5], len(address or b"")))  # fmt: skip
+                     flags, address and _padded(address), self._length(call.args[5], len(address or b"")))  # fmt: skip
 
     def _iov(self, arg: Arg | None) -> list[int]:
         items = arg.items if isinstance(arg, Items) else ()
-        return [number(x.len) for x in items if isinstance(x, IoVec)]
+        sizes = [_bounded(number(x.len)) for x in items if isinstance(x, IoVec)]
+        _bounded(sum(sizes))
+        return sizes
 
     def _readv(self, call: Call) -> None:
-        buffers = Buffers(self._iov(call.args[1]))
-        self._result(call, call.name, self.fd(call.args[0]), buffers.vector, number(call.args[2]))
+        sizes = self._iov(call.args[1])
+        count = _counted(number(call.args[2]), len(sizes))
+        self._result(call, call.name, self.fd(call.args[0]), Buffers(sizes).vector, count)
 
     _writev = _readv
 
@@ -241,6 +264,8 @@ class Calls:
     # Settings
 
     def _fcntl(self, call: Call) -> None:
+        if number(call.args[1]) not in FCNTL:
+            raise CannotCall("fcntl has F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL and F_SETPIPE_SZ here")
         self._result(call, "fcntl", self.fd(call.args[0]), *[number(a) for a in call.args[1:]])
 
     def _ioctl(self, call: Call) -> None:
@@ -248,6 +273,8 @@ class Calls:
         item = wanted.items[0] if isinstance(wanted, Items) and wanted.items else wanted
         value = ctypes.c_int(0 if isinstance(item, (Auto, Items)) else number(item))
         before = value.value
+        if number(call.args[1]) not in IOCTL:
+            raise CannotCall("ioctl has SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK and FIONBIO here")
         code = ctypes.c_ulong(number(call.args[1]))
         if self._result(call, "ioctl", self.fd(call.args[0]), code, ctypes.byref(value)) == 0 and value.value != before:
             raise Unequal(f"the value is {value.value}, expected {before}")
@@ -256,13 +283,16 @@ class Calls:
         value = sockopt_bytes(call.args[3])
         level, name = number(call.args[1]), number(call.args[2])
         length = self._length(call.args[4], len(value))
-        self._result(call, "setsockopt", self.fd(call.args[0]), level, name, value, length)
+        padded = value.ljust(ADDRESS_SPACE, b"\0")
+        self._result(call, "setsockopt", self.fd(call.args[0]), level, name, padded, length)
 
     def _getsockopt(self, call: Call) -> None:
         length = call.args[4]
         item = length.items[0] if isinstance(length, Items) and length.items else length
         size = ADDRESS_SPACE if isinstance(item, (Auto, Items)) else number(item)
-        buffer = ctypes.create_string_buffer(max(size, 8))
+        if not 0 <= size <= OPTION_SPACE:
+            raise CannotCall(f"a length of {size}: at most {OPTION_SPACE} is asked for")
+        buffer = ctypes.create_string_buffer(OPTION_SPACE)
         live = ctypes.c_uint32(size)
         level, name = number(call.args[1]), number(call.args[2])
         if self._result(call, "getsockopt", self.fd(call.args[0]), level, name, buffer, ctypes.byref(live)) == 0:
@@ -278,7 +308,7 @@ class Calls:
         entries = [x for x in (call.args[0].items if isinstance(call.args[0], Items) else ()) if isinstance(x, PollFd)]
         packed = b"".join(struct.pack("ihh", self.fd(e.fd), number(e.events), 0) for e in entries)
         buffer = ctypes.create_string_buffer(packed, max(len(packed), 1))
-        count = ctypes.c_ulong(number(call.args[1]))
+        count = ctypes.c_ulong(_counted(number(call.args[1]), len(entries)))
         if self._result(call, "poll", buffer, count, number(call.args[2])) >= 0:
             for n, entry in enumerate(entries):
                 revents = struct.unpack_from("ihH", buffer.raw, 8 * n)[2]
@@ -300,7 +330,7 @@ class Calls:
 
     def _epoll_wait(self, call: Call) -> None:
         most = number(call.args[2])
-        buffer = ctypes.create_string_buffer(12 * max(most, 1))
+        buffer = ctypes.create_string_buffer(12 * max(_bounded(most), 1) if most > 0 else 12)
         got = self._result(call, "epoll_wait", self.fd(call.args[0]), buffer, most, number(call.args[3]))
         event = call.args[1]
         if got <= 0 or not isinstance(event, EpollEvent):
@@ -310,6 +340,25 @@ class Calls:
             raise Unequal(f"events is {events:#x}, expected {printer.argument(event.events)}")
         if data != self._epoll_data(event) & (1 << 64) - 1:
             raise Unequal(f"{event.member} is {data:#x}, expected {printer.argument(event.data)}")
+
+
+def _bounded(size: int) -> int:
+    """A size that the runner has memory for; raises CannotCall."""
+    if not 0 <= size <= LARGEST:
+        raise CannotCall(f"a buffer of {size} bytes: from 0 to {LARGEST} are made")
+    return size
+
+
+def _padded(address: bytes) -> bytes:
+    """An address with room behind it, whatever length the script gives it."""
+    return address.ljust(ADDRESS_SPACE, b"\0")
+
+
+def _counted(count: int, entries: int) -> int:
+    """A count that its list bears out; raises CannotCall."""
+    if not 0 <= count <= entries:
+        raise CannotCall(f"a count of {count} for a list of {entries}")
+    return count
 
 
 def _msghdr(call: Call) -> MsgHdr:

@@ -23,14 +23,13 @@ from conformance.live.pkt_kernel_calls import Calls, CannotCall, Unequal
 from conformance.live.pkt_kernel_config import Config, Variant, configure, defines
 from conformance.live.pkt_kernel_info import snapshot
 from conformance.live.pkt_kernel_match import Difference, differences, joined
-from conformance.live.pkt_kernel_shell import CommandFailed, Shell, tool
+from conformance.live.pkt_kernel_shell import CommandFailed, Shell, read_command, tool
 from conformance.live.pkt_kernel_wire import Impossible, Wire
 from conformance.live.tun import Tun, leave
 from conformance.pkt import ast, printer
 from conformance.pkt.ast import Call, Code, Command, Direction, Event, Form, Script
 from conformance.pkt.expr import Program, Value, compile_code
 from conformance.pkt.parser import parse
-from conformance.pkt.shell import interpret
 from conformance.pkt.source import Pos, ScriptError
 from refmodel.packet.codec import Packet, decode
 from refmodel.packet.transport import Tcp, Timestamp
@@ -113,7 +112,7 @@ class Runner:
         for action in (self.script.init, self.script.cleanup, *(e.action for e in self.script.events)):
             match action:
                 case Command():
-                    interpret(action, self.script.source)
+                    read_command(action, self.script.source)
                 case Code():
                     self.compiled[action.at] = compile_code(action, self.script.source)
                 case ast.Packet() if action.layers:

@@ -1,7 +1,8 @@
 """The shell vocabulary of scripts, carried out in the run's own namespace: sysctls by their files, ip, tc, ethtool.
 
 Nothing of a script's text reaches a shell: every argument is one that the interpreter has read as a number, a name of a
-known form or an address.
+known form or an address. What a command could change beyond the namespace is refused before anything runs: sysctls
+other than net.*, parameters of modules other than those of congestion controls.
 """
 
 import re
@@ -29,12 +30,28 @@ from conformance.pkt.shell_actions import (
     SetModuleParameter,
     SetMtu,
     SetSysctl,
+    Step,
 )
+from conformance.pkt.source import ScriptError, Source
 
 LIMIT: Final = 10.0  # s for a tool
 CONGESTION: Final = "net.ipv4.tcp_congestion_control"
 AVAILABLE: Final = "tcp_available_congestion_control"
 _METRIC_TIMES: Final = frozenset(("rtt", "rttvar", "rto_min"))
+
+
+def read_command(command: Command, source: Source) -> tuple[Step, ...]:
+    """A command's steps; raises ScriptError for what is not interpreted, or would reach beyond the namespace."""
+    steps = interpret(command, source)
+    for step in steps:
+        match step.action:
+            case SetSysctl(name=name) | ReadSysctl(name=name) if not name.startswith("net."):
+                raise ScriptError(f"the sysctl {name} belongs to the whole machine", step.at, source, "net.*")
+            case SetModuleParameter(module=module) if not module.startswith("tcp_"):
+                raise ScriptError(f"the module {module} is no congestion control", step.at, source, "tcp_*")
+            case _:
+                pass
+    return steps
 
 
 class CommandFailed(Exception):
@@ -68,7 +85,7 @@ def module_parameters(script: Script) -> Iterator[Path]:
     commands = [script.init, script.cleanup, *(e.action for e in script.events)]
     for command in commands:
         if isinstance(command, Command):
-            for step in interpret(command, script.source):
+            for step in read_command(command, script.source):
                 if isinstance(step.action, SetModuleParameter):
                     yield _module_file(step.action)
 
@@ -90,7 +107,7 @@ class Shell:
         """A whole command; raises CommandFailed if the last step that ran failed, ScriptError for an unknown one."""
         failed: CommandFailed | None = None
         skip = False
-        for step in interpret(command, self.script.source):
+        for step in read_command(command, self.script.source):
             if not skip:
                 try:
                     self.do(step.action)
