@@ -1,5 +1,7 @@
 """Script numbers and live ones, what is compared and what is free: without a kernel."""
 
+from pathlib import Path
+
 import pytest
 
 from conformance.live.pkt_kernel_config import BASES, Config, Variant, configure, defines, variants
@@ -172,3 +174,10 @@ def test_tcp_info_ends_where_the_kernels_does() -> None:
     assert (values["tcpi_state"], values["tcpi_snd_wscale"], values["tcpi_rcv_wscale"]) == (1, 7, 8)
     assert values["tcpi_snd_cwnd"] == 10
     assert "tcpi_rcv_wnd" not in values
+
+
+def test_the_table_of_scripts_names_every_one() -> None:
+    root = Path(__file__).parent.parent
+    text = (root / "docs" / "pkt-kernel.md").read_text()
+    stems = sorted(p.stem for p in (root / "tests" / "scripts" / "connection").glob("*.pkt"))
+    assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")] == stems
