@@ -8,6 +8,8 @@ read for it.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from conformance.check.frontier import Arrival, Observation, Proposal, Timer
 from conformance.check.known import CLOSES, SENDS, Known
 from conformance.check.setup import jiffy, slack
@@ -90,6 +92,8 @@ class TcpHalf:
         self.heard: Segment | None = None
         self.news = False  # data came to it
         self.ts_base: tuple[int, int] | None = None  # (us, TSval) of the first timestamp that it sent
+        self.offer: Segment | None = None  # the SYN that came to it
+        self.agreed: Segment | None = None  # its SYN-ACK
         self.inherits = (0, 0)  # ts_recent and its stamp of a TIME_WAIT socket whose port it may take over
 
     # -- what a segment means
@@ -107,6 +111,8 @@ class TcpHalf:
 
     def hears(self, x: Segment) -> None:
         """Learns from a segment to this end whether its peer misses something."""
+        if x.flags & SYN:
+            self.offer = x
         last = self.heard
         self.news = self.news or x.len > 0
         self.gaps = self.gaps or bool(x.sack)
@@ -118,7 +124,9 @@ class TcpHalf:
 
     def saw(self, segment: Segment) -> None:
         """Learns the timestamp clock from a segment that this end sent."""
-        if segment.seg_len and not segment.flags & SYN:
+        if segment.flags & SYN:
+            self.agreed = segment
+        elif segment.seg_len:
             self.sent_at = us(segment)
         if self.ts_base is None and segment.tsval is not None:
             self.ts_base = us(segment), segment.tsval
@@ -246,7 +254,10 @@ class TcpHalf:
                     Proposal((self.seg(state, a, reply, synq_full=True, cookie_recent=True),), "a SYN cookie", 5)
                 )
             elif a.flags & ACK:
-                out.append(Proposal((self._cookie_ack(state, a, reply),), "an ACK of our SYN cookie", 5))
+                cookie = self._cookie_ack(state, a, reply)
+                out.append(Proposal((cookie,), "an ACK of our SYN cookie", 5))
+                full = replace(cookie, acceptq_full=True)
+                out.append(Proposal((full,), "an ACK of our SYN cookie while the accept queue is full", 5))
         if isinstance(state, Sock) and state.state == St.SYN_SENT and a.flags & SYN and _put_off(a, reply):
             out.append(Proposal((self.seg(state, a, reply, ack_now=False, write_pending=True),), "", 1))
         if isinstance(state, Tw):
@@ -274,7 +285,22 @@ class TcpHalf:
                 yield Proposal(impatient, "TCP_LINGER2 below 0 and close() before the segment came", 4)
 
     def _cookie_ack(self, state: Sock, a: Segment, reply: Segment | None) -> Seg:
-        return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460)
+        """A cookie's timestamp remembers the options of the SYN; source syncookies.c:cookie_timestamp_decode."""
+        syn, synack = self.offer, self.agreed
+        told: dict[str, Any] = {}
+        if syn is not None and synack is not None and a.tsval is not None:
+            scaled = syn.wscale is not None and synack.wscale is not None
+            shift = synack.wscale or 0 if scaled else 0
+            wscale = min(syn.wscale or 0, 14) if scaled else 0
+            told = {
+                "cookie_wscale_ok": scaled,
+                "cookie_wscale": wscale,
+                "cookie_sack": syn.sack_perm and synack.sack_perm,
+                "rcv_wscale": shift,
+                "win": a.window << wscale,
+                "space": synack.window if reply is None else reply.window << shift,
+            }
+        return self.seg(state, a, reply, cookie=True, cookie_recent=True, cookie_mss=1460, **told)
 
     def timers(self, state: State) -> Iterable[Timer]:
         """Timers whose times do not depend on an RTT sample, and the delayed ACK."""
@@ -406,6 +432,9 @@ class TcpHalf:
             yield Proposal((SendAck(**room),), "release of the socket", 3)
         elif readable(s) and room["space"] >= 2 * receive_window(s):
             yield Proposal((Read(n=readable(s), ack_now=True, **room),), "recv() opens the window", 2)
+            if readable(s) > 1:  # what is left may open it once more
+                part = Read(n=readable(s) - 1, ack_now=True, **room)
+                yield Proposal((part,), "recv() of a part opens the window", 3)
         if x.seq == (s.snd_una - 1) & M32:
             yield from self._probes(s, now, room)
 
