@@ -10,7 +10,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-CONSOLE = Console(highlight=False)
+CONSOLE = Console(highlight=False, width=150)
 
 
 class Cost(Struct, frozen=True):
