@@ -123,7 +123,7 @@ def stop(s: Listener, e: Close, p: TcpParams) -> tuple[Listener, Effects]:
     return replace(s, sk_ack_backlog=0, listening=False), (CallResult(),)
 
 
-@rule("net/ipv4/inet_connection_sock.c:inet_csk_listen_poll")
+@rule("include/net/inet_connection_sock.h:inet_csk_listen_poll")
 def listen_poll(s: Listener, e: Poll, p: TcpParams) -> tuple[Listener, Effects]:
     """A listener is readable while a connection waits."""
     return s, (CallResult(value=POLLIN if s.sk_ack_backlog != 0 else 0),)
