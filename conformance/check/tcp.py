@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from conformance.check.frontier import Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
+from conformance.check.frontier import WIDTH, Apply, Arrival, Dead, Frontier, Hypothesis, Observation, labels
 from conformance.check.infer import not_linux, sysctls
 from conformance.check.known import known
 from conformance.check.likely import Likely
@@ -95,6 +95,11 @@ class End:
             found, _ = labels(h.trail, self.name)
             self.recovered += sum(x.note == RECOVERY for x in found)
             self.front.alive[0] = replace(h, trail=None)
+
+    def narrow(self) -> None:
+        """Goes on with the first explanation of each segment, from every hypothesis that stands."""
+        old, self.front = self.front, self._front(False)
+        self.front.alive, self.front.arrivals, self.front.base = old.alive, old.arrivals, old.base
 
     def restart(self, at: Snapshot, lost: frozenset[int]) -> None:
         """Goes back to `at`, with all hypotheses from there on; segments of `lost` may not have arrived."""
@@ -322,6 +327,10 @@ class Connection:
             return False
         for e in self.ends:
             if e is not None and not e.front.alive:
+                if e.front.bounded:
+                    self.unknown = f"more explanations than are followed ({WIDTH}) before {line(s, self.first.time)}"
+                    self.judged = []
+                    return False
                 missing = e is not self._sender(s)
                 what = "a segment that Linux would have sent is missing before" if missing else "Linux does not send"
                 self._diverge(s, e, f"{what} {line(s, self.first.time)}", e.front.dead)
@@ -329,12 +338,15 @@ class Connection:
         raise AssertionError("an end failed but has hypotheses")
 
     def _checkpoint(self) -> None:
-        """Starts over from the checkpoint before this one from now on."""
+        """Starts over from the checkpoint before this one from now on, and searches no more until it has to."""
         for e in self.ends:
             if e is not None:
                 if not self.labelled:
                     e.drop_labels()
                 e.mark, e.next_mark = e.next_mark, e.snapshot()
+                if self.wide:
+                    e.narrow()
+        self.wide = False
         del self.records[: self.marked]
         self.marked = len(self.records)
 
