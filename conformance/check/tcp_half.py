@@ -432,8 +432,8 @@ class TcpHalf:
             yield Proposal((SendAck(**room),), "release of the socket", 3)
         elif readable(s) and room["space"] >= 2 * receive_window(s):
             yield Proposal((Read(n=readable(s), ack_now=True, **room),), "recv() opens the window", 2)
-            if readable(s) > 1:  # what is left may open it once more
-                part = Read(n=readable(s) - 1, ack_now=True, **room)
+            if readable(s) > 1:  # what is left may open it again
+                part = Read(n=readable(s) // 2, ack_now=True, **room)
                 yield Proposal((part,), "recv() of a part opens the window", 3)
         if x.seq == (s.snd_una - 1) & M32:
             yield from self._probes(s, now, room)
