@@ -269,7 +269,8 @@ class Connection:
             return ""
         why = e.wire.differs(s)
         largest = WSCALE_MAX if self.setup.kernel in OLD_BUFFERS else NEW_WSCALE_MAX
-        return why or e.wire.window(s, other.wire if other is not None else None, e.half.news, largest)
+        facing = other.wire if other is not None else None
+        return why or e.wire.agreed(s, facing) or e.wire.window(s, facing, e.half.news, largest)
 
     def _take(self, s: Segment) -> bool:
         k = 0 if s.source == self.sides[0][1] and s.saddr == self.sides[0][0] else 1

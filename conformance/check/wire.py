@@ -6,8 +6,8 @@ the lower six bits of its own (cookie_init_timestamp).
 
 from conformance.check.tcp_half import us
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import RST, SYN
-from refmodel.types import M32
+from refmodel.packet.transport import ACK, PSH, RST, SYN
+from refmodel.types import M32, after
 
 IPDEFTTL = 64  # net.ipv4.ip_default_ttl and net.ipv6 hop_limit
 TIMESTAMPS = 12  # bytes of every segment that its timestamp takes
@@ -29,6 +29,8 @@ class WireFacts:
         self.ts: tuple[int, int] | None = None
         self.first = False
         self.last: tuple[int, int] | None = None
+        self.stamped = False
+        self.end = -1
 
     def differs(self, s: Segment) -> str:
         """'' or what is wrong with the segment; learns from it otherwise."""
@@ -40,8 +42,34 @@ class WireFacts:
             return "DF is not set: Linux sets it while path MTU discovery is on"
         if s.flags & (SYN | RST) == SYN | RST:
             return "SYN and RST in one segment"
+        if not s.flags & (SYN | RST | ACK):
+            return "no ACK: Linux leaves it out of a SYN and of an RST alone"
+        if s.flags & PSH and not s.len:
+            return "PSH on a segment without data"
         why = self._ident(s)
         return why if why or s.tsval is None else self._clock(s, s.tsval)
+
+    def agreed(self, s: Segment, other: "WireFacts | None") -> str:
+        """Between ends that both opened: timestamps on every segment if both offered them, no ACK of what was not sent.
+
+        Holds in every state of a socket that took part in the handshake; an RST may come from one that did not.
+        """
+        if s.flags & RST:
+            return ""
+        if s.flags & SYN:
+            self.stamped, self.end = s.tsval is not None, s.end_seq
+            return ""
+        if self.end < 0:
+            return ""
+        if after(s.end_seq, self.end):
+            self.end = s.end_seq
+        if other is None or other.end < 0:
+            return ""
+        if s.tsval is None and self.stamped and other.stamped:
+            return "no timestamp, though both SYNs had one"
+        if s.flags & ACK and after(s.ack_seq, other.end):
+            return f"ack {s.ack_seq}, but the peer has sent no more than up to {other.end}"
+        return ""
 
     def window(self, s: Segment, other: "WireFacts | None", news: bool, largest: int) -> str:
         """Until data arrives (`news`) the window stays what the SYN offered, rounded up to the scale.

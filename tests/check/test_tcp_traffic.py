@@ -153,3 +153,14 @@ def test_a_syn_cookies_connection_keeps_the_options_of_the_syn_though_its_first_
     v = t.verdict()
     assert v.outcome is Outcome.CONFORMS
     assert any("an ACK of our SYN cookie" in x for x in v.events)
+
+
+@pytest.mark.parametrize("flags", [PSH, PSH | ACK])
+def test_what_no_state_of_a_socket_sends_is_told_without_a_search(flags: int) -> None:
+    t = Talk()
+    t.send(t.a, ACK | PSH, 500)
+    t.send(t.b, flags)
+    v = t.verdict()
+    assert v.outcome is Outcome.DIVERGES
+    assert v.divergence is not None
+    assert not v.divergence.near
