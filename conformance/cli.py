@@ -126,8 +126,8 @@ def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suf
     \b
     Examples:
       refmodel record --list
-      refmodel record tcp_active_open --out /tmp/mine
-      refmodel record --all --out /tmp/mine
+      refmodel record tcp_active_open --out mine
+      refmodel record --all --out mine
     """
     from conformance.live.errors import LabUnavailable, RecordError
     from conformance.live.record import record_case, scenarios

@@ -5,10 +5,10 @@ that an application may do is possible.
 """
 
 import re
-from bisect import bisect_right
 from typing import Final
 
 from conformance.check.setup import Host, Setup
+from refmodel.types import NEVER
 
 SENDS: Final = ("send", "write", "sendto", "sendmsg", "writev", "sendfile", "splice")
 CLOSES: Final = ("close", "shutdown", "exit", "kill")
@@ -23,16 +23,16 @@ class Known:
         calls = [c for c in setup.calls if host is not None and c.host == host.name]
         self.recorded = bool(setup.calls) and host is not None and host.linux
         self.mib = host.mib if host is not None else {}
-        self.times: dict[str, list[int]] = {}
+        self.first: dict[str, int] = {}  # when each word of a call was used first (us)
         for c in calls:
-            for word in dict.fromkeys(WORD.findall(c.call)):
-                self.times.setdefault(word, []).append(c.time)
+            for word in WORD.findall(c.call):
+                self.first[word] = min(c.time, self.first.get(word, c.time))
 
     def called(self, *words: str, before: int) -> bool:
         """Whether one of the calls or socket options was used before `before` (us), or that cannot be known."""
         if not self.recorded:
             return True
-        return any(bisect_right(self.times.get(w, ()), before + GRACE) > 0 for w in words)
+        return any(self.first.get(w, NEVER) <= before + GRACE for w in words)
 
     def counted(self, *names: str) -> bool:
         """Whether one of the MIB counters moved during the recording, or that cannot be known."""
