@@ -248,6 +248,24 @@ def step(*cites: str) -> Callable[[F], F]:
     return register
 
 
+def cited(*cites: str) -> Callable[[F], F]:
+    """Registers a function of a whole layer under its citation, and leaves it as it is.
+
+    Such a function works on the layer's own objects, so it is neither proved nor searched; readers, labels and coverage
+    find it among the steps.
+    """
+
+    def register(fn: F) -> F:
+        kernel, rfc = _cites(cites)
+        ident = _id(fn)
+        if not kernel:
+            raise SpecificationError(f"{ident} cites no kernel function")
+        STEPS[ident] = Step(id=ident, fn=fn, kernel=kernel, rfc=rfc, says=_says(fn))
+        return fn
+
+    return register
+
+
 def pure(fn: F) -> F:
     """Marks a helper without effects whose result the prover merges into one term."""
     fn.is_pure = True  # type: ignore[attr-defined]

@@ -1,0 +1,1089 @@
+"""The objects of a connection: sockets, buffers, packets, with the kernel's field names.
+
+The law: times are us in `tcp_mstamp` and in skbs, jiffies in timers and in fields that the kernel keeps in jiffies
+(named so), sequence numbers are in [0, 2**32). Payload has no content: a buffer is the range [seq, end_seq). Queues are
+doubly linked, so that a step costs what it touches and never the length of a queue.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from refmodel.tcp.state import St
+
+if TYPE_CHECKING:
+    from refmodel.tcp.whole.net import Net, Timer
+
+# tcp_skb_cb.tcp_flags: the header's bits, AE above them.
+FIN: Final = 0x01
+SYN: Final = 0x02
+RST: Final = 0x04
+PSH: Final = 0x08
+ACK: Final = 0x10
+URG: Final = 0x20
+ECE: Final = 0x40
+CWR: Final = 0x80
+AE: Final = 0x100
+
+# tcp_skb_cb.sacked (include/net/tcp.h)
+TCPCB_SACKED_ACKED: Final = 0x01
+TCPCB_SACKED_RETRANS: Final = 0x02
+TCPCB_LOST: Final = 0x04
+TCPCB_TAGBITS: Final = 0x07
+TCPCB_REPAIRED: Final = 0x10
+TCPCB_EVER_RETRANS: Final = 0x80
+TCPCB_RETRANS: Final = TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS | TCPCB_REPAIRED
+
+# tcp_sock.ecn_flags
+TCP_ECN_OK: Final = 1
+TCP_ECN_QUEUE_CWR: Final = 2
+TCP_ECN_DEMAND_CWR: Final = 4
+TCP_ECN_SEEN: Final = 8
+
+# tcp_sock.nonagle
+TCP_NAGLE_OFF: Final = 1
+TCP_NAGLE_CORK: Final = 2
+TCP_NAGLE_PUSH: Final = 4
+
+# icsk_ack.pending
+ICSK_ACK_SCHED: Final = 1
+ICSK_ACK_TIMER: Final = 2
+ICSK_ACK_PUSHED: Final = 4
+ICSK_ACK_PUSHED2: Final = 8
+ICSK_ACK_NOW: Final = 16
+ICSK_ACK_NOMEM: Final = 32
+
+# icsk_pending
+ICSK_TIME_RETRANS: Final = 1
+ICSK_TIME_DACK: Final = 2
+ICSK_TIME_PROBE0: Final = 3
+ICSK_TIME_LOSS_PROBE: Final = 5
+ICSK_TIME_REO_TIMEOUT: Final = 6
+
+RCV_SHUTDOWN: Final = 1
+SEND_SHUTDOWN: Final = 2
+SHUTDOWN_MASK: Final = 3
+
+SK_PACING_NONE: Final = 0
+SK_PACING_NEEDED: Final = 1
+SK_PACING_FQ: Final = 2
+
+TCP_INFINITE_SSTHRESH: Final = 0x7FFFFFFF
+MAX_TCP_WINDOW: Final = 32767
+TCP_MAX_WSCALE: Final = 14
+TCP_INIT_CWND: Final = 10
+TCP_MSS_DEFAULT: Final = 536
+TCP_MIN_MSS: Final = 88
+TCP_MIN_SND_MSS: Final = 48
+TCP_BASE_MSS: Final = 1024
+TCP_FASTRETRANS_THRESH: Final = 3
+MAX_HEADER_V4: Final = 20
+GSO_LEGACY_MAX_SIZE: Final = 65536
+MAX_TCP_HEADER: Final = 320  # L1_CACHE_ALIGN(128 + MAX_HEADER); only truesize depends on it
+TCP_RMEM_TO_WIN_SCALE: Final = 8
+TCP_DEFAULT_SCALING_RATIO: Final = 128
+SK_BUFF_SIZE: Final = 256  # SKB_DATA_ALIGN(sizeof(struct sk_buff)), x86-64
+SHARED_INFO_SIZE: Final = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info)), x86-64
+
+
+def SKB_TRUESIZE(n: int) -> int:
+    """Memory of an skb whose head holds `n` bytes; source include/linux/skbuff.h:SKB_TRUESIZE."""
+    return n + SK_BUFF_SIZE + SHARED_INFO_SIZE
+
+
+class TcpOptions:
+    """The options of one segment: struct tcp_options_received as read, struct tcp_out_options as written.
+
+    What is absent is None, False or (). `sacks` are (start, end) pairs, a DSACK first. `fastopen` is the cookie (b"" a
+    request), `fastopen_exp` says that it has the experimental kind. `unknown` are kinds that TCP ignores.
+    """
+
+    __slots__ = ("fastopen", "fastopen_exp", "md5", "mss", "sack_perm", "sacks", "tsecr", "tsval", "unknown", "wscale")
+
+    def __init__(
+        self,
+        mss: int | None = None,
+        wscale: int | None = None,
+        sack_perm: bool = False,
+        tsval: int | None = None,
+        tsecr: int = 0,
+        sacks: tuple[tuple[int, int], ...] = (),
+        fastopen: bytes | None = None,
+        fastopen_exp: bool = False,
+        md5: bytes | None = None,
+        unknown: tuple[int, ...] = (),
+    ) -> None:
+        self.mss = mss
+        self.wscale = wscale
+        self.sack_perm = sack_perm
+        self.tsval = tsval
+        self.tsecr = tsecr
+        self.sacks = sacks
+        self.fastopen = fastopen
+        self.fastopen_exp = fastopen_exp
+        self.md5 = md5
+        self.unknown = unknown
+
+
+class Packet:
+    """A TCP segment between IP and TCP, in either direction.
+
+    Addresses are 4 or 16 bytes; `window` is the header's 16 bits; `len` counts payload bytes; `tos` is the whole byte;
+    `gso_size` and `gso_segs` say how the device would cut a super-segment (0: it is none). `truesize` of a packet that
+    arrives is the memory it takes. `by` names the step that sent it. `time` is when it left (us). `md5_ok`: whether a
+    signature that stands in it is right.
+    """
+
+    __slots__ = (
+        "ack_seq",
+        "bad_csum",
+        "by",
+        "daddr",
+        "dport",
+        "flags",
+        "flowlabel",
+        "gso_segs",
+        "gso_size",
+        "len",
+        "md5_ok",
+        "opts",
+        "saddr",
+        "seq",
+        "sport",
+        "time",
+        "tos",
+        "truesize",
+        "ttl",
+        "urg_ptr",
+        "window",
+    )
+
+    def __init__(
+        self,
+        saddr: bytes,
+        daddr: bytes,
+        sport: int,
+        dport: int,
+        seq: int,
+        ack_seq: int,
+        flags: int,
+        window: int,
+        len: int = 0,
+        opts: TcpOptions | None = None,
+        urg_ptr: int = 0,
+        tos: int = 0,
+        ttl: int = 64,
+        gso_size: int = 0,
+        gso_segs: int = 1,
+        truesize: int = 0,
+        by: str = "",
+        time: int = 0,
+        bad_csum: bool = False,
+        md5_ok: bool = True,
+        flowlabel: int = 0,
+    ) -> None:
+        self.saddr = saddr
+        self.daddr = daddr
+        self.sport = sport
+        self.dport = dport
+        self.seq = seq
+        self.ack_seq = ack_seq
+        self.flags = flags
+        self.window = window
+        self.len = len
+        self.opts = opts if opts is not None else TcpOptions()
+        self.urg_ptr = urg_ptr
+        self.tos = tos
+        self.ttl = ttl
+        self.gso_size = gso_size
+        self.gso_segs = gso_segs
+        self.truesize = truesize
+        self.by = by
+        self.time = time
+        self.bad_csum = bad_csum
+        self.md5_ok = md5_ok
+        self.flowlabel = flowlabel
+
+    @property
+    def end_seq(self) -> int:
+        """The sequence number behind the segment."""
+        return (self.seq + self.len + (self.flags & FIN) + ((self.flags & SYN) >> 1)) & 0xFFFFFFFF
+
+
+class IcmpError:
+    """An ICMP or ICMPv6 error that arrives and quotes a segment of ours: `info` is the MTU, `seq` the quoted one."""
+
+    __slots__ = ("code", "daddr", "dport", "info", "saddr", "seq", "sport", "type")
+
+    def __init__(
+        self, type: int, code: int, info: int, saddr: bytes, daddr: bytes, sport: int, dport: int, seq: int
+    ) -> None:
+        self.type = type
+        self.code = code
+        self.info = info
+        self.saddr = saddr  # of the quoted header: ours
+        self.daddr = daddr
+        self.sport = sport
+        self.dport = dport
+        self.seq = seq
+
+
+class TxInfo:
+    """tcp_skb_cb.tx: what the connection had delivered when an skb left (times in us)."""
+
+    __slots__ = ("delivered", "delivered_ce", "delivered_mstamp", "first_tx_mstamp", "is_app_limited")
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.delivered_ce = 0
+        self.delivered_mstamp = 0
+        self.first_tx_mstamp = 0
+        self.is_app_limited = False
+
+
+class Skb:
+    """struct sk_buff with its tcp_skb_cb, in the write queue, the retransmit queue or a receive queue.
+
+    `len` counts payload bytes. `skb_mstamp` is when it was (re)sent or received (us). `uarg` is the zerocopy
+    notification that holds its pages, `tskey` and `tx_flags` the timestamping asked for. `frags` counts page fragments.
+    """
+
+    __slots__ = (
+        "ack_seq",
+        "end_seq",
+        "eor",
+        "frags",
+        "gso_segs",
+        "gso_size",
+        "has_rxtstamp",
+        "ip_dsfield",
+        "len",
+        "linear",
+        "next",
+        "opts",
+        "packet",
+        "peeked",
+        "prev",
+        "sacked",
+        "seq",
+        "skb_mstamp",
+        "tcp_flags",
+        "truesize",
+        "ts_next",
+        "ts_prev",
+        "ts_queued",
+        "tskey",
+        "tstamp",
+        "tw_isn",
+        "tx",
+        "tx_flags",
+        "txstamp_ack",
+        "uarg",
+        "urg_ptr",
+    )  # fmt: skip
+
+    def __init__(self, seq: int = 0, end_seq: int = 0, len: int = 0, tcp_flags: int = 0) -> None:
+        self.seq = seq
+        self.end_seq = end_seq
+        self.len = len
+        self.tcp_flags = tcp_flags
+        self.gso_segs = 0
+        self.gso_size = 0
+        self.sacked = 0
+        self.ip_dsfield = 0
+        self.txstamp_ack = False
+        self.eor = False
+        self.has_rxtstamp = False
+        self.ack_seq = 0
+        self.urg_ptr = 0
+        self.truesize = 0
+        self.skb_mstamp = 0
+        self.tstamp = 0
+        self.tx = TxInfo()
+        self.tx_flags = 0
+        self.tskey = 0
+        self.uarg: Any = None
+        self.frags = 0
+        self.linear = 0  # payload bytes in the head, not in frags
+        self.tw_isn = 0
+        self.peeked = False
+        self.opts: TcpOptions | None = None
+        self.packet: Packet | None = None
+        self.prev: Skb | None = None
+        self.next: Skb | None = None
+        self.ts_prev: Skb | None = None
+        self.ts_next: Skb | None = None
+        self.ts_queued = False  # in tsorted_sent_queue
+
+
+class SkbQueue:
+    """A queue of skbs linked by next and prev: sk_write_queue, tcp_rtx_queue, out_of_order_queue, sk_receive_queue."""
+
+    __slots__ = ("head", "len", "tail")
+
+    def __init__(self) -> None:
+        self.head: Skb | None = None
+        self.tail: Skb | None = None
+        self.len = 0
+
+    def __iter__(self) -> Iterator[Skb]:
+        skb = self.head
+        while skb is not None:
+            after = skb.next
+            yield skb
+            skb = after
+
+    def __len__(self) -> int:
+        return self.len
+
+    def __bool__(self) -> bool:
+        return self.head is not None
+
+    def append(self, skb: Skb) -> None:
+        """Puts `skb` at the tail."""
+        skb.prev, skb.next = self.tail, None
+        if self.tail is None:
+            self.head = skb
+        else:
+            self.tail.next = skb
+        self.tail = skb
+        self.len += 1
+
+    def push(self, skb: Skb) -> None:
+        """Puts `skb` at the head."""
+        skb.prev, skb.next = None, self.head
+        if self.head is None:
+            self.tail = skb
+        else:
+            self.head.prev = skb
+        self.head = skb
+        self.len += 1
+
+    def insert_after(self, at: Skb, skb: Skb) -> None:
+        """Puts `skb` behind `at`."""
+        if at is self.tail:
+            self.append(skb)
+            return
+        skb.prev, skb.next = at, at.next
+        assert at.next is not None
+        at.next.prev = skb
+        at.next = skb
+        self.len += 1
+
+    def insert_before(self, at: Skb, skb: Skb) -> None:
+        """Puts `skb` before `at`."""
+        if at is self.head:
+            self.push(skb)
+            return
+        assert at.prev is not None
+        self.insert_after(at.prev, skb)
+
+    def unlink(self, skb: Skb) -> None:
+        """Takes `skb` out."""
+        if skb.prev is None:
+            self.head = skb.next
+        else:
+            skb.prev.next = skb.next
+        if skb.next is None:
+            self.tail = skb.prev
+        else:
+            skb.next.prev = skb.prev
+        skb.prev = skb.next = None
+        self.len -= 1
+
+    def pop(self) -> Skb | None:
+        """Takes the head out; None if the queue is empty."""
+        skb = self.head
+        if skb is not None:
+            self.unlink(skb)
+        return skb
+
+    def clear(self) -> None:
+        """Empties the queue."""
+        self.head = self.tail = None
+        self.len = 0
+
+
+class SentQueue:
+    """tsorted_sent_queue: skbs that were sent and aren't SACKed, in the order of their last transmission."""
+
+    __slots__ = ("head", "tail")
+
+    def __init__(self) -> None:
+        self.head: Skb | None = None
+        self.tail: Skb | None = None
+
+    def __iter__(self) -> Iterator[Skb]:
+        skb = self.head
+        while skb is not None:
+            after = skb.ts_next
+            yield skb
+            skb = after
+
+    def append(self, skb: Skb) -> None:
+        """Puts `skb` at the tail, taking it from where it stands."""
+        if skb.ts_queued:
+            self.unlink(skb)
+        skb.ts_prev, skb.ts_next, skb.ts_queued = self.tail, None, True
+        if self.tail is None:
+            self.head = skb
+        else:
+            self.tail.ts_next = skb
+        self.tail = skb
+
+    def insert_after(self, at: Skb, skb: Skb) -> None:
+        """Puts `skb` behind `at`."""
+        if at is self.tail:
+            self.append(skb)
+            return
+        skb.ts_prev, skb.ts_next, skb.ts_queued = at, at.ts_next, True
+        assert at.ts_next is not None
+        at.ts_next.ts_prev = skb
+        at.ts_next = skb
+
+    def unlink(self, skb: Skb) -> None:
+        """Takes `skb` out if it is in."""
+        if not skb.ts_queued:
+            return
+        if skb.ts_prev is None:
+            self.head = skb.ts_next
+        else:
+            skb.ts_prev.ts_next = skb.ts_next
+        if skb.ts_next is None:
+            self.tail = skb.ts_prev
+        else:
+            skb.ts_next.ts_prev = skb.ts_prev
+        skb.ts_prev = skb.ts_next = None
+        skb.ts_queued = False
+
+    def clear(self) -> None:
+        """Empties the queue."""
+        for skb in self:
+            skb.ts_prev = skb.ts_next = None
+            skb.ts_queued = False
+        self.head = self.tail = None
+
+
+class RxOpt:
+    """struct tcp_options_received as a socket keeps it."""
+
+    __slots__ = (
+        "dsack",
+        "mss_clamp",
+        "num_sacks",
+        "rcv_tsecr",
+        "rcv_tsval",
+        "rcv_wscale",
+        "sack_ok",
+        "saw_tstamp",
+        "snd_wscale",
+        "ts_recent",
+        "ts_recent_stamp",
+        "tstamp_ok",
+        "user_mss",
+        "wscale_ok",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.ts_recent_stamp = 0  # seconds
+        self.ts_recent = 0
+        self.rcv_tsval = 0
+        self.rcv_tsecr = 0
+        self.saw_tstamp = False
+        self.tstamp_ok = False
+        self.dsack = False
+        self.wscale_ok = False
+        self.sack_ok = 0  # TCP_SACK_SEEN 1, TCP_DSACK_SEEN 4
+        self.snd_wscale = 0
+        self.rcv_wscale = 0
+        self.num_sacks = 0
+        self.user_mss = 0
+        self.mss_clamp = 0
+
+
+class IcskAck:
+    """icsk_ack: the acknowledgment that is owed (times in jiffies)."""
+
+    __slots__ = (
+        "ato", "dst_quick_ack", "last_seg_size", "lrcvtime", "pending", "pingpong", "quick", "rcv_mss", "retry",
+        "timeout",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.pending = 0
+        self.quick = 0
+        self.pingpong = 0
+        self.retry = 0
+        self.ato = 0
+        self.dst_quick_ack = False
+        self.timeout = 0
+        self.lrcvtime = 0
+        self.last_seg_size = 0
+        self.rcv_mss = 0
+
+
+class IcskMtup:
+    """icsk_mtup: the search for a larger MTU."""
+
+    __slots__ = ("enabled", "probe_size", "probe_timestamp", "search_high", "search_low")
+
+    def __init__(self) -> None:
+        self.search_high = 0
+        self.search_low = 0
+        self.probe_size = 0
+        self.enabled = False
+        self.probe_timestamp = 0
+
+
+class Rack:
+    """tcp_sock.rack (times in us)."""
+
+    __slots__ = (
+        "advanced", "dsack_seen", "end_seq", "last_delivered", "mstamp", "reo_wnd_persist", "reo_wnd_steps", "rtt_us",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.mstamp = 0
+        self.rtt_us = 0
+        self.end_seq = 0
+        self.last_delivered = 0
+        self.reo_wnd_steps = 1
+        self.reo_wnd_persist = 0
+        self.dsack_seen = False
+        self.advanced = False
+
+
+class RcvRttEst:
+    """tcp_sock.rcv_rtt_est (us, scaled by 8)."""
+
+    __slots__ = ("rtt_us", "seq", "time")
+
+    def __init__(self) -> None:
+        self.rtt_us = 0
+        self.seq = 0
+        self.time = 0
+
+
+class RcvqSpace:
+    """tcp_sock.rcvq_space: what the application copied within the last round trip."""
+
+    __slots__ = ("seq", "space", "time")
+
+    def __init__(self) -> None:
+        self.space = 0
+        self.seq = 0
+        self.time = 0
+
+
+class CA(IntEnum):
+    """icsk_ca_state (include/net/tcp.h)."""
+
+    Open = 0
+    Disorder = 1
+    CWR = 2
+    Recovery = 3
+    Loss = 4
+
+
+class MinMax:
+    """struct minmax: a windowed minimum or maximum as three (time, value) samples, best first (lib/minmax.c)."""
+
+    __slots__ = ("s",)
+
+    def __init__(self) -> None:
+        self.s = [(0, 0), (0, 0), (0, 0)]
+
+    def get(self) -> int:
+        """The best value in the window."""
+        return self.s[0][1]
+
+    def reset(self, t: int, v: int) -> int:
+        """Forgets all samples but this one."""
+        self.s = [(t, v)] * 3
+        return v
+
+    def running_max(self, win: int, t: int, v: int) -> int:
+        """Takes a sample into the windowed maximum."""
+        if v >= self.s[0][1] or ((t - self.s[2][0]) & 0xFFFFFFFF) > win:
+            return self.reset(t, v)
+        if v >= self.s[1][1]:
+            self.s[2] = self.s[1] = (t, v)
+        elif v >= self.s[2][1]:
+            self.s[2] = (t, v)
+        return self._subwin(win, t, v)
+
+    def running_min(self, win: int, t: int, v: int) -> int:
+        """Takes a sample into the windowed minimum."""
+        if v <= self.s[0][1] or ((t - self.s[2][0]) & 0xFFFFFFFF) > win:
+            return self.reset(t, v)
+        if v <= self.s[1][1]:
+            self.s[2] = self.s[1] = (t, v)
+        elif v <= self.s[2][1]:
+            self.s[2] = (t, v)
+        return self._subwin(win, t, v)
+
+    def _subwin(self, win: int, t: int, v: int) -> int:
+        dt = (t - self.s[0][0]) & 0xFFFFFFFF
+        if dt > win:
+            self.s = [self.s[1], self.s[2], (t, v)]
+            if ((t - self.s[0][0]) & 0xFFFFFFFF) > win:
+                self.s = [self.s[1], self.s[2], (t, v)]
+        elif self.s[1][0] == self.s[0][0] and dt > win // 4:
+            self.s[2] = self.s[1] = (t, v)
+        elif self.s[2][0] == self.s[1][0] and dt > win // 2:
+            self.s[2] = (t, v)
+        return self.s[0][1]
+
+
+class RateSample:
+    """struct rate_sample: how much was delivered over which time (us)."""
+
+    __slots__ = (
+        "acked_sacked", "delivered", "delivered_ce", "interval_us", "is_ack_delayed", "is_app_limited", "is_retrans",
+        "last_end_seq", "losses", "prior_delivered", "prior_delivered_ce", "prior_in_flight", "prior_mstamp",
+        "rcv_interval_us", "rtt_us", "snd_interval_us",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.prior_mstamp = 0
+        self.prior_delivered = 0
+        self.prior_delivered_ce = 0
+        self.delivered = 0
+        self.delivered_ce = 0
+        self.interval_us = 0
+        self.snd_interval_us = 0
+        self.rcv_interval_us = 0
+        self.rtt_us = 0
+        self.losses = 0
+        self.acked_sacked = 0
+        self.prior_in_flight = 0
+        self.last_end_seq = 0
+        self.is_app_limited = False
+        self.is_retrans = False
+        self.is_ack_delayed = False
+
+
+class SackBlock:
+    """struct tcp_sack_block."""
+
+    __slots__ = ("end_seq", "start_seq")
+
+    def __init__(self, start_seq: int = 0, end_seq: int = 0) -> None:
+        self.start_seq = start_seq
+        self.end_seq = end_seq
+
+
+class AckedSample:
+    """struct ack_sample: what a congestion control's pkts_acked is told."""
+
+    __slots__ = ("in_flight", "pkts_acked", "rtt_us")
+
+    def __init__(self, pkts_acked: int, rtt_us: int, in_flight: int) -> None:
+        self.pkts_acked = pkts_acked
+        self.rtt_us = rtt_us
+        self.in_flight = in_flight
+
+
+class Dst:
+    """A route as TCP sees it: struct dst_entry with its metrics (0: not set)."""
+
+    __slots__ = (
+        "advmss",
+        "cc",
+        "cwnd",
+        "dev_mtu",
+        "features",
+        "hoplimit",
+        "initcwnd",
+        "initrwnd",
+        "lock",
+        "mtu",
+        "pmtu",
+        "pmtu_expires",
+        "quickack",
+        "reordering",
+        "rto_min",
+        "rtt",
+        "rttvar",
+        "ssthresh",
+    )  # fmt: skip
+
+    def __init__(self, dev_mtu: int = 1500) -> None:
+        self.dev_mtu = dev_mtu
+        self.mtu = 0  # RTAX_MTU
+        self.pmtu = 0  # learnt from ICMP
+        self.pmtu_expires = 0  # jiffies
+        self.advmss = 0  # RTAX_ADVMSS
+        self.initcwnd = 0
+        self.initrwnd = 0
+        self.quickack = 0
+        self.rto_min = 0  # us
+        self.features = 0
+        self.lock: set[str] = set()
+        self.ssthresh = 0
+        self.rtt = 0
+        self.rttvar = 0
+        self.cwnd = 0
+        self.reordering = 0
+        self.hoplimit = 0
+        self.cc = ""
+
+
+class Sock:
+    """struct sock, inet_sock, inet_connection_sock and tcp_sock of one full socket.
+
+    One object stands for all four; `sk.icsk_ack` and the like are objects of their own. Every field has the kernel's
+    name; the unit is stated where the kernel's isn't bytes, segments or sequence numbers.
+    """
+
+    def __init__(self, net: "Net", family: int) -> None:
+        self.net = net
+        # struct sock
+        self.sk_family = family  # 2 or 10
+        self.sk_type = 1
+        self.sk_state: St = St.CLOSE
+        self.sk_shutdown = 0
+        self.sk_err = 0
+        self.sk_err_soft = 0
+        self.sk_sndbuf = 0
+        self.sk_rcvbuf = 0
+        self.sk_userlocks = 0  # SOCK_SNDBUF_LOCK 1, SOCK_RCVBUF_LOCK 2
+        self.sk_wmem_queued = 0
+        self.sk_wmem_alloc = 0  # beyond the initial reference
+        self.sk_rmem_alloc = 0
+        self.sk_forward_alloc = 0
+        self.sk_rcvlowat = 1
+        self.sk_rcvtimeo = -1  # us; -1: for ever (MAX_SCHEDULE_TIMEOUT)
+        self.sk_sndtimeo = -1
+        self.sk_lingertime = 0  # us; -1: for ever
+        self.sk_max_ack_backlog = 0
+        self.sk_ack_backlog = 0
+        self.sk_pacing_rate = 0xFFFFFFFFFFFFFFFF  # bytes a second
+        self.sk_max_pacing_rate = 0xFFFFFFFFFFFFFFFF
+        self.sk_pacing_status = SK_PACING_NONE
+        self.sk_pacing_shift = 10
+        self.sk_priority = 0
+        self.sk_mark = 0
+        self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE
+        self.sk_gso_max_segs = 65535
+        self.sk_drops = 0
+        self.sk_tsflags = 0
+        self.sk_tskey = 0
+        self.sk_txhash = 1
+        self.sk_zckey = 0
+        self.sk_user_frags = 0
+        self.sk_flags: set[str] = (
+            set()
+        )  # SOCK_DEAD, SOCK_DONE, SOCK_KEEPOPEN, SOCK_LINGER, SOCK_URGINLINE, SOCK_ZEROCOPY ...
+        self.sk_nospace = False  # SOCK_NOSPACE of the socket's flags
+        self.sk_write_pending = 0
+        self.sk_reuse = 0
+        self.sk_reuseport = 0
+        self.sk_ipv6only = False
+        self.sk_bound = False  # SOCK_BINDPORT_LOCK or bind() done
+        self.sk_dst: Dst | None = None
+        self.sk_receive_queue = SkbQueue()
+        self.sk_write_queue = SkbQueue()
+        self.tcp_rtx_queue = SkbQueue()
+        self.sk_error_queue: deque[Any] = deque()
+        self.sk_backlog: deque[Any] = deque()
+        self.sk_owned = False  # an application holds the socket
+        self.sk_tsq_flags: set[str] = set()
+        # struct socket
+        self.ss_state = 1  # SS_UNCONNECTED 1, SS_CONNECTING 2, SS_CONNECTED 3
+        self.has_socket = True  # a struct socket stands above (children before accept have none)
+        # inet_sock
+        self.inet_saddr = b""
+        self.inet_daddr = b""
+        self.inet_rcv_saddr = b""
+        self.inet_sport = 0
+        self.inet_num = 0
+        self.inet_dport = 0
+        self.inet_tos = 0
+        self.inet_rcv_tos = 0
+        self.inet_ttl = -1
+        self.inet_id = 0
+        self.pmtudisc = 1  # IP_PMTUDISC_WANT
+        self.recverr = False
+        self.recvtos = False
+        self.recvttl = False
+        self.tclass = 0
+        self.mapped = False  # AF_INET6 that talks IPv4
+        self.defer_connect = False
+        # inet_connection_sock
+        self.icsk_rto = 0  # jiffies
+        self.icsk_rto_min = 0  # jiffies
+        self.icsk_delack_max = 0  # jiffies
+        self.icsk_pmtu_cookie = 0
+        self.icsk_ca_ops: Any = None  # refmodel.tcp.whole.ca.CongestionOps
+        self.icsk_ca_priv: Any = None
+        self.icsk_ca_state: CA = CA.Open
+        self.icsk_ca_initialized = False
+        self.icsk_ca_setsockopt = False
+        self.icsk_retransmits = 0
+        self.icsk_pending = 0
+        self.icsk_timeout = 0  # jiffies
+        self.icsk_backoff = 0
+        self.icsk_syn_retries = 0
+        self.icsk_probes_out = 0
+        self.icsk_ext_hdr_len = 0
+        self.icsk_ack = IcskAck()
+        self.icsk_mtup = IcskMtup()
+        self.icsk_probes_tstamp = 0  # jiffies
+        self.icsk_user_timeout = 0  # ms
+        self.icsk_retransmit_timer: Timer
+        self.icsk_delack_timer: Timer
+        self.sk_timer: Timer
+        self.pacing_timer: Timer
+        self.compressed_ack_timer: Timer
+        # the listener's icsk_accept_queue
+        self.accept_queue: deque[Any] = deque()  # children that wait, in order
+        self.requests: dict[tuple[bytes, int, bytes, int], Any] = {}  # (saddr, sport, daddr, dport) of the peer's SYN
+        self.qlen = 0
+        self.young = 0
+        self.rskq_defer_accept = 0
+        self.synflood_warned = False
+        self.fastopenq_max_qlen = 0
+        self.fastopenq_qlen = 0
+        self.fastopenq_rskq_rst: deque[Any] = deque()
+        self.fastopenq_ctx: Any = None  # a socket's own keys
+        # tcp_sock
+        self.max_window = 0
+        self.rcv_ssthresh = 0
+        self.reordering = TCP_FASTRETRANS_THRESH
+        self.notsent_lowat = 0
+        self.gso_segs = 0
+        self.lost_skb_hint: Skb | None = None
+        self.retransmit_skb_hint: Skb | None = None
+        self.tsoffset = 0
+        self.snd_wnd = 0
+        self.mss_cache = TCP_MSS_DEFAULT
+        self.snd_cwnd = TCP_INIT_CWND
+        self.prr_out = 0
+        self.lost_out = 0
+        self.sacked_out = 0
+        self.tcp_header_len = 20
+        self.scaling_ratio = TCP_DEFAULT_SCALING_RATIO
+        self.chrono_type = 0
+        self.repair = False
+        self.tcp_usec_ts = False
+        self.is_sack_reneg = False
+        self.is_cwnd_limited = False
+        self.copied_seq = 0
+        self.rcv_tstamp = 0  # jiffies
+        self.snd_wl1 = 0
+        self.tlp_high_seq = 0
+        self.rttvar_us = 0
+        self.retrans_out = 0
+        self.advmss = 0
+        self.urg_data = 0
+        self.lost = 0
+        self.rtt_min = MinMax()  # us, time in jiffies
+        self.out_of_order_queue = SkbQueue()
+        self.snd_ssthresh = TCP_INFINITE_SSTHRESH
+        self.recvmsg_inq = False
+        self.segs_out = 0
+        self.data_segs_out = 0
+        self.bytes_sent = 0
+        self.snd_sml = 0
+        self.chrono_start = 0  # jiffies
+        self.chrono_stat = [0, 0, 0]
+        self.write_seq = 0
+        self.pushed_seq = 0
+        self.lsndtime = 0  # jiffies
+        self.mdev_us = 0
+        self.rtt_seq = 0
+        self.tcp_wstamp_ns = 0
+        self.tsorted_sent_queue = SentQueue()
+        self.highest_sack: Skb | None = None
+        self.ecn_flags = 0
+        self.nonagle = 0
+        self.rate_app_limited = False
+        self.pred_flags: tuple[Any, ...] | None = None
+        self.tcp_clock_cache = 0  # ns
+        self.tcp_mstamp = 0  # us
+        self.rcv_nxt = 0
+        self.snd_nxt = 0
+        self.snd_una = 0
+        self.window_clamp = 0
+        self.srtt_us = 0  # scaled by 8
+        self.packets_out = 0
+        self.snd_up = 0
+        self.delivered = 0
+        self.delivered_ce = 0
+        self.app_limited = 0
+        self.rcv_wnd = 0
+        self.rx_opt = RxOpt()
+        self.bytes_received = 0
+        self.segs_in = 0
+        self.data_segs_in = 0
+        self.rcv_wup = 0
+        self.max_packets_out = 0
+        self.cwnd_usage_seq = 0
+        self.rate_delivered = 0
+        self.rate_interval_us = 0
+        self.rcv_rtt_last_tsecr = 0
+        self.first_tx_mstamp = 0
+        self.delivered_mstamp = 0
+        self.bytes_acked = 0
+        self.rcv_rtt_est = RcvRttEst()
+        self.rcvq_space = RcvqSpace()
+        self.dsack_dups = 0
+        self.compressed_ack_rcv_nxt = 0
+        self.rack = Rack()
+        self.compressed_ack = 0
+        self.dup_ack_counter = 0
+        self.tlp_retrans = False
+        self.thin_lto = False
+        self.fastopen_connect = False
+        self.fastopen_no_cookie = False
+        self.fastopen_client_fail = 0
+        self.frto = False
+        self.save_syn = 0
+        self.syn_data = False
+        self.syn_fastopen = False
+        self.syn_fastopen_exp = False
+        self.syn_fastopen_ch = False
+        self.syn_data_acked = False
+        self.keepalive_probes = 0
+        self.mdev_max_us = 0
+        self.reord_seen = 0
+        self.snd_cwnd_cnt = 0
+        self.snd_cwnd_clamp = 0xFFFFFFFF
+        self.snd_cwnd_used = 0
+        self.snd_cwnd_stamp = 0  # jiffies
+        self.prior_cwnd = 0
+        self.prr_delivered = 0
+        self.last_oow_ack_time = 0  # jiffies
+        self.ooo_last_skb: Skb | None = None
+        self.duplicate_sack: list[SackBlock] = [SackBlock()]
+        self.selective_acks: list[SackBlock] = [SackBlock() for _ in range(4)]
+        self.recv_sack_cache: list[SackBlock] = [SackBlock() for _ in range(4)]
+        self.lost_cnt_hint = 0
+        self.prior_ssthresh = 0
+        self.high_seq = 0
+        self.retrans_stamp = 0  # in the units of tcp_time_stamp_ts: ms
+        self.undo_marker = 0
+        self.undo_retrans = 0
+        self.bytes_retrans = 0
+        self.total_retrans = 0
+        self.rto_stamp = 0  # ms
+        self.total_rto = 0
+        self.total_rto_recoveries = 0
+        self.total_rto_time = 0  # ms
+        self.urg_seq = 0
+        self.keepalive_time = 0  # jiffies; 0: the sysctl
+        self.keepalive_intvl = 0  # jiffies; 0: the sysctl
+        self.linger2 = 0  # jiffies; -1: none
+        self.timeout_rehash = 0
+        self.rcv_ooopack = 0
+        self.mtu_probe_seq_start = 0
+        self.mtu_probe_seq_end = 0
+        self.mtu_info = 0
+        self.md5sig_info: Any = None
+        self.fastopen_req: Any = None
+        self.fastopen_rsk: Any = None
+        self.saved_syn: bytes | None = None
+        net.init_timers(self)
+
+
+class RequestSock:
+    """A half-open passive connection: struct request_sock, inet_request_sock and tcp_request_sock."""
+
+    def __init__(self, net: "Net", listener: Sock) -> None:
+        self.net = net
+        self.sk_state: St = St.NEW_SYN_RECV
+        self.rsk_listener = listener
+        self.sk: Sock | None = None  # the child of a fast open
+        self.ir_loc_addr = b""
+        self.ir_rmt_addr = b""
+        self.ir_num = 0
+        self.ir_rmt_port = 0
+        self.ireq_family = listener.sk_family
+        self.mss = 0
+        self.num_retrans = 0
+        self.num_timeout = 0
+        self.syncookie = False
+        self.timeout = 0  # jiffies
+        self.ts_recent = 0
+        self.rsk_timer: Timer
+        self.saved_syn: bytes | None = None
+        self.snd_wscale = 0
+        self.rcv_wscale = 0
+        self.tstamp_ok = False
+        self.sack_ok = False
+        self.wscale_ok = False
+        self.ecn_ok = False
+        self.acked = False
+        self.tfo_listener = False
+        self.ir_mark = 0
+        self.txhash = 1
+        self.rcv_isn = 0
+        self.snt_isn = 0
+        self.ts_off = 0
+        self.snt_synack = 0  # us; 0: none
+        self.last_oow_ack_time = 0  # jiffies
+        self.rcv_nxt = 0
+        self.syn_tos = 0
+        self.rsk_rcv_wnd = 0
+        self.rsk_window_clamp = 0
+        self.req_usec_ts = False
+        self.used_md5_key: bytes | None = None
+        self.flowlabel = 0
+
+
+class TimewaitSock:
+    """What is left of a connection: struct inet_timewait_sock and tcp_timewait_sock."""
+
+    def __init__(self, net: "Net") -> None:
+        self.net = net
+        self.sk_family = 0
+        self.sk_state: St = St.TIME_WAIT
+        self.tw_substate: St = St.TIME_WAIT
+        self.tw_daddr = b""
+        self.tw_rcv_saddr = b""
+        self.tw_num = 0
+        self.tw_dport = 0
+        self.tw_reuse = 0
+        self.tw_ipv6only = False
+        self.tw_tos = 0
+        self.tw_mark = 0
+        self.tw_priority = 0
+        self.tw_txhash = 0
+        self.tw_rcv_wscale = 0
+        self.tw_rcv_nxt = 0
+        self.tw_snd_nxt = 0
+        self.tw_rcv_wnd = 0
+        self.tw_ts_offset = 0
+        self.tw_ts_recent = 0
+        self.tw_ts_recent_stamp = 0  # seconds
+        self.tw_last_oow_ack_time = 0  # jiffies
+        self.tw_entry_stamp = 0
+        self.tw_md5_key: Any = None
+        self.tw_timer: Timer
+
+
+def tcp_skb_pcount(skb: Skb) -> int:
+    """How many segments the skb stands for; source include/net/tcp.h:tcp_skb_pcount."""
+    return skb.gso_segs
+
+
+def tcp_in_initial_slowstart(sk: Sock) -> bool:
+    """No loss has set a threshold yet; source include/net/tcp.h:tcp_in_initial_slowstart."""
+    return sk.snd_ssthresh >= TCP_INFINITE_SSTHRESH
+
+
+def tcp_packets_in_flight(sk: Sock) -> int:
+    """Segments in the network as far as is known; source include/net/tcp.h:tcp_packets_in_flight."""
+    return sk.packets_out - (sk.sacked_out + sk.lost_out) + sk.retrans_out
+
+
+def tcp_is_sack(sk: Sock) -> bool:
+    """The peer permitted SACK; source include/net/tcp.h:tcp_is_sack."""
+    return sk.rx_opt.sack_ok != 0
+
+
+def tcp_write_queue_head(sk: Sock) -> Skb | None:
+    """The first unsent skb (tcp_send_head); source include/net/tcp.h:tcp_send_head."""
+    return sk.sk_write_queue.head
