@@ -37,7 +37,7 @@ TRACE_LENGTH: Final = 200
 
 
 class Timer:
-    """A kernel timer: `expires` is when it will fire (us), None while it isn't pending, `jiffy` what it was armed for."""
+    """A kernel timer: `expires` is when it will fire (us), None while idle, `jiffy` what it was armed for."""
 
     __slots__ = ("expires", "fn", "jiffy", "name", "net", "sk", "token")
 
