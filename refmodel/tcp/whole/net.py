@@ -9,7 +9,7 @@ hrtimer fires at its microsecond.
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -29,6 +29,9 @@ from refmodel.tcp.whole.sock import (
     Sock,
     TimewaitSock,
 )
+
+if TYPE_CHECKING:
+    from refmodel.tcp.whole.hashtables import InetBindBucket
 
 BOOT: Final = 1_000_000_250  # us: the clock when a namespace begins, a little behind a tick as packetdrill starts
 USEC_PER_SEC: Final = 1_000_000
@@ -101,7 +104,7 @@ class Net:
         self.hystart_detect = 3  # module parameter of tcp_cubic
         self.ehash: dict[tuple[bytes, int, bytes, int], Sock | RequestSock | TimewaitSock] = {}
         self.lhash: dict[int, list[Sock]] = {}
-        self.bhash: dict[int, list[Sock | TimewaitSock]] = {}
+        self.bhash: dict[int, InetBindBucket] = {}
         self.dst: dict[bytes, Dst] = {}  # by peer's address
         self.default_dst = Dst()
         self.local_addrs: list[bytes] = []
@@ -119,6 +122,10 @@ class Net:
         self.next_port = 32768
         self.cause = ""  # the function that decided to send what is about to leave
         self.seed = 0x9E3779B9
+        self.net_secret = bytes(range(16))  # keys of ISN, timestamp offset, ports and SYN cookies
+        self.table_perturb: dict[int, int] = {}
+        self.synq_overflow_ts: dict[int, int] = {}  # of a reuseport group, by its port (jiffies)
+        self.tcp_md5_needed = False
         self._heap: list[tuple[int, int, Timer]] = []
         self._tokens = 0
         self._jiffy_us = USEC_PER_SEC // self.hz

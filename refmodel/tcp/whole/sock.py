@@ -229,6 +229,30 @@ class IcmpError:
         self.seq = seq
 
 
+class FastopenCookie:
+    """struct tcp_fastopen_cookie: `len` is -1 without the option, 0 for a request, else the length of `val`."""
+
+    __slots__ = ("exp", "len", "val")
+
+    def __init__(self, len: int = -1, val: bytes = b"", exp: bool = False) -> None:
+        self.len = len
+        self.val = val
+        self.exp = exp  # in the experimental option's form (RFC 6994)
+
+
+class FastopenRequest:
+    """struct tcp_fastopen_request: what a client wants to send with its SYN; `size` bytes, `copied` of them queued."""
+
+    __slots__ = ("cookie", "copied", "data", "size", "uarg")
+
+    def __init__(self, size: int = 0, data: Any = None, uarg: Any = None) -> None:
+        self.cookie = FastopenCookie(0)
+        self.data = data
+        self.size = size
+        self.copied = 0
+        self.uarg = uarg
+
+
 class TxInfo:
     """tcp_skb_cb.tx: what the connection had delivered when an skb left (times in us)."""
 
@@ -693,12 +717,15 @@ class Dst:
         "cc",
         "cwnd",
         "dev_mtu",
+        "fastopen_no_cookie",
         "features",
         "hoplimit",
         "initcwnd",
         "initrwnd",
         "lock",
         "mtu",
+        "mtu_locked",
+        "own",
         "pmtu",
         "pmtu_expires",
         "quickack",
@@ -707,6 +734,8 @@ class Dst:
         "rtt",
         "rttvar",
         "ssthresh",
+        "v6",
+        "window",
     )  # fmt: skip
 
     def __init__(self, dev_mtu: int = 1500) -> None:
@@ -728,6 +757,11 @@ class Dst:
         self.reordering = 0
         self.hoplimit = 0
         self.cc = ""
+        self.window = 0
+        self.fastopen_no_cookie = 0
+        self.mtu_locked = False  # rt_mtu_locked: a learnt MTU below the minimum
+        self.v6 = False
+        self.own = False  # a copy of the default route for one peer
 
 
 class Sock:
@@ -783,6 +817,11 @@ class Sock:
         self.sk_ipv6only = False
         self.sk_bound = False  # SOCK_BINDPORT_LOCK or bind() done
         self.sk_dst: Dst | None = None
+        self.sk_hash: tuple[bytes, int, bytes, int] | None = None  # its key in ehash; (b"", 0, b"", 0) of a listener
+        self.icsk_bind_hash: Any = None  # refmodel.tcp.whole.hashtables.InetBindBucket
+        self.local_port_range: tuple[int, int] | None = None  # IP_LOCAL_PORT_RANGE
+        self.min_ttl = 0
+        self.min_hopcount = 0
         self.sk_receive_queue = SkbQueue()
         self.sk_write_queue = SkbQueue()
         self.tcp_rtx_queue = SkbQueue()
@@ -1009,6 +1048,8 @@ class RequestSock:
         self.ts_recent = 0
         self.rsk_timer: Timer
         self.saved_syn: bytes | None = None
+        self.sk_hash: tuple[bytes, int, bytes, int] | None = None
+        self.expires = 0  # jiffies: rsk_timer.expires of a fast open's request, whose timer never runs
         self.snd_wscale = 0
         self.rcv_wscale = 0
         self.tstamp_ok = False
@@ -1061,6 +1102,11 @@ class TimewaitSock:
         self.tw_last_oow_ack_time = 0  # jiffies
         self.tw_entry_stamp = 0
         self.tw_md5_key: Any = None
+        self.tw_reuseport = 0
+        self.tw_flowlabel = 0
+        self.tw_usec_ts = False
+        self.tw_tb: Any = None  # refmodel.tcp.whole.hashtables.InetBindBucket
+        self.sk_hash: tuple[bytes, int, bytes, int] | None = None
         self.tw_timer: Timer
 
 
@@ -1087,3 +1133,180 @@ def tcp_is_sack(sk: Sock) -> bool:
 def tcp_write_queue_head(sk: Sock) -> Skb | None:
     """The first unsent skb (tcp_send_head); source include/net/tcp.h:tcp_send_head."""
     return sk.sk_write_queue.head
+
+
+# ---------------------------------------------------------------- inlines of include/net/tcp.h and include/net/sock.h
+
+PAGE_SIZE: Final = 4096
+MAX_SKB_FRAGS: Final = 17
+USEC_PER_MSEC: Final = 1000
+NSEC_PER_USEC: Final = 1000
+TCP_TIMEOUT_MIN_US: Final = 2000
+
+
+def tcp_wnd_end(sk: Sock) -> int:
+    """The right edge of the peer's window; source include/net/tcp.h:tcp_wnd_end."""
+    return (sk.snd_una + sk.snd_wnd) & 0xFFFFFFFF
+
+
+def tcp_left_out(sk: Sock) -> int:
+    """Segments that left the network or are lost; source include/net/tcp.h:tcp_left_out."""
+    return sk.sacked_out + sk.lost_out
+
+
+def tcp_receive_window(sk: Sock) -> int:
+    """What is left of the window that we advertised; source include/net/tcp.h:tcp_receive_window."""
+    win = (sk.rcv_wup + sk.rcv_wnd - sk.rcv_nxt) & 0xFFFFFFFF
+    return 0 if win >= 0x80000000 else win
+
+
+def tcp_in_slow_start(sk: Sock) -> bool:
+    """The congestion window is below the threshold; source include/net/tcp.h:tcp_in_slow_start."""
+    return sk.snd_cwnd < sk.snd_ssthresh
+
+
+def tcp_in_cwnd_reduction(sk: Sock) -> bool:
+    """The state is CWR or Recovery; source include/net/tcp.h:tcp_in_cwnd_reduction."""
+    return sk.icsk_ca_state in (CA.CWR, CA.Recovery)
+
+
+def tcp_current_ssthresh(sk: Sock) -> int:
+    """The threshold to go on with after idleness; source include/net/tcp.h:tcp_current_ssthresh."""
+    if tcp_in_cwnd_reduction(sk):
+        return sk.snd_ssthresh
+    return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
+
+
+def tcp_is_cwnd_limited(sk: Sock) -> bool:
+    """The congestion window held sending back; source include/net/tcp.h:tcp_is_cwnd_limited."""
+    if sk.is_cwnd_limited:
+        return True
+    return tcp_in_slow_start(sk) and sk.snd_cwnd < 2 * sk.max_packets_out
+
+
+def tcp_min_rtt(sk: Sock) -> int:
+    """The least round trip seen lately (us), 2**32 - 1 if none; source include/net/tcp.h:tcp_min_rtt."""
+    return sk.rtt_min.get()
+
+
+def tcp_skb_mss(skb: Skb) -> int:
+    """The segment size of a super-segment; source include/net/tcp.h:tcp_skb_mss."""
+    return skb.gso_size
+
+
+def tcp_skb_can_collapse_to(skb: Skb) -> bool:
+    """Data may be added to it; source include/net/tcp.h:tcp_skb_can_collapse_to."""
+    return not skb.eor
+
+
+def tcp_skb_can_collapse(to: Skb, frm: Skb) -> bool:
+    """Two skbs may become one; source include/net/tcp.h:tcp_skb_can_collapse."""
+    return not to.eor and skb_zcopy_pure(to) == skb_zcopy_pure(frm)
+
+
+def skb_zcopy_pure(skb: Skb) -> bool:
+    """All its data are a user's pages; source include/linux/skbuff.h:skb_zcopy_pure."""
+    return skb.uarg is not None and bool(getattr(skb, "pure_zcopy", False))
+
+
+def tcp_rto_min(sk: Sock) -> int:
+    """The least RTO (jiffies), a route's if it is locked; source include/net/tcp.h:tcp_rto_min."""
+    dst = sk.sk_dst
+    if dst is not None and "rto_min" in dst.lock:
+        return sk.net.usecs_to_jiffies(dst.rto_min)
+    return sk.icsk_rto_min
+
+
+def tcp_rto_min_us(sk: Sock) -> int:
+    """The least RTO in us; source include/net/tcp.h:tcp_rto_min_us."""
+    return sk.net.jiffies_to_usecs(tcp_rto_min(sk))
+
+
+def tcp_probe0_base(sk: Sock) -> int:
+    """The first interval of window probes (jiffies); source include/net/tcp.h:tcp_probe0_base."""
+    return max(sk.icsk_rto, sk.net.hz // 5)
+
+
+def tcp_probe0_when(sk: Sock, max_when: int) -> int:
+    """The next interval of window probes (jiffies); source include/net/tcp.h:tcp_probe0_when."""
+    hz = sk.net.hz
+    backoff = min((120 * hz // (hz // 5)).bit_length(), sk.icsk_backoff)
+    return min(tcp_probe0_base(sk) << backoff, max_when)
+
+
+def tcp_pacing_delay(sk: Sock) -> int:
+    """In how many jiffies pacing lets the next segment go; source include/net/tcp.h:tcp_pacing_delay."""
+    delay = sk.tcp_wstamp_ns - sk.tcp_clock_cache
+    return delay * sk.net.hz // 1_000_000_000 if delay > 0 else 0
+
+
+def tcp_needs_internal_pacing(sk: Sock) -> bool:
+    """TCP paces by a timer of its own; source include/net/tcp.h:tcp_needs_internal_pacing."""
+    return sk.sk_pacing_status == SK_PACING_NEEDED
+
+
+def tcp_time_stamp_ts(sk: Sock) -> int:
+    """The timestamp clock; source include/net/tcp.h:tcp_time_stamp_ts."""
+    return (sk.tcp_mstamp if sk.tcp_usec_ts else sk.tcp_mstamp // 1000) & 0xFFFFFFFF
+
+
+def tcp_skb_timestamp_ts(usec_ts: bool, skb: Skb) -> int:
+    """An skb's departure in the timestamp clock; source include/net/tcp.h:tcp_skb_timestamp_ts."""
+    return (skb.skb_mstamp if usec_ts else skb.skb_mstamp // 1000) & 0xFFFFFFFF
+
+
+def tcp_mss_clamp(sk: Sock, mss: int) -> int:
+    """`mss`, or the user's if that is less; source include/linux/tcp.h:tcp_mss_clamp."""
+    user_mss = sk.rx_opt.user_mss
+    return user_mss if 0 < user_mss < mss else mss
+
+
+def inet_csk_in_pingpong_mode(sk: Sock) -> bool:
+    """The session is interactive; source include/net/inet_connection_sock.h:inet_csk_in_pingpong_mode."""
+    thresh = sk.net.p.tcp_pingpong_thresh if sk.net.p.kernel >= 606 else (1 if sk.net.p.kernel >= 602 else 3)
+    return sk.icsk_ack.pingpong >= thresh
+
+
+def inet_csk_ack_scheduled(sk: Sock) -> bool:
+    """An acknowledgment is owed; source include/net/inet_connection_sock.h:inet_csk_ack_scheduled."""
+    return bool(sk.icsk_ack.pending & ICSK_ACK_SCHED)
+
+
+def tcp_urg_mode(sk: Sock) -> bool:
+    """Urgent data are unacknowledged; source net/ipv4/tcp_output.c:tcp_urg_mode."""
+    return sk.snd_una != sk.snd_up
+
+
+def tcp_highest_sack_replace(sk: Sock, old: Skb, new: Skb) -> None:
+    """`new` stands where `old` stood; source include/net/tcp.h:tcp_highest_sack_replace."""
+    if sk.highest_sack is old:
+        sk.highest_sack = new
+
+
+def sk_wmem_queued_add(sk: Sock, val: int) -> None:
+    """Memory of both send queues; source include/net/sock.h:sk_wmem_queued_add."""
+    sk.sk_wmem_queued += val
+
+
+def sk_mem_charge(sk: Sock, size: int) -> None:
+    """Takes memory from what is scheduled; source include/net/sock.h:sk_mem_charge."""
+    sk.sk_forward_alloc -= size
+
+
+def sk_mem_reclaim(sk: Sock) -> None:
+    """Gives whole pages back; source include/net/sock.h:sk_mem_reclaim."""
+    if sk.sk_forward_alloc >= PAGE_SIZE:
+        sk.sk_forward_alloc %= PAGE_SIZE
+
+
+def sk_mem_uncharge(sk: Sock, size: int) -> None:
+    """Puts memory back to what is scheduled; source include/net/sock.h:sk_mem_uncharge."""
+    sk.sk_forward_alloc += size
+    sk_mem_reclaim(sk)
+
+
+def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
+    """Schedules memory whatever the limits say; source net/ipv4/tcp_output.c:sk_forced_mem_schedule."""
+    delta = size - sk.sk_forward_alloc
+    if delta > 0:
+        sk.sk_forward_alloc += -(-delta // PAGE_SIZE) * PAGE_SIZE
