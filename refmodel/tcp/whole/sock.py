@@ -150,10 +150,13 @@ class Packet:
         "opts",
         "saddr",
         "seq",
+        "skb",
+        "sk",
         "sport",
         "time",
         "tos",
         "truesize",
+        "tstamp",
         "ttl",
         "urg_ptr",
         "window",
@@ -204,6 +207,9 @@ class Packet:
         self.bad_csum = bad_csum
         self.md5_ok = md5_ok
         self.flowlabel = flowlabel
+        self.sk: Sock | None = None  # whose memory it holds while it waits in a queueing discipline
+        self.skb: Skb | None = None  # of which skb it is the clone
+        self.tstamp = 0  # earliest departure (ns), 0: none
 
     @property
     def end_seq(self) -> int:
@@ -289,6 +295,7 @@ class Skb:
         "packet",
         "peeked",
         "prev",
+        "pure_zcopy",
         "sacked",
         "seq",
         "skb_mstamp",
@@ -328,6 +335,7 @@ class Skb:
         self.tx_flags = 0
         self.tskey = 0
         self.uarg: Any = None
+        self.pure_zcopy = False  # SKBFL_PURE_ZEROCOPY
         self.frags = 0
         self.linear = 0  # payload bytes in the head, not in frags
         self.tw_isn = 0
@@ -1206,7 +1214,7 @@ def tcp_skb_can_collapse(to: Skb, frm: Skb) -> bool:
 
 def skb_zcopy_pure(skb: Skb) -> bool:
     """All its data are a user's pages; source include/linux/skbuff.h:skb_zcopy_pure."""
-    return skb.uarg is not None and bool(getattr(skb, "pure_zcopy", False))
+    return skb.uarg is not None and skb.pure_zcopy
 
 
 def tcp_rto_min(sk: Sock) -> int:
@@ -1263,8 +1271,7 @@ def tcp_mss_clamp(sk: Sock, mss: int) -> int:
 
 def inet_csk_in_pingpong_mode(sk: Sock) -> bool:
     """The session is interactive; source include/net/inet_connection_sock.h:inet_csk_in_pingpong_mode."""
-    thresh = sk.net.p.tcp_pingpong_thresh if sk.net.p.kernel >= 606 else (1 if sk.net.p.kernel >= 602 else 3)
-    return sk.icsk_ack.pingpong >= thresh
+    return sk.icsk_ack.pingpong >= sk.net.p.tcp_pingpong_thresh
 
 
 def inet_csk_ack_scheduled(sk: Sock) -> bool:
