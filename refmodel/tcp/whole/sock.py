@@ -69,6 +69,25 @@ SK_PACING_NONE: Final = 0
 SK_PACING_NEEDED: Final = 1
 SK_PACING_FQ: Final = 2
 
+# tcp_sock.chrono_type
+TCP_CHRONO_UNSPEC: Final = 0
+TCP_CHRONO_BUSY: Final = 1
+TCP_CHRONO_RWND_LIMITED: Final = 2
+TCP_CHRONO_SNDBUF_LIMITED: Final = 3
+
+# tcp_ca_event
+CA_EVENT_TX_START: Final = 0
+CA_EVENT_CWND_RESTART: Final = 1
+CA_EVENT_COMPLETE_CWR: Final = 2
+CA_EVENT_LOSS: Final = 3
+CA_EVENT_ECN_NO_CE: Final = 4
+CA_EVENT_ECN_IS_CE: Final = 5
+
+# tcp_ca_ack_event_flags
+CA_ACK_SLOWPATH: Final = 1
+CA_ACK_WIN_UPDATE: Final = 2
+CA_ACK_ECE: Final = 4
+
 TCP_INFINITE_SSTHRESH: Final = 0x7FFFFFFF
 MAX_TCP_WINDOW: Final = 32767
 TCP_MAX_WSCALE: Final = 14
@@ -312,6 +331,7 @@ class Skb:
         "txstamp_ack",
         "uarg",
         "urg_ptr",
+        "zcopy_pure",
     )  # fmt: skip
 
     def __init__(self, seq: int = 0, end_seq: int = 0, len: int = 0, tcp_flags: int = 0) -> None:
@@ -1317,3 +1337,130 @@ def sk_forced_mem_schedule(sk: Sock, size: int) -> None:
     delta = size - sk.sk_forward_alloc
     if delta > 0:
         sk.sk_forward_alloc += -(-delta // PAGE_SIZE) * PAGE_SIZE
+
+
+def tcp_is_reno(sk: Sock) -> bool:
+    """The peer did not permit SACK; source include/net/tcp.h:tcp_is_reno."""
+    return sk.rx_opt.sack_ok == 0
+
+
+def tcp_left_out(sk: Sock) -> int:
+    """Segments that left the network, SACKed or lost; source include/net/tcp.h:tcp_left_out."""
+    return sk.sacked_out + sk.lost_out
+
+
+def tcp_wnd_end(sk: Sock) -> int:
+    """The peer's right edge; source include/net/tcp.h:tcp_wnd_end."""
+    return (sk.snd_una + sk.snd_wnd) & 0xFFFFFFFF
+
+
+def tcp_stamp_us_delta(t1: int, t0: int) -> int:
+    """From `t0` to `t1` in us, 0 if that is negative; source include/net/tcp.h:tcp_stamp_us_delta."""
+    return t1 - t0 if t1 > t0 else 0
+
+
+def tcp_time_stamp_ms(sk: Sock) -> int:
+    """The socket's clock in ms; source include/net/tcp.h:tcp_time_stamp_ms."""
+    return (sk.tcp_mstamp // 1000) & 0xFFFFFFFF
+
+
+def tcp_time_stamp_ts(sk: Sock) -> int:
+    """The socket's clock in units of the timestamp option; source include/net/tcp.h:tcp_time_stamp_ts."""
+    return (sk.tcp_mstamp if sk.tcp_usec_ts else sk.tcp_mstamp // 1000) & 0xFFFFFFFF
+
+
+def tcp_skb_timestamp_ts(usec_ts: bool, skb: Skb) -> int:
+    """When the skb was sent, in units of the timestamp option; source include/net/tcp.h:tcp_skb_timestamp_ts."""
+    return (skb.skb_mstamp if usec_ts else skb.skb_mstamp // 1000) & 0xFFFFFFFF
+
+
+def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
+    """The first was sent later, or at the same time and lies behind; source include/net/tcp.h:tcp_skb_sent_after."""
+    return t1 > t2 or (t1 == t2 and ((seq2 - seq1) & 0xFFFFFFFF) >= 0x80000000)
+
+
+def tcp_min_rtt(sk: Sock) -> int:
+    """The least RTT of late (us), 2**32 - 1 before any; source include/net/tcp.h:tcp_min_rtt."""
+    return sk.rtt_min.s[0][1]
+
+
+def tcp_in_slow_start(sk: Sock) -> bool:
+    """The window is below its threshold; source include/net/tcp.h:tcp_in_slow_start."""
+    return sk.snd_cwnd < sk.snd_ssthresh
+
+
+def tcp_in_cwnd_reduction(sk: Sock) -> bool:
+    """The window is being reduced, segment by segment; source include/net/tcp.h:tcp_in_cwnd_reduction."""
+    return sk.icsk_ca_state is CA.CWR or sk.icsk_ca_state is CA.Recovery
+
+
+def tcp_current_ssthresh(sk: Sock) -> int:
+    """The threshold that is worth keeping; source include/net/tcp.h:tcp_current_ssthresh."""
+    if tcp_in_cwnd_reduction(sk):
+        return sk.snd_ssthresh
+    return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
+
+
+def tcp_is_cwnd_limited(sk: Sock) -> bool:
+    """The window limits the sender; source include/net/tcp.h:tcp_is_cwnd_limited."""
+    if sk.is_cwnd_limited:
+        return True
+    return sk.snd_cwnd < sk.snd_ssthresh and sk.snd_cwnd < 2 * sk.max_packets_out
+
+
+def tcp_highest_sack_seq(sk: Sock) -> int:
+    """Where the skb behind the last SACKed one begins; source include/net/tcp.h:tcp_highest_sack_seq."""
+    if sk.sacked_out == 0:
+        return sk.snd_una
+    return sk.snd_nxt if sk.highest_sack is None else sk.highest_sack.seq
+
+
+def tcp_advance_highest_sack(sk: Sock, skb: Skb) -> None:
+    """The highest SACK is `skb`; source include/net/tcp.h:tcp_advance_highest_sack."""
+    sk.highest_sack = skb.next
+
+
+def tcp_highest_sack_reset(sk: Sock) -> None:
+    """Nothing is SACKed; source include/net/tcp.h:tcp_highest_sack_reset."""
+    sk.highest_sack = sk.tcp_rtx_queue.head
+
+
+def tcp_highest_sack_replace(sk: Sock, old: Skb, new: Skb | None) -> None:
+    """`old` gives way to `new`; source include/net/tcp.h:tcp_highest_sack_replace."""
+    if sk.highest_sack is old:
+        sk.highest_sack = new
+
+
+def tcp_clear_retrans_hints_partial(sk: Sock) -> None:
+    """Forgets where loss marking stood; source include/net/tcp.h:tcp_clear_retrans_hints_partial."""
+    sk.lost_skb_hint = None
+
+
+def tcp_clear_all_retrans_hints(sk: Sock) -> None:
+    """Forgets where loss marking and retransmission stood; source include/net/tcp.h:tcp_clear_all_retrans_hints."""
+    sk.lost_skb_hint = None
+    sk.retransmit_skb_hint = None
+
+
+def sk_mem_uncharge(sk: Sock, size: int) -> None:
+    """Gives memory back to the socket, whole pages to the system; source include/net/sock.h:sk_mem_uncharge."""
+    sk.sk_forward_alloc += size
+    if sk.sk_forward_alloc >= 4096:
+        sk.sk_forward_alloc &= 4095
+
+
+def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
+    """Frees an skb of the write or retransmit queue; source include/net/tcp.h:tcp_wmem_free_skb."""
+    sk.sk_wmem_queued -= skb.truesize
+    sk_mem_uncharge(sk, skb.truesize if not skb.zcopy_pure else SKB_TRUESIZE(MAX_TCP_HEADER))
+    if skb.uarg is not None:
+        from refmodel.tcp.whole import errqueue
+
+        errqueue.net_zcopy_put(skb.uarg)
+
+
+def tcp_rtx_queue_unlink_and_free(skb: Skb, sk: Sock) -> None:
+    """Frees an skb of the retransmit queue; source include/net/tcp.h:tcp_rtx_queue_unlink_and_free."""
+    sk.tsorted_sent_queue.unlink(skb)
+    sk.tcp_rtx_queue.unlink(skb)
+    tcp_wmem_free_skb(sk, skb)
