@@ -28,6 +28,7 @@ from refmodel.tcp.whole.sock import (
     RequestSock,
     Sock,
     TimewaitSock,
+    tcp_pacing_delay,
 )
 
 if TYPE_CHECKING:
@@ -332,20 +333,6 @@ def tcp_rto_max(sk: Sock) -> int:
     return sk.net.p.tcp_rto_max_ms * sk.net.hz // 1000
 
 
-def tcp_rto_min(sk: Sock) -> int:
-    """The variance's floor in jiffies; source include/net/tcp.h:tcp_rto_min."""
-    dst = sk.sk_dst
-    if dst is not None and "rto_min" in dst.lock:
-        return sk.net.usecs_to_jiffies(dst.rto_min)
-    return sk.icsk_rto_min
-
-
-def tcp_pacing_delay(sk: Sock) -> int:
-    """Jiffies until pacing lets the next skb go; source include/net/tcp.h:tcp_pacing_delay."""
-    delay = sk.tcp_wstamp_ns - sk.tcp_clock_cache
-    return delay * sk.net.hz // 1_000_000_000 if delay > 0 else 0
-
-
 def tcp_reset_xmit_timer(sk: Sock, what: int, when: int, max_when: int) -> None:
     """Arms a transmit timer, later by what pacing holds back; source include/net/tcp.h:tcp_reset_xmit_timer."""
     inet_csk_reset_xmit_timer(sk, what, when + tcp_pacing_delay(sk), max_when)
@@ -356,14 +343,3 @@ def tcp_rto_delta_us(sk: Sock) -> int:
     head = sk.tcp_rtx_queue.head
     rto = sk.net.jiffies_to_usecs(sk.icsk_rto)
     return head.skb_mstamp + rto - sk.tcp_mstamp if head is not None else rto
-
-
-def tcp_probe0_base(sk: Sock) -> int:
-    """The first probe's delay in jiffies; source include/net/tcp.h:tcp_probe0_base."""
-    return max(sk.icsk_rto, sk.net.hz // 5)
-
-
-def tcp_probe0_when(sk: Sock, max_when: int) -> int:
-    """The next probe's delay in jiffies, with back-off; source include/net/tcp.h:tcp_probe0_when."""
-    backoff = min((tcp_rto_max(sk) // (sk.net.hz // 5)).bit_length(), sk.icsk_backoff)
-    return min(tcp_probe0_base(sk) << backoff, max_when)

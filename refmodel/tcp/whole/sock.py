@@ -254,6 +254,59 @@ class IcmpError:
         self.seq = seq
 
 
+class SockAddr:
+    """A socket address: family (AF_UNSPEC 0, AF_INET 2, AF_INET6 10), address bytes, port. `len` is what was passed."""
+
+    __slots__ = ("addr", "family", "len", "port")
+
+    def __init__(self, family: int, addr: bytes = b"", port: int = 0, len: int | None = None) -> None:
+        self.family = family
+        self.addr = addr
+        self.port = port
+        self.len = len if len is not None else (28 if family == 10 else 16)
+
+
+class MsgHdr:
+    """struct msghdr in the kernel: `left` bytes are still to be copied, `msg_controllen` is the room for `cmsgs`.
+
+    `frags` are the sizes of the pages of a splice (MSG_SPLICE_PAGES), in order.
+    """
+
+    __slots__ = (
+        "cmsgs", "frags", "left", "msg_controllen", "msg_flags", "msg_get_inq", "msg_inq", "msg_name", "msg_ubuf",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        left: int = 0,
+        msg_flags: int = 0,
+        msg_name: SockAddr | None = None,
+        cmsgs: Any = (),
+        msg_controllen: int = 0,
+    ) -> None:
+        self.left = left
+        self.msg_flags = msg_flags
+        self.msg_name = msg_name
+        self.cmsgs: list[tuple[int, int, bytes]] = list(cmsgs)
+        self.msg_controllen = msg_controllen
+        self.msg_ubuf: Any = None
+        self.msg_get_inq = False
+        self.msg_inq = 0
+        self.frags: deque[int] = deque()
+
+    def put_cmsg(self, level: int, type: int, data: bytes) -> None:
+        """Adds a control message as far as there is room; source net/core/scm.c:put_cmsg."""
+        if self.msg_controllen < 16:
+            self.msg_flags |= 8  # MSG_CTRUNC
+            return
+        cmlen = 16 + len(data)
+        if self.msg_controllen < cmlen:
+            self.msg_flags |= 8
+            cmlen = self.msg_controllen
+        self.cmsgs.append((level, type, data[: cmlen - 16]))
+        self.msg_controllen -= min(16 + ((len(data) + 7) & ~7), self.msg_controllen)
+
+
 class FastopenCookie:
     """struct tcp_fastopen_cookie: `len` is -1 without the option, 0 for a request, else the length of `val`."""
 
@@ -331,7 +384,6 @@ class Skb:
         "txstamp_ack",
         "uarg",
         "urg_ptr",
-        "zcopy_pure",
     )  # fmt: skip
 
     def __init__(self, seq: int = 0, end_seq: int = 0, len: int = 0, tcp_flags: int = 0) -> None:
@@ -835,6 +887,9 @@ class Sock:
         self.sk_txhash = 1
         self.sk_zckey = 0
         self.sk_user_frags = 0
+        self.sk_wq: list[Any] = []  # refmodel.tcp.whole.poll.WaitEntry, in the order in which they are woken
+        self.sk_disconnects = 0
+        self.sk_peek_off = -1
         self.sk_flags: set[str] = (
             set()
         )  # SOCK_DEAD, SOCK_DONE, SOCK_KEEPOPEN, SOCK_LINGER, SOCK_URGINLINE, SOCK_ZEROCOPY ...
@@ -934,6 +989,7 @@ class Sock:
         self.scaling_ratio = TCP_DEFAULT_SCALING_RATIO
         self.chrono_type = 0
         self.repair = False
+        self.repair_queue = 0  # TCP_NO_QUEUE 0, TCP_RECV_QUEUE 1, TCP_SEND_QUEUE 2
         self.tcp_usec_ts = False
         self.is_sack_reneg = False
         self.is_cwnd_limited = False
@@ -1304,7 +1360,7 @@ def tcp_urg_mode(sk: Sock) -> bool:
     return sk.snd_una != sk.snd_up
 
 
-def tcp_highest_sack_replace(sk: Sock, old: Skb, new: Skb) -> None:
+def tcp_highest_sack_replace(sk: Sock, old: Skb, new: Skb | None) -> None:
     """`new` stands where `old` stood; source include/net/tcp.h:tcp_highest_sack_replace."""
     if sk.highest_sack is old:
         sk.highest_sack = new
@@ -1344,16 +1400,6 @@ def tcp_is_reno(sk: Sock) -> bool:
     return sk.rx_opt.sack_ok == 0
 
 
-def tcp_left_out(sk: Sock) -> int:
-    """Segments that left the network, SACKed or lost; source include/net/tcp.h:tcp_left_out."""
-    return sk.sacked_out + sk.lost_out
-
-
-def tcp_wnd_end(sk: Sock) -> int:
-    """The peer's right edge; source include/net/tcp.h:tcp_wnd_end."""
-    return (sk.snd_una + sk.snd_wnd) & 0xFFFFFFFF
-
-
 def tcp_stamp_us_delta(t1: int, t0: int) -> int:
     """From `t0` to `t1` in us, 0 if that is negative; source include/net/tcp.h:tcp_stamp_us_delta."""
     return t1 - t0 if t1 > t0 else 0
@@ -1364,48 +1410,9 @@ def tcp_time_stamp_ms(sk: Sock) -> int:
     return (sk.tcp_mstamp // 1000) & 0xFFFFFFFF
 
 
-def tcp_time_stamp_ts(sk: Sock) -> int:
-    """The socket's clock in units of the timestamp option; source include/net/tcp.h:tcp_time_stamp_ts."""
-    return (sk.tcp_mstamp if sk.tcp_usec_ts else sk.tcp_mstamp // 1000) & 0xFFFFFFFF
-
-
-def tcp_skb_timestamp_ts(usec_ts: bool, skb: Skb) -> int:
-    """When the skb was sent, in units of the timestamp option; source include/net/tcp.h:tcp_skb_timestamp_ts."""
-    return (skb.skb_mstamp if usec_ts else skb.skb_mstamp // 1000) & 0xFFFFFFFF
-
-
 def tcp_skb_sent_after(t1: int, t2: int, seq1: int, seq2: int) -> bool:
     """The first was sent later, or at the same time and lies behind; source include/net/tcp.h:tcp_skb_sent_after."""
     return t1 > t2 or (t1 == t2 and ((seq2 - seq1) & 0xFFFFFFFF) >= 0x80000000)
-
-
-def tcp_min_rtt(sk: Sock) -> int:
-    """The least RTT of late (us), 2**32 - 1 before any; source include/net/tcp.h:tcp_min_rtt."""
-    return sk.rtt_min.s[0][1]
-
-
-def tcp_in_slow_start(sk: Sock) -> bool:
-    """The window is below its threshold; source include/net/tcp.h:tcp_in_slow_start."""
-    return sk.snd_cwnd < sk.snd_ssthresh
-
-
-def tcp_in_cwnd_reduction(sk: Sock) -> bool:
-    """The window is being reduced, segment by segment; source include/net/tcp.h:tcp_in_cwnd_reduction."""
-    return sk.icsk_ca_state is CA.CWR or sk.icsk_ca_state is CA.Recovery
-
-
-def tcp_current_ssthresh(sk: Sock) -> int:
-    """The threshold that is worth keeping; source include/net/tcp.h:tcp_current_ssthresh."""
-    if tcp_in_cwnd_reduction(sk):
-        return sk.snd_ssthresh
-    return max(sk.snd_ssthresh, (sk.snd_cwnd >> 1) + (sk.snd_cwnd >> 2))
-
-
-def tcp_is_cwnd_limited(sk: Sock) -> bool:
-    """The window limits the sender; source include/net/tcp.h:tcp_is_cwnd_limited."""
-    if sk.is_cwnd_limited:
-        return True
-    return sk.snd_cwnd < sk.snd_ssthresh and sk.snd_cwnd < 2 * sk.max_packets_out
 
 
 def tcp_highest_sack_seq(sk: Sock) -> int:
@@ -1425,12 +1432,6 @@ def tcp_highest_sack_reset(sk: Sock) -> None:
     sk.highest_sack = sk.tcp_rtx_queue.head
 
 
-def tcp_highest_sack_replace(sk: Sock, old: Skb, new: Skb | None) -> None:
-    """`old` gives way to `new`; source include/net/tcp.h:tcp_highest_sack_replace."""
-    if sk.highest_sack is old:
-        sk.highest_sack = new
-
-
 def tcp_clear_retrans_hints_partial(sk: Sock) -> None:
     """Forgets where loss marking stood; source include/net/tcp.h:tcp_clear_retrans_hints_partial."""
     sk.lost_skb_hint = None
@@ -1442,17 +1443,10 @@ def tcp_clear_all_retrans_hints(sk: Sock) -> None:
     sk.retransmit_skb_hint = None
 
 
-def sk_mem_uncharge(sk: Sock, size: int) -> None:
-    """Gives memory back to the socket, whole pages to the system; source include/net/sock.h:sk_mem_uncharge."""
-    sk.sk_forward_alloc += size
-    if sk.sk_forward_alloc >= 4096:
-        sk.sk_forward_alloc &= 4095
-
-
 def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
     """Frees an skb of the write or retransmit queue; source include/net/tcp.h:tcp_wmem_free_skb."""
     sk.sk_wmem_queued -= skb.truesize
-    sk_mem_uncharge(sk, skb.truesize if not skb.zcopy_pure else SKB_TRUESIZE(MAX_TCP_HEADER))
+    sk_mem_uncharge(sk, skb.truesize if not skb_zcopy_pure(skb) else SKB_TRUESIZE(MAX_TCP_HEADER))
     if skb.uarg is not None:
         from refmodel.tcp.whole import errqueue
 
@@ -1464,3 +1458,34 @@ def tcp_rtx_queue_unlink_and_free(skb: Skb, sk: Sock) -> None:
     sk.tsorted_sent_queue.unlink(skb)
     sk.tcp_rtx_queue.unlink(skb)
     tcp_wmem_free_skb(sk, skb)
+
+
+def sk_wmem_schedule(sk: Sock, size: int) -> bool:
+    """Schedules memory for sending; source include/net/sock.h:sk_wmem_schedule."""
+    sk_forced_mem_schedule(sk, size)
+    return True
+
+
+def sk_stream_wspace(sk: Sock) -> int:
+    """How much the send buffer still takes; source include/net/sock.h:sk_stream_wspace."""
+    return sk.sk_sndbuf - sk.sk_wmem_queued
+
+
+def tx_skb_truesize(sk: Sock) -> int:
+    """Memory of an skb without payload that TCP allocates; source net/core/skbuff.c:SKB_SMALL_HEAD_HEADROOM.
+
+    Since 6.3 its head is of a slab of its own; before, of the slab of 1024 bytes.
+    """
+    return 960 if sk.net.p.kernel >= 603 else 1280
+
+
+def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
+    """Frees an skb of a send queue; source include/net/tcp.h:tcp_wmem_free_skb."""
+    sk.sk_wmem_queued -= skb.truesize
+    if skb.uarg is None:
+        sk_mem_uncharge(sk, skb.truesize)
+        return
+    from refmodel.tcp.whole import errqueue
+
+    sk_mem_uncharge(sk, tx_skb_truesize(sk) if skb.pure_zcopy else skb.truesize)
+    errqueue.skb_zcopy_clear(skb, True)
