@@ -355,6 +355,7 @@ class Skb:
         "ack_seq",
         "end_seq",
         "eor",
+        "frag_at",
         "frags",
         "gso_segs",
         "gso_size",
@@ -408,6 +409,7 @@ class Skb:
         self.tskey = 0
         self.uarg: Any = None
         self.pure_zcopy = False  # SKBFL_PURE_ZEROCOPY
+        self.frag_at = -1  # where the last fragment ends in the task's page frags; -1: in other pages
         self.frags = 0
         self.linear = 0  # payload bytes in the head, not in frags
         self.tw_isn = 0
@@ -1441,16 +1443,6 @@ def tcp_clear_all_retrans_hints(sk: Sock) -> None:
     """Forgets where loss marking and retransmission stood; source include/net/tcp.h:tcp_clear_all_retrans_hints."""
     sk.lost_skb_hint = None
     sk.retransmit_skb_hint = None
-
-
-def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
-    """Frees an skb of the write or retransmit queue; source include/net/tcp.h:tcp_wmem_free_skb."""
-    sk.sk_wmem_queued -= skb.truesize
-    sk_mem_uncharge(sk, skb.truesize if not skb_zcopy_pure(skb) else SKB_TRUESIZE(MAX_TCP_HEADER))
-    if skb.uarg is not None:
-        from refmodel.tcp.whole import errqueue
-
-        errqueue.net_zcopy_put(skb.uarg)
 
 
 def tcp_rtx_queue_unlink_and_free(skb: Skb, sk: Sock) -> None:
