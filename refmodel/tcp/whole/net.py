@@ -76,14 +76,16 @@ class Timer:
 class Wait:
     """A blocked system call: it goes on when `ready()` holds, or after `timeout` us (None: never).
 
-    A call is a generator; ``held = yield Wait(...)`` is True when the condition holds, False when time is over.
+    A call is a generator; ``held = yield Wait(...)`` is True when the condition holds, False when time is over. The
+    time-out is a jiffy timer, or an hrtimer if `hr`.
     """
 
-    __slots__ = ("ready", "timeout")
+    __slots__ = ("hr", "ready", "timeout")
 
-    def __init__(self, ready: Callable[[], bool], timeout: int | None) -> None:
+    def __init__(self, ready: Callable[[], bool], timeout: int | None, hr: bool = False) -> None:
         self.ready = ready
         self.timeout = timeout
+        self.hr = hr
 
 
 class Net:
@@ -121,6 +123,7 @@ class Net:
         self.gso_enabled = True  # the device takes super-segments
         self.qdisc: Any = None  # refmodel.tcp.whole.fq, or None: what is sent leaves at once
         self.next_port = 32768
+        self.task_frag = 0  # how many bytes of page frags (32768 a page) the task has used
         self.cause = ""  # the function that decided to send what is about to leave
         self.seed = 0x9E3779B9
         self.net_secret = bytes(range(16))  # keys of ISN, timestamp offset, ports and SYN cookies
