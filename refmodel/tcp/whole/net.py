@@ -312,14 +312,15 @@ def inet_csk_reset_xmit_timer(sk: Sock, what: int, when: int, max_when: int) -> 
 
 
 def inet_csk_clear_xmit_timer(sk: Sock, what: int) -> None:
-    """Forgets a timer; source include/net/inet_connection_sock.h:inet_csk_clear_xmit_timer."""
+    """Forgets why a timer runs, not the timer: it fires and finds nothing (INET_CSK_CLEAR_TIMERS is undefined).
+
+    Source: include/net/inet_connection_sock.h:inet_csk_clear_xmit_timer.
+    """
     if what == ICSK_TIME_DACK:
         sk.icsk_ack.pending = 0
         sk.icsk_ack.retry = 0
-        sk.icsk_delack_timer.stop()
     else:
         sk.icsk_pending = 0
-        sk.icsk_retransmit_timer.stop()
 
 
 def inet_csk_clear_xmit_timers(sk: Sock) -> None:
@@ -328,6 +329,19 @@ def inet_csk_clear_xmit_timers(sk: Sock) -> None:
     sk.icsk_ack.pending = 0
     sk.icsk_retransmit_timer.stop()
     sk.icsk_delack_timer.stop()
+    sk.sk_timer.stop()
+
+
+def inet_csk_reset_keepalive_timer(sk: Sock, len: int) -> None:
+    """Arms the keepalive timer in `len` jiffies.
+
+    Source: net/ipv4/inet_connection_sock.c:inet_csk_reset_keepalive_timer.
+    """
+    sk.sk_timer.mod(sk.net.jiffies + len)
+
+
+def inet_csk_delete_keepalive_timer(sk: Sock) -> None:
+    """Stops it; source net/ipv4/inet_connection_sock.c:inet_csk_delete_keepalive_timer."""
     sk.sk_timer.stop()
 
 

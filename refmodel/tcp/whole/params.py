@@ -121,6 +121,7 @@ class WholeParams(Params, frozen=True):
         212992
     )
     optmem_max: Annotated[int, Sysctl("net.core.optmem_max", 131072, 0, I32, CORE, changed=(("6.1", 20480),))] = 131072
+    txrehash: Annotated[int, Sysctl("net.core.txrehash", 1, 0, 1, CORE)] = 1
 
 
 def whole_params(profile: Profile) -> WholeParams:

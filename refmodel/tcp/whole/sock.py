@@ -884,9 +884,14 @@ class Sock:
         self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE
         self.sk_gso_max_segs = 65535
         self.sk_drops = 0
+        self.sk_omem_alloc = 0
+        self.sk_reserved_mem = 0
+        self.sk_txrehash = 1
+        self.sk_bind_phc = 0
         self.sk_tsflags = 0
         self.sk_tskey = 0
         self.sk_txhash = 1
+        self.sk_txrehash = net.p.txrehash
         self.sk_zckey = 0
         self.sk_user_frags = 0
         self.sk_wq: list[Any] = []  # refmodel.tcp.whole.poll.WaitEntry, in the order in which they are woken
@@ -930,6 +935,10 @@ class Sock:
         self.inet_id = 0
         self.pmtudisc = 1  # IP_PMTUDISC_WANT
         self.recverr = False
+        self.recverr6 = False  # IPV6_RECVERR
+        self.np_pmtudisc = 1  # IPV6_MTU_DISCOVER
+        self.np_hop_limit = -1  # IPV6_UNICAST_HOPS
+        self.inet_opts: dict[str, int] = {}  # options that are kept for getsockopt() and control messages only
         self.recvtos = False
         self.recvttl = False
         self.tclass = 0
@@ -1102,6 +1111,8 @@ class Sock:
         self.keepalive_intvl = 0  # jiffies; 0: the sysctl
         self.linger2 = 0  # jiffies; -1: none
         self.timeout_rehash = 0
+        self.plb_rehash = 0
+        self.tcp_tx_delay = 0  # us
         self.rcv_ooopack = 0
         self.mtu_probe_seq_start = 0
         self.mtu_probe_seq_end = 0
