@@ -120,6 +120,9 @@ class Net:
         self.tw_count = 0
         self.orphan_count = 0
         self.tun_mss = 0  # --mss: gso_size of packets that arrive
+        self.tap = False  # a packet socket listens on the device, as packetdrill's does
+        self.tap_rx = 0  # how many packets have arrived
+        self.tap_read = 0  # up to which of them the packet socket has been read
         self.gso_enabled = True  # the device takes super-segments
         self.qdisc: Any = None  # refmodel.tcp.whole.fq, or None: what is sent leaves at once
         self.next_port = 32768
@@ -264,6 +267,7 @@ class Net:
     def xmit(self, packet: Packet) -> int:
         """Hands a packet to the device, through the queueing discipline if there is one: 0, or a NET_XMIT code."""
         packet.time = self.now
+        packet.tap = self.tap_rx
         if self.qdisc is not None:
             return int(self.qdisc.enqueue(packet))
         self.out.append(packet)

@@ -115,10 +115,14 @@ class TcpOptions:
     """The options of one segment: struct tcp_options_received as read, struct tcp_out_options as written.
 
     What is absent is None, False or (). `sacks` are (start, end) pairs, a DSACK first. `fastopen` is the cookie (b"" a
-    request), `fastopen_exp` says that it has the experimental kind. `unknown` are kinds that TCP ignores.
+    request), `fastopen_exp` says that it has the experimental kind. `unknown` are kinds that TCP ignores. `size` is how
+    many bytes they take on the wire (-1: laid out as Linux does), `aligned` says that they begin NOP NOP TS.
     """
 
-    __slots__ = ("fastopen", "fastopen_exp", "md5", "mss", "sack_perm", "sacks", "tsecr", "tsval", "unknown", "wscale")
+    __slots__ = (
+        "aligned", "fastopen", "fastopen_exp", "md5", "mss", "sack_perm", "sacks", "size", "tsecr", "tsval", "unknown",
+        "wscale",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -132,6 +136,8 @@ class TcpOptions:
         fastopen_exp: bool = False,
         md5: bytes | None = None,
         unknown: tuple[int, ...] = (),
+        size: int = -1,
+        aligned: bool = True,
     ) -> None:
         self.mss = mss
         self.wscale = wscale
@@ -143,6 +149,8 @@ class TcpOptions:
         self.fastopen_exp = fastopen_exp
         self.md5 = md5
         self.unknown = unknown
+        self.size = size
+        self.aligned = aligned
 
 
 class Packet:
@@ -172,6 +180,7 @@ class Packet:
         "sk",
         "skb",
         "sport",
+        "tap",
         "time",
         "tos",
         "truesize",
@@ -229,6 +238,7 @@ class Packet:
         self.sk: Sock | None = None  # whose memory it holds while it waits in a queueing discipline
         self.skb: Skb | None = None  # of which skb it is the clone
         self.tstamp = 0  # earliest departure (ns), 0: none
+        self.tap = 0  # how many packets had arrived when it left
 
     @property
     def end_seq(self) -> int:
@@ -353,6 +363,7 @@ class Skb:
 
     __slots__ = (
         "ack_seq",
+        "end_offset",
         "end_seq",
         "eor",
         "frag_at",
@@ -372,6 +383,8 @@ class Skb:
         "sacked",
         "seq",
         "skb_mstamp",
+        "tailroom",
+        "tap",
         "tcp_flags",
         "truesize",
         "ts_next",
@@ -412,6 +425,9 @@ class Skb:
         self.frag_at = -1  # where the last fragment ends in the task's page frags; -1: in other pages
         self.frags = 0
         self.linear = 0  # payload bytes in the head, not in frags
+        self.end_offset = 0  # skb_end_offset: the size of the head
+        self.tailroom = 0  # skb_tailroom: how many bytes the head still takes
+        self.tap = 0  # the number of the packet that brought it; a packet socket may hold a clone of it
         self.tw_isn = 0
         self.peeked = False
         self.opts: TcpOptions | None = None
@@ -1492,3 +1508,80 @@ def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
 
     sk_mem_uncharge(sk, tx_skb_truesize(sk) if skb.pure_zcopy else skb.truesize)
     errqueue.skb_zcopy_clear(skb, True)
+
+
+# ---------------------------------------------------------------- the receiver's inlines
+
+
+def options_size(opts: TcpOptions) -> int:
+    """How many bytes of options a header carries; source net/ipv4/tcp_output.c:tcp_options_write."""
+    if opts.size >= 0:
+        return opts.size
+    n = 0
+    if opts.md5 is not None:
+        n += 20
+    if opts.mss:
+        n += 4
+    if opts.tsval is not None:
+        n += 12
+    elif opts.sack_perm:
+        n += 4
+    if opts.wscale is not None:
+        n += 4
+    if opts.sacks:
+        n += 4 + 8 * len(opts.sacks)
+    if opts.fastopen is not None:
+        n += (len(opts.fastopen) + (4 if opts.fastopen_exp else 2) + 3) & ~3
+    opts.size = n
+    return n
+
+
+def tcp_hdrlen(packet: Packet) -> int:
+    """The length of the TCP header in bytes; source include/linux/tcp.h:tcp_hdrlen."""
+    return 20 + options_size(packet.opts)
+
+
+def tcp_fast_path_on(sk: Sock) -> None:
+    """Predicts the next header: its length, ACK alone, the window as it was; source include/net/tcp.h."""
+    sk.pred_flags = (sk.tcp_header_len, sk.snd_wnd >> sk.rx_opt.snd_wscale)
+
+
+def tcp_fast_path_check(sk: Sock) -> None:
+    """Predicts headers unless something needs a closer look; source include/net/tcp.h:tcp_fast_path_check."""
+    if sk.out_of_order_queue.head is None and sk.rcv_wnd and sk.sk_rmem_alloc < sk.sk_rcvbuf and not sk.urg_data:
+        sk.pred_flags = (sk.tcp_header_len, sk.snd_wnd >> sk.rx_opt.snd_wscale)
+
+
+def tcp_sack_reset(rx_opt: RxOpt) -> None:
+    """Forgets the SACK blocks that are to be sent; source include/net/tcp.h:tcp_sack_reset."""
+    rx_opt.dsack = False
+    rx_opt.num_sacks = 0
+
+
+def tcp_clear_options(rx_opt: RxOpt) -> None:
+    """Nothing was agreed on; source include/linux/tcp.h:tcp_clear_options."""
+    rx_opt.tstamp_ok = False
+    rx_opt.sack_ok = 0
+    rx_opt.wscale_ok = False
+    rx_opt.snd_wscale = 0
+
+
+def inet_csk_schedule_ack(sk: Sock) -> None:
+    """An acknowledgment is owed; source include/net/inet_connection_sock.h:inet_csk_schedule_ack."""
+    sk.icsk_ack.pending |= ICSK_ACK_SCHED
+
+
+def inet_csk_enter_pingpong_mode(sk: Sock) -> None:
+    """Takes the session for interactive; source include/net/inet_connection_sock.h:inet_csk_enter_pingpong_mode."""
+    sk.icsk_ack.pingpong = sk.net.p.tcp_pingpong_thresh
+
+
+def inet_csk_exit_pingpong_mode(sk: Sock) -> None:
+    """Takes the session for a bulk transfer; source include/net/inet_connection_sock.h:inet_csk_exit_pingpong_mode."""
+    sk.icsk_ack.pingpong = 0
+
+
+def sk_rmem_schedule(sk: Sock, size: int) -> bool:
+    """Schedules memory for receiving; source include/net/sock.h:sk_rmem_schedule."""
+    sk_forced_mem_schedule(sk, size)
+    return True
