@@ -823,6 +823,7 @@ class Dst:
         "lock",
         "mtu",
         "mtu_locked",
+        "net",
         "own",
         "pmtu",
         "pmtu_expires",
@@ -860,6 +861,7 @@ class Dst:
         self.mtu_locked = False  # rt_mtu_locked: a learnt MTU below the minimum
         self.v6 = False
         self.own = False  # a copy of the default route for one peer
+        self.net: Net | None = None
 
 
 class Sock:
@@ -902,7 +904,6 @@ class Sock:
         self.sk_drops = 0
         self.sk_omem_alloc = 0
         self.sk_reserved_mem = 0
-        self.sk_txrehash = 1
         self.sk_bind_phc = 0
         self.sk_tsflags = 0
         self.sk_tskey = 0
