@@ -277,44 +277,24 @@ class SockAddr:
 
 
 class MsgHdr:
-    """struct msghdr in the kernel: `left` bytes are still to be copied, `msg_controllen` is the room for `cmsgs`.
+    """struct msghdr of a send: `left` bytes are still to be copied; `frags` are the pages' sizes of a splice."""
 
-    `frags` are the sizes of the pages of a splice (MSG_SPLICE_PAGES), in order.
-    """
-
-    __slots__ = (
-        "cmsgs", "frags", "left", "msg_controllen", "msg_flags", "msg_get_inq", "msg_inq", "msg_name", "msg_ubuf",
-    )  # fmt: skip
+    __slots__ = ("cmsgs", "frags", "left", "msg_flags", "msg_name", "msg_ubuf")
 
     def __init__(
         self,
         left: int = 0,
         msg_flags: int = 0,
         msg_name: SockAddr | None = None,
-        cmsgs: Any = (),
-        msg_controllen: int = 0,
+        cmsgs: tuple[tuple[int, int, bytes], ...] = (),
+        frags: tuple[int, ...] = (),
     ) -> None:
         self.left = left
         self.msg_flags = msg_flags
         self.msg_name = msg_name
-        self.cmsgs: list[tuple[int, int, bytes]] = list(cmsgs)
-        self.msg_controllen = msg_controllen
+        self.cmsgs = cmsgs
+        self.frags = deque(frags)
         self.msg_ubuf: Any = None
-        self.msg_get_inq = False
-        self.msg_inq = 0
-        self.frags: deque[int] = deque()
-
-    def put_cmsg(self, level: int, type: int, data: bytes) -> None:
-        """Adds a control message as far as there is room; source net/core/scm.c:put_cmsg."""
-        if self.msg_controllen < 16:
-            self.msg_flags |= 8  # MSG_CTRUNC
-            return
-        cmlen = 16 + len(data)
-        if self.msg_controllen < cmlen:
-            self.msg_flags |= 8
-            cmlen = self.msg_controllen
-        self.cmsgs.append((level, type, data[: cmlen - 16]))
-        self.msg_controllen -= min(16 + ((len(data) + 7) & ~7), self.msg_controllen)
 
 
 class FastopenCookie:
