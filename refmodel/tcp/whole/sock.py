@@ -934,7 +934,7 @@ class Sock:
         self.recverr = False
         self.recverr6 = False  # IPV6_RECVERR
         self.np_pmtudisc = 1  # IPV6_MTU_DISCOVER
-        self.np_hop_limit = -1  # IPV6_UNICAST_HOPS
+        self.hop_limit = -1  # IPV6_UNICAST_HOPS
         self.inet_opts: dict[str, int] = {}  # options that are kept for getsockopt() and control messages only
         self.recvtos = False
         self.recvttl = False
