@@ -4,7 +4,7 @@ The law: reading changes nothing. Values have the kernel's names and layout; a f
 is not in its bytes.
 """
 
-from struct import pack
+from struct import pack, unpack
 from typing import Final
 
 from refmodel.rule import cited
@@ -233,19 +233,29 @@ def tcp_info_bytes(sk: Sock) -> bytes:
 # ---------------------------------------------------------------- TCP_CC_INFO
 
 
-def cc_info(sk: Sock) -> dict[str, int]:
-    """TCP_CC_INFO by name (bbr_bw_lo, dctcp_alpha ...); empty for a congestion control that tells nothing."""
-    ops = sk.icsk_ca_ops
-    get_info = getattr(ops, "get_info", None) if ops is not None else None
-    return dict(get_info(sk)) if get_info is not None else {}
-
-
 def cc_info_bytes(sk: Sock) -> bytes:
-    """TCP_CC_INFO as getsockopt() gives it: the fields in order, two bytes for DCTCP's first two, else four."""
-    out = b""
-    for name, value in cc_info(sk).items():
-        out += pack("<H", value & 0xFFFF) if name in ("dctcp_enabled", "dctcp_ce_state") else pack("<I", value & M32)
-    return out
+    """TCP_CC_INFO as getsockopt() gives it; empty for a congestion control that tells nothing."""
+    ops = sk.icsk_ca_ops
+    told = ops.get_info(sk, M32) if ops is not None and ops.get_info is not None else None
+    return told[1] if told is not None else b""
+
+
+def cc_info(sk: Sock) -> dict[str, int]:
+    """TCP_CC_INFO by name: bbr_bw_lo, dctcp_alpha and the others."""
+    ops = sk.icsk_ca_ops
+    told = ops.get_info(sk, M32) if ops is not None and ops.get_info is not None else None
+    if told is None:
+        return {}
+    kind, names = CC_FIELDS[told[0]]
+    return dict(zip(names, unpack(kind, told[1]), strict=True))
+
+
+CC_FIELDS: Final = {
+    3: ("<IIII", ("tcpv_enabled", "tcpv_rttcnt", "tcpv_rtt", "tcpv_minrtt")),
+    9: ("<HHIII", ("dctcp_enabled", "dctcp_ce_state", "dctcp_alpha", "dctcp_ab_ecn", "dctcp_ab_tot")),
+    16: ("<IIIII", ("bbr_bw_lo", "bbr_bw_hi", "bbr_min_rtt", "bbr_pacing_gain", "bbr_cwnd_gain")),
+}
+"""By INET_DIAG attribute: format and field names of what a congestion control tells."""
 
 
 # ---------------------------------------------------------------- SO_MEMINFO
