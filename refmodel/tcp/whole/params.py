@@ -1,5 +1,6 @@
 """The sysctls that the whole TCP reads, in their own units, with the kernel's ranges and defaults."""
 
+from functools import cache
 from typing import Annotated, Final
 
 from refmodel.profile import Profile, Sysctl, sysctl_of, version_number
@@ -129,6 +130,7 @@ def whole_params(profile: Profile) -> WholeParams:
     return profile.params(WholeParams)
 
 
+@cache
 def sysctl_fields() -> dict[str, tuple[str, Sysctl]]:
     """Every sysctl by its dotted name (a triple's parts as net.ipv4.tcp_rmem[0]): its field and its range."""
     from typing import get_type_hints
