@@ -951,6 +951,7 @@ class Sock:
         self.icsk_ca_state: CA = CA.Open
         self.icsk_ca_initialized = False
         self.icsk_ca_setsockopt = False
+        self.icsk_ca_dst_locked = False
         self.icsk_retransmits = 0
         self.icsk_pending = 0
         self.icsk_timeout = 0  # jiffies
