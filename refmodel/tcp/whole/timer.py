@@ -53,7 +53,7 @@ def tcp_timeout_init(sk: Sock) -> int:
 
 
 def tcp_stream_is_thin(sk: Sock) -> bool:
-    """Too few segments are out for anything but a timeout to tell a loss; source include/net/tcp.h:tcp_stream_is_thin."""
+    """Too few segments are out to tell a loss without a timeout; source include/net/tcp.h:tcp_stream_is_thin."""
     return sk.packets_out < 4 and not tcp_in_initial_slowstart(sk)
 
 
