@@ -119,6 +119,8 @@ class Net:
         self.challenge_count = 0
         self.tw_count = 0
         self.orphan_count = 0
+        self.orphan_cache = 0  # what it was when it was last counted
+        self.orphan_period = 0
         self.tun_mss = 0  # --mss: gso_size of packets that arrive
         self.tap = False  # a packet socket listens on the device, as packetdrill's does
         self.tap_rx = 0  # how many packets have arrived
