@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conformance.live.pkt_kernel import KernelUnavailable, require_kernel, run_script, scripts_in
-from conformance.live.pkt_kernel_config import Variant
-from conformance.live.pkt_kernel_run import Outcome
+from conformance.live.pkt_kernel import KernelUnavailable, require_kernel, run_script
+from conformance.pkt.outcome import Outcome
+from conformance.pkt.variant import Variant, scripts_in
 
 pytestmark = pytest.mark.live
 

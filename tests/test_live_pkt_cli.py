@@ -37,10 +37,6 @@ def test_help_has_examples_and_exit_statuses() -> None:
     assert "Exit status" in text
 
 
-def test_without_the_kernel_nothing_is_pretended(tmp_path: Path) -> None:
-    assert "the whole TCP is not modelled yet" in ended(str(tmp_path), status=3)
-
-
 def test_without_root_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pkt_kernel.os, "geteuid", lambda: 1000)
     assert "needs root" in ended("--kernel", str(tmp_path), status=2)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from conformance.live.pkt_kernel_config import BASES, Config, Variant, configure, defines, variants
-from conformance.live.pkt_kernel_info import tcp_info
-from conformance.live.pkt_kernel_match import Difference, differences, joined
-from conformance.live.pkt_kernel_wire import Conn, Impossible, State, Wire
 from conformance.pkt import ast
+from conformance.pkt.match import Difference, differences, joined
 from conformance.pkt.parser import parse
 from conformance.pkt.source import ScriptError
+from conformance.pkt.tcpinfo import tcp_info
+from conformance.pkt.variant import BASES, Config, Variant, configure, defines, variants
+from conformance.pkt.wire import Conn, Impossible, State, Wire
 from refmodel.packet.codec import Packet, decode, encode, seal
 from refmodel.packet.ip import Ip
 from refmodel.packet.transport import Nop, Tcp, TcpOption, Timestamp

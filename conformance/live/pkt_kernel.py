@@ -14,12 +14,13 @@ from typing import Final
 
 import msgspec
 
-from conformance.live.pkt_kernel_config import Variant, defines, variants
-from conformance.live.pkt_kernel_run import Job, Outcome
+from conformance.live.pkt_kernel_run import Job
 from conformance.live.pkt_kernel_shell import module_parameters
 from conformance.pkt.ast import Script
+from conformance.pkt.outcome import FAILED, REFUSED, UNAVAILABLE, Outcome
 from conformance.pkt.parser import parse
 from conformance.pkt.source import ScriptError, read_source
+from conformance.pkt.variant import Variant, defines, variants
 
 GRACE: Final = 20.0  # s beyond what a script's own times add up to
 
@@ -38,27 +39,17 @@ def require_kernel() -> None:
         raise KernelUnavailable("--kernel needs /dev/net/tun: load the module tun (modprobe tun)")
 
 
-def scripts_in(paths: tuple[Path, ...]) -> list[Path]:
-    """The .pkt files among and under `paths`, sorted within a folder; raises OSError for a path that does not exist."""
-    out: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            out += sorted(path.rglob("*.pkt"))
-        else:
-            path.stat()
-            out.append(path)
-    return out
-
-
 def run_script(
     path: Path,
     wanted: tuple[Variant, ...] = tuple(Variant),
     words: Mapping[str, str] | None = None,
     tolerance_usecs: int | None = None,
+    remember: bool = False,
 ) -> Iterator[tuple[Variant, Outcome]]:
     """Runs a script in those of the `wanted` variants that it is meant for; raises OSError if it cannot be read.
 
-    `words` are the caller's defines; `tolerance_usecs` replaces the script's own.
+    `words` are the caller's defines; `tolerance_usecs` replaces the script's own; `remember` asks for counters and
+    packets.
     """
     try:
         source = read_source(path)
@@ -66,11 +57,12 @@ def run_script(
         meant = variants(script, path.stem, wanted)
         parameters = set(module_parameters(script))
     except ScriptError as why:
-        yield wanted[0], Outcome("refused", why.at.line, str(why))
+        yield wanted[0], Outcome(REFUSED, why.at.line, str(why))
         return
     for variant in meant:
         with _put_back(parameters):
-            yield variant, _run(Job(source.name, source.text, variant, dict(words or {}), tolerance_usecs), script)
+            job = Job(source.name, source.text, variant, dict(words or {}), tolerance_usecs, remember)
+            yield variant, _run(job, script)
 
 
 @contextmanager
@@ -98,12 +90,12 @@ def _run(job: Job, script: Script) -> Outcome:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return Outcome("failed", 0, f"{job.name}: still running after {limit:.0f} s: a call blocks, or a packet "
+            return Outcome(FAILED, 0, f"{job.name}: still running after {limit:.0f} s: a call blocks, or a packet "
                            "that may come at any time (*) never came")  # fmt: skip
         except BaseException:
             process.kill()
             raise
     if not out:
         said = err.decode(errors="replace").strip().splitlines()
-        return Outcome("unavailable", 0, f"{job.name}: the run ended without a result: {said[-1] if said else ''}")
+        return Outcome(UNAVAILABLE, 0, f"{job.name}: the run ended without a result: {said[-1] if said else ''}")
     return msgspec.json.decode(out, type=Outcome)

@@ -12,8 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
-from conformance.live.pkt_kernel_msg import Buffers, compare_control, compare_sockopt, sockopt_bytes
-from conformance.live.pkt_kernel_wire import State, Wire
+from conformance.live.pkt_kernel_buffers import Buffers
 from conformance.pkt import constants, printer
 from conformance.pkt.ast import (
     Arg,
@@ -29,6 +28,9 @@ from conformance.pkt.ast import (
     Text,
 )
 from conformance.pkt.calls import number
+from conformance.pkt.msg import compare_control, compare_sockopt, sockopt_bytes
+from conformance.pkt.outcome import CannotCall, Unequal
+from conformance.pkt.wire import State, Wire
 
 NO_DESCRIPTOR: Final = 1_000_000
 AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM, MSG_FASTOPEN = 0, 2, 10, 1, 0x20000000
@@ -48,14 +50,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 for _name in ("read", "write", "readv", "writev", "recv", "send", "recvfrom", "sendto", "recvmsg", "sendmsg",
               "sendfile", "splice"):  # fmt: skip
     getattr(_libc, _name).restype = ctypes.c_ssize_t
-
-
-class Unequal(Exception):
-    """A call did something else than the script says; the message says what."""
-
-
-class CannotCall(Exception):
-    """A call that is not made on the machine's own kernel; the message says why."""
 
 
 class Calls:

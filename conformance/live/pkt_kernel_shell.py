@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from conformance.pkt.ast import Command, Script
+from conformance.pkt.outcome import CommandFailed
 from conformance.pkt.shell import interpret
 from conformance.pkt.shell_actions import (
     DEFAULTS,
@@ -52,10 +53,6 @@ def read_command(command: Command, source: Source) -> tuple[Step, ...]:
             case _:
                 pass
     return steps
-
-
-class CommandFailed(Exception):
-    """A command gave a status other than zero; the message says what it said."""
 
 
 def tool(*command: str) -> str:

@@ -1,6 +1,5 @@
 """Structures of system calls as bytes: message headers with their control messages, values of socket options."""
 
-import ctypes
 import ipaddress
 import struct
 from collections.abc import Callable, Sequence
@@ -12,70 +11,19 @@ from conformance.pkt import printer
 from conformance.pkt.ast import Address, Arg, Auto, Cmsg, ExtErr, Items, Linger, ScmTime, Stats, Text
 from conformance.pkt.calls import number
 
-CONTROL_SPACE: Final = 4096
 CMSG_HEADER: Final = 16
 
 
-class _IoVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
-
-
-class _MsgHdr(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.c_void_p),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
 class Control(Struct, frozen=True):
-    """A control message as the kernel gave it."""
+    """A control message as recvmsg gave it."""
 
     level: int
     type: int
     data: bytes
 
 
-class Buffers:
-    """Memory for readv and its kin, zero-filled; `control` None makes room to receive control messages."""
-
-    def __init__(self, sizes: Sequence[int], name: bytes = b"", control: Sequence[Cmsg] | None = ()) -> None:
-        self._parts = [ctypes.create_string_buffer(max(n, 1)) for n in sizes]
-        self.vector = (_IoVec * max(len(sizes), 1))()
-        for n, (part, size) in enumerate(zip(self._parts, sizes, strict=True)):
-            self.vector[n] = _IoVec(ctypes.addressof(part), size)
-        self._name = ctypes.create_string_buffer(name, max(len(name), 1))
-        packed = bytes(CONTROL_SPACE) if control is None else b"".join(_packed(c) for c in control)
-        self._control = ctypes.create_string_buffer(packed, max(len(packed), 1))
-        self.msghdr = _MsgHdr(
-            ctypes.addressof(self._name) if name else None,
-            len(name),
-            ctypes.addressof(self.vector),
-            len(sizes),
-            ctypes.addressof(self._control) if packed else None,
-            len(packed),
-            0,
-        )
-
-    def control(self) -> list[Control]:
-        """The control messages that recvmsg left."""
-        raw = self._control.raw[: self.msghdr.controllen]
-        out: list[Control] = []
-        at = 0
-        while at + CMSG_HEADER <= len(raw):
-            size, level, kind = struct.unpack_from("Qii", raw, at)
-            if size < CMSG_HEADER:
-                break
-            out.append(Control(level, kind, raw[at + CMSG_HEADER : at + size]))
-            at += size + 7 & ~7
-        return out
-
-
-def _packed(cmsg: Cmsg) -> bytes:
+def packed(cmsg: Cmsg) -> bytes:
+    """A control message for sendmsg."""
     data = struct.pack("i", number(cmsg.data))
     header = struct.pack("Qii", CMSG_HEADER + len(data), number(cmsg.level), number(cmsg.type))
     return header + data + bytes(-len(data) % 8)

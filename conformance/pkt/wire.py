@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from conformance.live.pkt_kernel_config import Config, Variant
 from conformance.pkt import ast
 from conformance.pkt.ast import Direction, Ecn, IpInfo, Ports, Range
 from conformance.pkt.constants import icmp_numbers
+from conformance.pkt.variant import Config, Variant
 from refmodel.packet.codec import Packet, encode, seal
 from refmodel.packet.icmp import Icmp, Icmp6, Icmp6Word
 from refmodel.packet.ip import Ip, Ip6
@@ -104,19 +104,25 @@ class Wire:
         """The packet to inject, checksums filled in; raises Impossible."""
         if packet.layers:
             raise Impossible("packets with outer headers are not injected")
+        if isinstance(packet.body, ast.Icmp):
+            layers, data = self._icmp_in(self.receiver(packet.body), packet.body)
+            ip = self._ip(self.remote, self.local, 1 if self.config.version == 4 else 58, packet.info)
+            return encode(seal((ip, *layers), data))
+        ip, upper, length = self.headers_in(packet)
+        return encode(seal((ip, upper), bytes(length)))
+
+    def headers_in(self, packet: ast.Packet) -> tuple[Ip | Ip6, Tcp | Udp, int]:
+        """The headers of a segment or datagram to inject, and how many bytes of data follow; raises Impossible."""
         body = packet.body
-        conn = self._receiver(body)
-        match body:
-            case ast.Tcp():
-                layers: tuple[Layer, ...] = (self._tcp_in(conn, body),)
-                data, protocol = bytes(body.range.length), 6
-            case ast.Udp():
-                ports = body.ports or Ports(source=conn.remote_port or 0, dest=conn.local_port or 0)
-                layers, data, protocol = (Udp(ports.source, ports.dest, 0, 0),), bytes(body.length), 17
-            case ast.Icmp():
-                layers, data = self._icmp_in(conn, body)
-                protocol = 1 if self.config.version == 4 else 58
-        return encode(seal((self._ip(self.remote, self.local, protocol, packet.info), *layers), data))
+        if isinstance(body, ast.Icmp):
+            raise Impossible("an ICMP message is no segment")
+        conn = self.receiver(body)
+        if isinstance(body, ast.Tcp):
+            ip = self._ip(self.remote, self.local, 6, packet.info)
+            return ip, self._tcp_in(conn, body), body.range.length
+        ports = body.ports or Ports(source=conn.remote_port or 0, dest=conn.local_port or 0)
+        ip = self._ip(self.remote, self.local, 17, packet.info)
+        return ip, Udp(ports.source, ports.dest, 0, 0), body.length
 
     def reset(self, conn: Conn) -> bytes | None:
         """An RST that ends a connection whatever its state; None if the kernel never sent an acknowledgment."""
@@ -125,7 +131,8 @@ class Wire:
         tcp = Tcp(conn.remote_port, conn.local_port, conn.last_ack, 0, 5, FLAGS["R"], 0)
         return encode(seal((self._ip(self.remote, self.local, 6, None), tcp)))
 
-    def _receiver(self, body: ast.Tcp | ast.Udp | ast.Icmp) -> Conn:
+    def receiver(self, body: ast.Tcp | ast.Udp | ast.Icmp) -> Conn:
+        """The socket that a packet is for: of a listener a child to come."""
         conn = self.target()
         ports = None if isinstance(body, ast.Icmp) else body.ports
         if conn.state is State.LISTENING and not isinstance(body, ast.Icmp):

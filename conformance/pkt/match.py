@@ -2,10 +2,10 @@
 
 from msgspec import Struct, structs
 
-from conformance.live.pkt_kernel_wire import ECN_BITS, FLAGS, Wire, written_flags
 from conformance.pkt import ast, printer
 from conformance.pkt.ast import Ecn, IpInfo
 from conformance.pkt.constants import icmp_numbers
+from conformance.pkt.wire import ECN_BITS, FLAGS, Wire, written_flags
 from refmodel.packet.codec import Packet
 from refmodel.packet.icmp import Icmp, Icmp6
 from refmodel.packet.ip import Ip, Ip6

@@ -1,7 +1,8 @@
-"""How a script is run on the kernel: addresses, ports and tolerances of its variant, then its own options."""
+"""How a script is run: addresses, ports and tolerances of its variant, then its own options."""
 
 import ipaddress
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, structs
@@ -24,7 +25,11 @@ class Variant(StrEnum):
 
 
 class Config(Struct, frozen=True):
-    """A run's parameters; times in us, `prefix` the length of the local network."""
+    """A run's parameters; times in us, `prefix` the length of the local network.
+
+    `mss` is the gso_size of packets that are injected, `non_fatal` what kinds of differences are only noted, `remember`
+    whether the packets that left are kept.
+    """
 
     variant: Variant
     local_ip: str
@@ -39,6 +44,11 @@ class Config(Struct, frozen=True):
     ts_tick_usecs: int = 0
     ts_ecr_scaled: bool = False
     strict_segments: bool = False
+    mss: int = 0
+    non_fatal: tuple[str, ...] = ()
+    dry_run: bool = False
+    init_scripts: tuple[str, ...] = ()
+    remember: bool = False
 
     @property
     def version(self) -> int:
@@ -58,9 +68,11 @@ _NUMBERS: Final = {
     "connect_port": "connect_port",
     "tolerance_usecs": "tolerance_usecs",
     "tcp_ts_tick_usecs": "ts_tick_usecs",
+    "mss": "mss",
 }
 _ADDRESSES: Final = ("local_ip", "gateway_ip", "remote_ip")
-_WITHOUT_EFFECT: Final = ("verbose", "debug", "define", "ip_version", "speed", "send_omit_free")
+_WITHOUT_EFFECT: Final = ("verbose", "debug", "define", "ip_version", "speed", "send_omit_free", "is_anyip")
+_NOT_ON_KERNEL: Final = ("mss", "non_fatal", "dry_run", "init_scripts", "is_anyip")
 _VERSIONS: Final = {
     "ipv4": (Variant.IPV4,),
     "ipv6": (Variant.IPV6,),
@@ -126,6 +138,33 @@ def _with(config: Config, option: Option, script: Script) -> Config:
         return structs.replace(config, ts_ecr_scaled=True)
     if option.name in _WITHOUT_EFFECT:
         return config
-    raise ScriptError(
-        f"--{option.name} is not honoured on the machine's own kernel", option.at, script.source, help="leave it out"
-    )
+    if option.name == "dry_run":
+        return structs.replace(config, dry_run=True)
+    if option.name == "non_fatal":
+        kinds = tuple(value.split(","))
+        if not set(kinds) <= {"packet", "syscall"}:
+            raise wrong("packet, syscall or both")
+        return structs.replace(config, non_fatal=kinds)
+    if option.name == "init_scripts":
+        return structs.replace(config, init_scripts=tuple(value.split(",")))
+    raise ScriptError(f"--{option.name} is not honoured", option.at, script.source, help="leave it out")
+
+
+def refuse_for_kernel(script: Script) -> None:
+    """Raises ScriptError for an option that only the model honours."""
+    for option in script.options:
+        if option.name in _NOT_ON_KERNEL:
+            what = f"--{option.name} is not honoured on the machine's own kernel"
+            raise ScriptError(what, option.at, script.source, help="leave it out")
+
+
+def scripts_in(paths: tuple[Path, ...]) -> list[Path]:
+    """The .pkt files among and under `paths`, sorted within a folder; raises OSError for a path that does not exist."""
+    out: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            out += sorted(path.rglob("*.pkt"))
+        else:
+            path.stat()
+            out.append(path)
+    return out

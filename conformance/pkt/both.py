@@ -1,0 +1,63 @@
+"""The same script on the model and on a kernel: where the two differ from each other, whatever the script says."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from conformance.pkt.outcome import Outcome, Sent
+
+LATE: Final = 20_000  # us that a kernel may be late
+LATE_PERCENT: Final = 12.5
+_TIME_STAMP: Final = re.compile(r"TS val \d+ ecr \d+")
+
+
+def difference(model: Outcome, kernel: Outcome) -> str:
+    """The first thing in which two runs differ, with the model's reason; '' where nothing does.
+
+    Values of time stamps are left out, and times are compared as far as a machine at work keeps them.
+    """
+    for n, (a, b) in enumerate(zip(model.packets, kernel.packets, strict=False), 1):
+        if _plain(a) != _plain(b):
+            return _shown(n, a, b, model)
+        if abs(a.time - b.time) > LATE + LATE_PERCENT / 100 * max(a.time, b.time):
+            return f"packet {n} leaves at another time\n" + _pair(a, b)
+    if len(model.packets) != len(kernel.packets) and model.status == kernel.status:
+        n = min(len(model.packets), len(kernel.packets))
+        who, more = ("model", model.packets) if len(model.packets) > n else ("kernel", kernel.packets)
+        return f"only the {who} sends a packet {n + 1}: {more[n].text} at {more[n].time / 1e6:.6f} s{_by(more[n])}"
+    if (model.status, model.line) != (kernel.status, kernel.line):
+        return f"the model {_end(model)}, the kernel {_end(kernel)}"
+    if (model.field, model.got) != (kernel.field, kernel.got) and model.field != "time":
+        return f"{model.field or kernel.field} is {model.got or '?'} on the model, {kernel.got or '?'} on the kernel"
+    return ""
+
+
+def counters(model: Mapping[str, int], kernel: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """The counters of TCP that differ: name, the model's, the kernel's."""
+    names = sorted(n for n in {*model, *kernel} if n.startswith("Tcp"))
+    return [(n, model.get(n, 0), kernel.get(n, 0)) for n in names if model.get(n, 0) != kernel.get(n, 0)]
+
+
+def _plain(packet: Sent) -> str:
+    return _TIME_STAMP.sub("TS", packet.text)
+
+
+def _pair(a: Sent, b: Sent) -> str:
+    return f"  model  {a.time / 1e6:.6f} {a.text}{_by(a)}\n  kernel {b.time / 1e6:.6f} {b.text}"
+
+
+def _shown(n: int, a: Sent, b: Sent, model: Outcome) -> str:
+    reasons = f"\n{model.why}" if model.why and model.packets and model.packets[-1] is a else ""
+    return f"packet {n} is another one\n{_pair(a, b)}{reasons}"
+
+
+def _by(packet: Sent) -> str:
+    if not packet.by:
+        return ""
+    from conformance.pkt.model_why import citation
+
+    return f"\n         by {citation(packet.by)}"
+
+
+def _end(outcome: Outcome) -> str:
+    return outcome.status if not outcome.line else f"{outcome.status} at line {outcome.line}"
