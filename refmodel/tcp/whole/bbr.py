@@ -3,7 +3,7 @@
 The law: the pacing rate is a gain times the greatest delivery rate of the last ten round trips, less a per cent; the
 window is a gain times that rate times the least delay of the last ten seconds. STARTUP fills the pipe, DRAIN empties
 the queue that this made, PROBE_BW cycles through gains, PROBE_RTT goes down to four segments. Rates are segments per us
-times 2**24, gains are times 256, times us unless they are named otherwise. Where the kernel's 32 bits wrap, so do these.
+times 2**24, gains are times 256, times us unless named otherwise. Where the kernel's 32 bits wrap, these do.
 """
 
 import struct

@@ -51,8 +51,9 @@ INET_DIAG_DCTCPINFO: Final = 9
 INET_DIAG_BBRINFO: Final = 16
 
 # Modules of the kernel that have no text here.
-OTHERS: Final = frozenset(
-    "bic cdg highspeed htcp hybla illinois lp nv scalable vegas veno westwood yeah".split(),
+OTHERS: Final = (
+    *("bic", "cdg", "highspeed", "htcp", "hybla", "illinois", "lp"),
+    *("nv", "scalable", "vegas", "veno", "westwood", "yeah"),
 )
 
 
@@ -185,6 +186,7 @@ def tcp_set_default_congestion_control(net: Net, name: str) -> int:
     if tcp_ca_find(name) is None:
         return -errno.ENOENT
     net.tcp_congestion_control = name
+    net.tcp_allowed_congestion_control |= {name}
     return 0
 
 
@@ -199,7 +201,7 @@ def tcp_set_congestion_control(sk: Sock, name: str, load: bool, cap_net_admin: b
         return 0
     if ca is None:
         return -errno.ENOENT
-    if not (ca.flags & TCP_CONG_NON_RESTRICTED or ca.name == sk.net.tcp_congestion_control or cap_net_admin):
+    if not (ca.flags & TCP_CONG_NON_RESTRICTED or ca.name in sk.net.tcp_allowed_congestion_control or cap_net_admin):
         return -errno.EPERM
     tcp_reinit_congestion_control(sk, ca)
     return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from refmodel.profile import OutOfRange, UnknownSysctl
-from refmodel.tcp.whole.params import WholeParams, sysctl_fields
+from refmodel.tcp.whole.params import INERT, WholeParams, sysctl_fields
 from refmodel.tcp.whole.sock import (
     ICSK_ACK_TIMER,
     ICSK_TIME_DACK,
@@ -104,6 +104,8 @@ class Net:
         self.out: deque[Packet] = deque()
         self.trace: deque[tuple[int, str, str]] = deque(maxlen=TRACE_LENGTH)
         self.tcp_congestion_control = "cubic"
+        self.tcp_allowed_congestion_control = frozenset({"reno", "cubic"})
+        self.default_qdisc = "pfifo_fast"
         self.hystart_detect = 3  # module parameter of tcp_cubic
         self.ehash: dict[tuple[bytes, int, bytes, int], Sock | RequestSock | TimewaitSock] = {}
         self.lhash: dict[int, list[Sock]] = {}
@@ -232,8 +234,19 @@ class Net:
     def sysctl(self, name: str, value: str) -> None:
         """Writes a sysctl as its file would take it; raises UnknownSysctl, OutOfRange."""
         fields = sysctl_fields()
+        if name in INERT:
+            return
         if name == "net.ipv4.tcp_congestion_control":
-            self.tcp_congestion_control = value.strip()
+            from refmodel.tcp.whole import ca
+
+            if ca.tcp_set_default_congestion_control(self, value.strip()):
+                raise OutOfRange(f"{name} = {value}: no such algorithm")
+            return
+        if name == "net.ipv4.tcp_allowed_congestion_control":
+            self.tcp_allowed_congestion_control = frozenset(value.split())
+            return
+        if name == "net.core.default_qdisc":
+            self.default_qdisc = value.strip()
             return
         if name == "net.ipv4.tcp_fastopen_key":
             from refmodel.tcp.whole import fastopen

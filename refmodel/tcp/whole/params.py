@@ -10,9 +10,13 @@ IN: Final = "net/ipv4/tcp_ipv4.c:tcp_sk_init"
 TABLE: Final = "net/ipv4/sysctl_net_ipv4.c:ipv4_net_table"
 INIT: Final = "net/ipv4/tcp.c:tcp_init"
 CORE: Final = "net/core/sysctl_net_core.c:net_core_table"
+TABLE6: Final = "net/ipv6/sysctl_net_ipv6.c:ipv6_table_template"
 N: Final = "net.ipv4."
 I32: Final = 2**31 - 1
 U32: Final = 2**32 - 1
+U64: Final = 2**64 - 1
+INT_MIN: Final = -(2**31)
+SECONDS: Final = I32 // 1000  # what is kept in jiffies has to fit an int
 
 
 class WholeParams(Params, frozen=True):
@@ -26,7 +30,7 @@ class WholeParams(Params, frozen=True):
         int, Sysctl(N + "tcp_syn_linear_timeouts", 4, 0, 127, IN, changed=(("6.1", 0),))
     ] = 4
     tcp_syncookies: Annotated[int, Sysctl(N + "tcp_syncookies", 1, 0, 255, IN)] = 1
-    tcp_max_syn_backlog: Annotated[int, Sysctl(N + "tcp_max_syn_backlog", 4096, 0, I32, IN)] = 4096
+    tcp_max_syn_backlog: Annotated[int, Sysctl(N + "tcp_max_syn_backlog", 4096, INT_MIN, I32, IN)] = 4096
     tcp_abort_on_overflow: Annotated[int, Sysctl(N + "tcp_abort_on_overflow", 0, 0, 255, IN)] = 0
     tcp_migrate_req: Annotated[int, Sysctl(N + "tcp_migrate_req", 0, 0, 1, IN)] = 0
     tcp_timestamps: Annotated[int, Sysctl(N + "tcp_timestamps", 1, 0, 255, IN)] = 1
@@ -34,24 +38,24 @@ class WholeParams(Params, frozen=True):
     tcp_sack: Annotated[int, Sysctl(N + "tcp_sack", 1, 0, 255, IN)] = 1
     tcp_dsack: Annotated[int, Sysctl(N + "tcp_dsack", 1, 0, 255, IN)] = 1
     tcp_fack: Annotated[int, Sysctl(N + "tcp_fack", 0, 0, 255, TABLE)] = 0
-    tcp_ecn: Annotated[int, Sysctl(N + "tcp_ecn", 2, 0, 5, IN)] = 2
+    tcp_ecn: Annotated[int, Sysctl(N + "tcp_ecn", 2, 0, 2, IN)] = 2
     tcp_ecn_option: Annotated[int, Sysctl(N + "tcp_ecn_option", 2, 0, 2, IN)] = 2
     tcp_ecn_fallback: Annotated[int, Sysctl(N + "tcp_ecn_fallback", 1, 0, 1, IN)] = 1
     tcp_retries1: Annotated[int, Sysctl(N + "tcp_retries1", 3, 0, 255, IN)] = 3
     tcp_retries2: Annotated[int, Sysctl(N + "tcp_retries2", 15, 0, 255, IN)] = 15
     tcp_orphan_retries: Annotated[int, Sysctl(N + "tcp_orphan_retries", 0, 0, 255, IN)] = 0
-    tcp_fin_timeout: Annotated[int, Sysctl(N + "tcp_fin_timeout", 60, 0, I32, IN)] = 60
-    tcp_keepalive_time: Annotated[int, Sysctl(N + "tcp_keepalive_time", 7200, 0, I32, IN)] = 7200
-    tcp_keepalive_intvl: Annotated[int, Sysctl(N + "tcp_keepalive_intvl", 75, 0, I32, IN)] = 75
+    tcp_fin_timeout: Annotated[int, Sysctl(N + "tcp_fin_timeout", 60, -SECONDS, SECONDS, IN)] = 60
+    tcp_keepalive_time: Annotated[int, Sysctl(N + "tcp_keepalive_time", 7200, -SECONDS, SECONDS, IN)] = 7200
+    tcp_keepalive_intvl: Annotated[int, Sysctl(N + "tcp_keepalive_intvl", 75, -SECONDS, SECONDS, IN)] = 75
     tcp_keepalive_probes: Annotated[int, Sysctl(N + "tcp_keepalive_probes", 9, 0, 255, IN)] = 9
-    tcp_invalid_ratelimit: Annotated[int, Sysctl(N + "tcp_invalid_ratelimit", 500, 0, I32, IN)] = 500
-    tcp_challenge_ack_limit: Annotated[int, Sysctl(N + "tcp_challenge_ack_limit", I32, 0, I32, IN)] = I32
+    tcp_invalid_ratelimit: Annotated[int, Sysctl(N + "tcp_invalid_ratelimit", 500, INT_MIN, I32, IN)] = 500
+    tcp_challenge_ack_limit: Annotated[int, Sysctl(N + "tcp_challenge_ack_limit", I32, INT_MIN, I32, IN)] = I32
     tcp_rfc1337: Annotated[int, Sysctl(N + "tcp_rfc1337", 0, 0, 255, IN)] = 0
     tcp_tw_reuse: Annotated[int, Sysctl(N + "tcp_tw_reuse", 2, 0, 2, IN)] = 2
-    tcp_max_tw_buckets: Annotated[int, Sysctl(N + "tcp_max_tw_buckets", 262144, 0, I32, IN)] = 262144
-    tcp_max_orphans: Annotated[int, Sysctl(N + "tcp_max_orphans", 262144, 0, I32, INIT)] = 262144
-    tcp_reordering: Annotated[int, Sysctl(N + "tcp_reordering", 3, 0, I32, IN)] = 3
-    tcp_max_reordering: Annotated[int, Sysctl(N + "tcp_max_reordering", 300, 0, I32, IN)] = 300
+    tcp_max_tw_buckets: Annotated[int, Sysctl(N + "tcp_max_tw_buckets", 262144, INT_MIN, I32, IN)] = 262144
+    tcp_max_orphans: Annotated[int, Sysctl(N + "tcp_max_orphans", 262144, INT_MIN, I32, INIT)] = 262144
+    tcp_reordering: Annotated[int, Sysctl(N + "tcp_reordering", 3, 1, 300, IN)] = 3
+    tcp_max_reordering: Annotated[int, Sysctl(N + "tcp_max_reordering", 300, 1, I32, IN)] = 300
     tcp_recovery: Annotated[int, Sysctl(N + "tcp_recovery", 1, 0, 255, IN)] = 1
     tcp_early_retrans: Annotated[int, Sysctl(N + "tcp_early_retrans", 3, 0, 4, IN)] = 3
     tcp_frto: Annotated[int, Sysctl(N + "tcp_frto", 2, 0, 255, IN)] = 2
@@ -68,17 +72,17 @@ class WholeParams(Params, frozen=True):
     tcp_stdurg: Annotated[int, Sysctl(N + "tcp_stdurg", 0, 0, 255, TABLE)] = 0
     tcp_tso_win_divisor: Annotated[int, Sysctl(N + "tcp_tso_win_divisor", 3, 0, 255, IN)] = 3
     tcp_limit_output_bytes: Annotated[
-        int, Sysctl(N + "tcp_limit_output_bytes", 1048576, 0, I32, IN, changed=(("6.18", 4194304),))
+        int, Sysctl(N + "tcp_limit_output_bytes", 1048576, INT_MIN, I32, IN, changed=(("6.18", 4194304),))
     ] = 1048576
     tcp_min_tso_segs: Annotated[int, Sysctl(N + "tcp_min_tso_segs", 2, 1, 255, IN)] = 2
-    tcp_tso_rtt_log: Annotated[int, Sysctl(N + "tcp_tso_rtt_log", 9, 0, 255, IN)] = 9
+    tcp_tso_rtt_log: Annotated[int, Sysctl(N + "tcp_tso_rtt_log", 9, 0, 31, IN)] = 9
     tcp_min_rtt_wlen: Annotated[int, Sysctl(N + "tcp_min_rtt_wlen", 300, 0, 86400, IN)] = 300
     tcp_autocorking: Annotated[int, Sysctl(N + "tcp_autocorking", 1, 0, 1, IN)] = 1
     tcp_pacing_ss_ratio: Annotated[int, Sysctl(N + "tcp_pacing_ss_ratio", 200, 0, 1000, IN)] = 200
     tcp_pacing_ca_ratio: Annotated[int, Sysctl(N + "tcp_pacing_ca_ratio", 120, 0, 1000, IN)] = 120
     tcp_notsent_lowat: Annotated[int, Sysctl(N + "tcp_notsent_lowat", U32, 0, U32, IN)] = U32
-    tcp_comp_sack_delay_ns: Annotated[int, Sysctl(N + "tcp_comp_sack_delay_ns", 1_000_000, 0, U32, IN)] = 1_000_000
-    tcp_comp_sack_slack_ns: Annotated[int, Sysctl(N + "tcp_comp_sack_slack_ns", 100_000, 0, U32, IN)] = 100_000
+    tcp_comp_sack_delay_ns: Annotated[int, Sysctl(N + "tcp_comp_sack_delay_ns", 1_000_000, 0, U64, IN)] = 1_000_000
+    tcp_comp_sack_slack_ns: Annotated[int, Sysctl(N + "tcp_comp_sack_slack_ns", 100_000, 0, U64, IN)] = 100_000
     tcp_comp_sack_nr: Annotated[int, Sysctl(N + "tcp_comp_sack_nr", 44, 0, 255, IN)] = 44
     tcp_backlog_ack_defer: Annotated[int, Sysctl(N + "tcp_backlog_ack_defer", 1, 0, 1, IN)] = 1
     tcp_reflect_tos: Annotated[int, Sysctl(N + "tcp_reflect_tos", 0, 0, 1, TABLE)] = 0
@@ -86,19 +90,23 @@ class WholeParams(Params, frozen=True):
     tcp_rto_min_us: Annotated[int, Sysctl(N + "tcp_rto_min_us", 200_000, 1, I32, IN)] = 200_000
     tcp_rto_max_ms: Annotated[int, Sysctl(N + "tcp_rto_max_ms", 120_000, 1000, 120_000, IN)] = 120_000
     tcp_mtu_probing: Annotated[int, Sysctl(N + "tcp_mtu_probing", 0, 0, 2, IN)] = 0
-    tcp_base_mss: Annotated[int, Sysctl(N + "tcp_base_mss", 1024, 0, I32, IN)] = 1024
+    tcp_base_mss: Annotated[int, Sysctl(N + "tcp_base_mss", 1024, INT_MIN, I32, IN)] = 1024
     tcp_min_snd_mss: Annotated[int, Sysctl(N + "tcp_min_snd_mss", 48, 48, 65535, IN)] = 48
     tcp_mtu_probe_floor: Annotated[int, Sysctl(N + "tcp_mtu_probe_floor", 48, 48, 65535, IN)] = 48
-    tcp_probe_threshold: Annotated[int, Sysctl(N + "tcp_probe_threshold", 8, 0, I32, IN)] = 8
-    tcp_probe_interval: Annotated[int, Sysctl(N + "tcp_probe_interval", 600, 0, I32, IN)] = 600
-    tcp_fastopen: Annotated[int, Sysctl(N + "tcp_fastopen", 1, 0, I32, IN)] = 1
+    tcp_probe_threshold: Annotated[int, Sysctl(N + "tcp_probe_threshold", 8, INT_MIN, I32, IN)] = 8
+    tcp_probe_interval: Annotated[int, Sysctl(N + "tcp_probe_interval", 600, 0, U32 // 1000, IN)] = 600
+    tcp_fastopen: Annotated[int, Sysctl(N + "tcp_fastopen", 1, INT_MIN, I32, IN)] = 1
     tcp_fastopen_blackhole_timeout_sec: Annotated[
         int, Sysctl(N + "tcp_fastopen_blackhole_timeout_sec", 0, 0, I32, IN)
     ] = 0
     tcp_plb_enabled: Annotated[int, Sysctl(N + "tcp_plb_enabled", 0, 0, 1, IN)] = 0
-    tcp_rmem_0: Annotated[int, Sysctl(N + "tcp_rmem[0]", 4096, 1, I32, INIT)] = 4096
-    tcp_rmem_1: Annotated[int, Sysctl(N + "tcp_rmem[1]", 131072, 1, I32, INIT)] = 131072
-    tcp_rmem_2: Annotated[int, Sysctl(N + "tcp_rmem[2]", 6291456, 1, I32, INIT, changed=(("6.18", 33554432),))] = (
+    tcp_plb_idle_rehash_rounds: Annotated[int, Sysctl(N + "tcp_plb_idle_rehash_rounds", 3, 0, 31, IN)] = 3
+    tcp_plb_rehash_rounds: Annotated[int, Sysctl(N + "tcp_plb_rehash_rounds", 12, 0, 31, IN)] = 12
+    tcp_plb_suspend_rto_sec: Annotated[int, Sysctl(N + "tcp_plb_suspend_rto_sec", 60, 0, 255, IN)] = 60
+    tcp_plb_cong_thresh: Annotated[int, Sysctl(N + "tcp_plb_cong_thresh", 128, 0, 256, IN)] = 128
+    tcp_rmem_0: Annotated[int, Sysctl(N + "tcp_rmem[0]", 4096, 4096, I32, INIT)] = 4096
+    tcp_rmem_1: Annotated[int, Sysctl(N + "tcp_rmem[1]", 131072, 4096, I32, INIT)] = 131072
+    tcp_rmem_2: Annotated[int, Sysctl(N + "tcp_rmem[2]", 6291456, 4096, I32, INIT, changed=(("6.18", 33554432),))] = (
         6291456
     )
     tcp_wmem_0: Annotated[int, Sysctl(N + "tcp_wmem[0]", 4096, 1, I32, INIT)] = 4096
@@ -123,6 +131,52 @@ class WholeParams(Params, frozen=True):
     )
     optmem_max: Annotated[int, Sysctl("net.core.optmem_max", 131072, 0, I32, CORE, changed=(("6.1", 20480),))] = 131072
     txrehash: Annotated[int, Sysctl("net.core.txrehash", 1, 0, 1, CORE)] = 1
+    ip_nonlocal_bind: Annotated[int, Sysctl(N + "ip_nonlocal_bind", 0, 0, 255, TABLE)] = 0
+    ip_unprivileged_port_start: Annotated[int, Sysctl(N + "ip_unprivileged_port_start", 1024, 0, 65535, TABLE)] = 1024
+    fwmark_reflect: Annotated[int, Sysctl(N + "fwmark_reflect", 0, 0, 255, TABLE)] = 0
+    tcp_fwmark_accept: Annotated[int, Sysctl(N + "tcp_fwmark_accept", 0, 0, 255, TABLE)] = 0
+    bindv6only: Annotated[int, Sysctl("net.ipv6.bindv6only", 0, 0, 1, TABLE6)] = 0
+    auto_flowlabels: Annotated[int, Sysctl("net.ipv6.auto_flowlabels", 1, 0, 3, TABLE6)] = 1
+    flowlabel_reflect: Annotated[int, Sysctl("net.ipv6.flowlabel_reflect", 0, 0, 7, TABLE6)] = 0
+    route6_mtu_expires: Annotated[int, Sysctl("net.ipv6.route.mtu_expires", 600, 0, I32, TABLE6)] = 600
+    route6_min_adv_mss: Annotated[int, Sysctl("net.ipv6.route.min_adv_mss", 1220, 0, I32, TABLE6)] = 1220
+    wmem_default: Annotated[int, Sysctl("net.core.wmem_default", 212992, 4608, I32, CORE)] = 212992
+    rmem_default: Annotated[int, Sysctl("net.core.rmem_default", 212992, 2304, I32, CORE)] = 212992
+    max_skb_frags: Annotated[int, Sysctl("net.core.max_skb_frags", 17, 1, 17, CORE)] = 17
+    tstamp_allow_data: Annotated[int, Sysctl("net.core.tstamp_allow_data", 1, 0, 1, CORE)] = 1
+    high_order_alloc_disable: Annotated[int, Sysctl("net.core.high_order_alloc_disable", 0, 0, 1, CORE)] = 0
+
+
+# The kernel keeps these and nothing that is modelled reads them.
+INERT: Final = frozenset(
+    {
+        "net.core.busy_poll",
+        "net.core.busy_read",
+        "net.core.gro_normal_batch",
+        "net.core.netdev_budget",
+        "net.core.netdev_budget_usecs",
+        "net.core.netdev_max_backlog",
+        "net.core.netdev_tstamp_prequeue",
+        "net.core.skb_defer_max",
+        "net.ipv4.inet_peer_maxttl",
+        "net.ipv4.inet_peer_minttl",
+        "net.ipv4.inet_peer_threshold",
+        "net.ipv4.ip_dynaddr",
+        "net.ipv4.ip_early_demux",
+        "net.ipv4.ip_forward",
+        "net.ipv4.ip_forward_use_pmtu",
+        "net.ipv4.route.flush",
+        "net.ipv4.tcp_child_ehash_entries",
+        "net.ipv4.tcp_early_demux",
+        "net.ipv4.tcp_ehash_entries",
+        "net.ipv4.tcp_l3mdev_accept",
+        "net.ipv4.tcp_low_latency",
+        "net.ipv4.tcp_mem",
+        "net.ipv6.flowlabel_consistency",
+        "net.ipv6.flowlabel_state_ranges",
+        "net.ipv6.ip_nonlocal_bind",
+    }
+)
 
 
 def whole_params(profile: Profile) -> WholeParams:
