@@ -41,9 +41,7 @@ class Row(msgspec.Struct, frozen=True):
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--kernel", is_flag=True, help="Run on this machine's own kernel, through a tun device (root).")
 @click.option("--both", is_flag=True, help="Run on the model and on the kernel, and show where the two differ (root).")
-@click.option(
-    "--profile", type=click.Choice(KERNELS), help=f"The model's kernel ({REFERENCE}; with --both this)."
-)
+@click.option("--profile", type=click.Choice(KERNELS), help=f"The model's kernel ({REFERENCE}; with --both this).")
 @click.option("--hz", type=click.IntRange(100, 1000), help="The model's HZ (1000; with --both this kernel's).")
 @click.option("--variant", type=click.Choice(VARIANTS), default="all", show_default=True, help="Sockets and wire.")
 @click.option("--define", "-D", "defines", multiple=True, metavar="NAME=VALUE", help="Replaces a word of the script.")

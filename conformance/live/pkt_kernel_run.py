@@ -6,6 +6,7 @@ standard input, leaves for namespaces of its own, and prints an Outcome. Whateve
 
 import ctypes
 import gc
+import ipaddress
 import os
 import queue
 import signal
@@ -119,8 +120,8 @@ class Runner(Run):
         nodad = ["nodad"] if c.version == 6 else []
         tool("ip", f"-{c.version}", "address", "add", f"{c.local_ip}/{c.prefix}", "dev", "tun0", *nodad)
         via = [] if c.gateway_ip == c.local_ip else ["via", c.gateway_ip]
-        network = f"{c.remote_ip}/{128 if c.version == 6 else 32}"
-        tool("ip", f"-{c.version}", "route", "add", network, *via, "dev", "tun0")
+        network = ipaddress.ip_network(f"{c.remote_ip}/{c.remote_prefix}", strict=False)
+        tool("ip", f"-{c.version}", "route", "add", str(network), *via, "dev", "tun0")
         self.tun.listen()
 
     # Time

@@ -58,7 +58,7 @@ def differences(wire: Wire, live: Packet, expected: ast.Packet) -> list[Differen
             found = _same("length", expected.body.length, live.payload_len)
         case ast.Icmp():
             found = _icmp(wire, live, expected.body)
-    return found + (_info(live, expected.info) if expected.info is not None else [])
+    return found + (_info(wire, live, expected.info) if expected.info is not None else [])
 
 
 def _protocol(live: Packet) -> str:
@@ -123,7 +123,7 @@ def _icmp(wire: Wire, live: Packet, body: ast.Icmp) -> list[Difference]:
     return _same("icmp type and code", numbers, (icmp.type, icmp.code))
 
 
-def _info(live: Packet, info: IpInfo) -> list[Difference]:
+def _info(wire: Wire, live: Packet, info: IpInfo) -> list[Difference]:
     ip = live.get(Ip) or live.get(Ip6)
     if ip is None:
         return [Difference("protocol", "ip", _protocol(live))]
@@ -137,4 +137,15 @@ def _info(live: Packet, info: IpInfo) -> list[Difference]:
         out += _same("ecn", ECN_BITS[info.ecn], tos & 3)
     if info.ttl:
         out += _same("ttl", info.ttl, ttl)
+    if info.flowlabel is not None and isinstance(ip, Ip6):
+        out += _flow_label(wire, info.flowlabel, ip.flow_lbl)
     return out
+
+
+def _flow_label(wire: Wire, expected: int, got: int) -> list[Difference]:
+    """Flow labels are names: one that the script repeats must be the live one of before, another one another."""
+    conn = wire.target()
+    before, conn.flow_label = conn.flow_label, (expected, got)
+    if before is None or (expected == before[0]) == (got == before[1]):
+        return []
+    return [Difference("flow label", "the one before" if expected == before[0] else "another one", hex(got))]

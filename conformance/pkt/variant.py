@@ -25,7 +25,8 @@ class Variant(StrEnum):
 
 
 class Config(Struct, frozen=True):
-    """A run's parameters; times in us, `prefix` the length of the local network.
+    """A run's parameters; times in us, `prefix` and `remote_prefix` the lengths of the
+    networks at either end.
 
     `mss` is the gso_size of packets that are injected, `non_fatal` what kinds of differences are only noted, `remember`
     whether the packets that left are kept.
@@ -36,6 +37,7 @@ class Config(Struct, frozen=True):
     gateway_ip: str
     remote_ip: str
     prefix: int
+    remote_prefix: int
     mtu: int
     bind_port: int = 8080
     connect_port: int = 8080
@@ -57,9 +59,11 @@ class Config(Struct, frozen=True):
 
 
 BASES: Final = {
-    Variant.IPV4: Config(Variant.IPV4, "192.168.0.1", "192.168.0.1", "192.0.2.1", 16, 1500),
-    Variant.MAPPED: Config(Variant.MAPPED, "192.168.0.1", "192.168.0.1", "192.0.2.1", 16, 1500),
-    Variant.IPV6: Config(Variant.IPV6, "fd3d:0a0b:17d6::1", "fd3d:0a0b:17d6:8888::1", "fd3d:fa7b:d17d::1", 48, 1520),
+    Variant.IPV4: Config(Variant.IPV4, "192.168.0.1", "192.168.0.1", "192.0.2.1", 16, 24, 1500),
+    Variant.MAPPED: Config(Variant.MAPPED, "192.168.0.1", "192.168.0.1", "192.0.2.1", 16, 24, 1500),
+    Variant.IPV6: Config(
+        Variant.IPV6, "fd3d:0a0b:17d6::1", "fd3d:0a0b:17d6:8888::1", "fd3d:fa7b:d17d::1", 48, 48, 1520
+    ),
 }
 
 _NUMBERS: Final = {

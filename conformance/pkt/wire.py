@@ -42,7 +42,10 @@ class State(StrEnum):
 
 
 class Conn(Struct):
-    """A socket and its connection; ports, first sequence numbers and time stamps as they become known."""
+    """A socket and its connection; ports, first sequence numbers and time stamps as they become known.
+
+    `flow_label` are the script's last expected IPv6 flow label and the live one that it stood for.
+    """
 
     state: State = State.INIT
     fd: int = -1
@@ -54,6 +57,7 @@ class Conn(Struct):
     remote_isn: int | None = None
     last_ack: int | None = None
     first_ts: tuple[int, int] | None = None
+    flow_label: tuple[int, int] | None = None
     ts: dict[int, int] = {}
 
 
