@@ -4,6 +4,13 @@ import refmodel.neigh
 import refmodel.neigh.arp
 import refmodel.neigh.ndisc
 import refmodel.nic
+import refmodel.tcp.cubic
+import refmodel.tcp.delack
 import refmodel.tcp.machine
+import refmodel.tcp.nagle
+import refmodel.tcp.prr
+import refmodel.tcp.rtt
+import refmodel.tcp.scoreboard
+import refmodel.tcp.window
 
 __all__ = ["refmodel"]

@@ -229,9 +229,8 @@ def left_out_is_out(sk: Sock) -> bool:
 
 @law
 def sacked_is_not_lost(sk: Sock) -> bool:
-    """A SACKed segment is neither lost nor retransmitted any more."""
-    bad = TCPCB_LOST | TCPCB_SACKED_RETRANS
-    return all(not (x.sacked & TCPCB_SACKED_ACKED and x.sacked & bad) for x in sk.tcp_rtx_queue)
+    """A SACKed segment isn't lost."""
+    return all(not (x.sacked & TCPCB_SACKED_ACKED and x.sacked & TCPCB_LOST) for x in sk.tcp_rtx_queue)
 
 
 @law
