@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv tools captures test lint bench clean
+.PHONY: help venv tools captures selftests test lint bench clean
 
 help:
 	@echo "make captures   check the shipped captures of real kernels and write report/"
+	@echo "make selftests  the kernel's own packetdrill scripts on the model; fetches linux-source-6.12 (Debian)"
 	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
 	@echo "make bench      measured ratios, printed"
 	@echo "make clean      remove what the others made"
@@ -25,6 +26,9 @@ tools:
 
 captures: venv tools
 	$(BIN)/refmodel check --report report captures
+
+selftests: venv
+	@sh tools/selftests.sh $(BIN)/refmodel $(SELFTESTS_OPTIONS)
 
 test: venv tools
 	$(BIN)/tox run
