@@ -92,7 +92,7 @@ AF_INET6: Final = 10
 ICMP_QUOTED: Final = 8  # bytes of the segment that an ICMP error quotes
 
 
-class MsgHdr:
+class RecvMsg:
     """struct msghdr as recvmsg fills it: flags, the peer's name, control messages as far as they fit."""
 
     __slots__ = ("cmsgs", "msg_controllen", "msg_flags", "msg_get_inq", "msg_inq", "msg_name")
@@ -163,7 +163,7 @@ class ErrSkb:
 
 
 @cited("net/core/scm.c:put_cmsg")
-def put_cmsg(msg: MsgHdr, level: int, type: int, data: bytes) -> None:
+def put_cmsg(msg: RecvMsg, level: int, type: int, data: bytes) -> None:
     """A control message takes what room is left; what is cut off or has no room is told by MSG_CTRUNC."""
     cmlen = CMSG_HDR + len(data)
     if msg.msg_controllen < CMSG_HDR:
@@ -187,7 +187,7 @@ def timeval(us: int) -> bytes:
 
 
 @cited("net/core/scm.c:put_cmsg_scm_timestamping", "net/core/scm.c:put_cmsg_scm_timestamping64")
-def put_cmsg_scm_timestamping(msg: MsgHdr, sk: Sock, tstamp: int) -> None:
+def put_cmsg_scm_timestamping(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
     """A software time stamp is the first of the three in the message; the others, of hardware, are zero."""
     new = "SOCK_TSTAMP_NEW" in sk.sk_flags
     put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMPING_NEW if new else SO_TIMESTAMPING_OLD, timespec(tstamp) + bytes(32))
@@ -537,7 +537,7 @@ def ip_icmp_error(sk: Sock, error: IcmpError, err: int, port: int, info_: int, s
 
 
 @cited("include/net/sock.h:sock_recv_timestamp", "net/socket.c:__sock_recv_timestamp")
-def sock_recv_timestamp(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
+def sock_recv_timestamp(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
     """What stands in the error queue has a time stamp; the application gets it in the forms that it asked for."""
     flags, tsflags = sk.sk_flags, sk.sk_tsflags
     rcvtstamp = "SOCK_RCVTSTAMP" in flags
@@ -555,7 +555,7 @@ def sock_recv_timestamp(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
             put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS, skb.data)
 
 
-def put_cmsg_tstamp(msg: MsgHdr, sk: Sock, tstamp: int) -> None:
+def put_cmsg_tstamp(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
     """SO_TIMESTAMP or SO_TIMESTAMPNS, in the old or the new form: they differ in name only on 64 bits."""
     new = "SOCK_TSTAMP_NEW" in sk.sk_flags
     if "SOCK_RCVTSTAMPNS" in sk.sk_flags:
@@ -565,7 +565,7 @@ def put_cmsg_tstamp(msg: MsgHdr, sk: Sock, tstamp: int) -> None:
 
 
 @cited("net/ipv4/tcp.c:tcp_recv_timestamp")
-def tcp_recv_timestamp(msg: MsgHdr, sk: Sock, tstamp: int) -> None:
+def tcp_recv_timestamp(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
     """When the last of the data arrived (us, 0: unknown), in the forms that the application asked for."""
     if not tstamp:
         return
@@ -599,7 +599,7 @@ def sockaddr_in(family: int, addr: bytes, port: int) -> bytes:
 
 
 @cited("net/ipv4/ip_sockglue.c:ip_recv_error")
-def ip_recv_error(sk: Sock, msg: MsgHdr, length: int) -> int:
+def ip_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
     """The next entry of the error queue: its bytes as far as they fit, and what it says as control messages."""
     skb = sock_dequeue_err_skb(sk)
     if skb is None:
@@ -623,7 +623,7 @@ def ip_recv_error(sk: Sock, msg: MsgHdr, length: int) -> int:
 
 
 @cited("net/ipv6/datagram.c:ipv6_recv_error")
-def ipv6_recv_error(sk: Sock, msg: MsgHdr, length: int) -> int:
+def ipv6_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
     """The same for an IPv6 socket, whatever its peer speaks."""
     skb = sock_dequeue_err_skb(sk)
     if skb is None:
@@ -648,7 +648,7 @@ def ipv6_recv_error(sk: Sock, msg: MsgHdr, length: int) -> int:
     return copied
 
 
-def ip_cmsg_recv(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
+def ip_cmsg_recv(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
     """TTL and TOS of what stands in the entry, if asked for; source net/ipv4/ip_sockglue.c:ip_cmsg_recv_offset."""
     if skb.packet is None:
         return
@@ -658,7 +658,7 @@ def ip_cmsg_recv(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
         put_cmsg(msg, SOL_IP, IP_TOS, bytes([skb.packet.tos]))
 
 
-def ip6_datagram_recv_specific_ctl(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
+def ip6_datagram_recv_specific_ctl(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
     """Hop limit and traffic class, if asked for; source net/ipv6/datagram.c:ip6_datagram_recv_specific_ctl."""
     if skb.packet is None:
         return
@@ -669,7 +669,7 @@ def ip6_datagram_recv_specific_ctl(msg: MsgHdr, sk: Sock, skb: ErrSkb) -> None:
 
 
 @cited("net/ipv4/af_inet.c:inet_recv_error")
-def inet_recv_error(sk: Sock, msg: MsgHdr, length: int) -> int:
+def inet_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
     """recvmsg(MSG_ERRQUEUE): bytes copied, or -EAGAIN; it never waits."""
     if sk.sk_family == AF_INET:
         return ip_recv_error(sk, msg, length)

@@ -238,7 +238,7 @@ def ip_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
 
 def _pktoptions(sk: Sock, length: int) -> bytes:
     """The control messages of IP_PKTOPTIONS in one string."""
-    msg = errqueue.MsgHdr(length)
+    msg = errqueue.RecvMsg(length)
     opts = sk.inet_opts
     if opts.get("PKTINFO"):
         errqueue.put_cmsg(msg, SOL_IP, IP_PKTINFO, pack("<i", opts.get("mc_index", 0)) + 2 * sk.inet_rcv_saddr[-4:])
