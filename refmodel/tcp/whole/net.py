@@ -137,6 +137,7 @@ class Net:
         self.table_perturb: dict[int, int] = {}
         self.synq_overflow_ts: dict[int, int] = {}  # of a reuseport group, by its port (jiffies)
         self.tcp_md5_needed = False
+        self.tcp_memory_pressure = False
         self._heap: list[tuple[int, int, Timer]] = []
         self._tokens = 0
         self._jiffy_us = USEC_PER_SEC // self.hz

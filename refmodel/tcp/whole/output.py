@@ -1,0 +1,765 @@
+"""What may be sent now, and how much at once (net/ipv4/tcp_output.c).
+
+The law: `tcp_write_xmit` takes the unsent skbs in order and stops at the first that pacing, the congestion window, the
+peer's window, Nagle's rule, the wish for larger super-segments or full device queues hold back. What it sends moves to
+the retransmit queue at the instant of sending.
+"""
+
+from typing import Final
+
+from refmodel.rule import cited
+from refmodel.tcp.state import St
+from refmodel.tcp.whole import ack, ca, md5, options, retransmit, route, sendmsg, shift, transmit
+from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_max
+from refmodel.tcp.whole.sock import (
+    ACK,
+    CA,
+    FIN,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_PROBE0,
+    MAX_SKB_FRAGS,
+    PSH,
+    SK_PACING_NONE,
+    TCP_NAGLE_CORK,
+    TCP_NAGLE_OFF,
+    TCP_NAGLE_PUSH,
+    Skb,
+    Sock,
+    sk_mem_charge,
+    sk_wmem_schedule,
+    tcp_current_ssthresh,
+    tcp_highest_sack_replace,
+    tcp_in_cwnd_reduction,
+    tcp_is_cwnd_limited,
+    tcp_min_rtt,
+    tcp_packets_in_flight,
+    tcp_probe0_base,
+    tcp_skb_can_collapse,
+    tcp_wmem_free_skb,
+    tcp_wnd_end,
+)
+from refmodel.tcp.whole.sock import sk_forced_mem_schedule as sk_forced_mem_schedule
+from refmodel.types import M32, add, after, before
+
+NSEC_PER_MSEC: Final = 1_000_000
+TCP_CHRONO_UNSPEC: Final = 0
+TCP_CHRONO_BUSY: Final = 1
+TCP_CHRONO_RWND_LIMITED: Final = 2
+TCP_CHRONO_SNDBUF_LIMITED: Final = 3
+SENDING: Final = (St.ESTABLISHED, St.FIN_WAIT1, St.CLOSING, St.CLOSE_WAIT, St.LAST_ACK)
+TCP_SEND_QUEUE: Final = 2
+IPV4_HEADER: Final = 20
+IPV6_HEADER: Final = 40
+TCP_HEADER: Final = 20
+AF_INET6: Final = 10
+
+
+def tcp_under_memory_pressure(sk: Sock) -> bool:
+    """All TCP memory together is scarce; source include/net/tcp.h:tcp_under_memory_pressure."""
+    return sk.net.tcp_memory_pressure
+
+
+def rebuild_header(sk: Sock) -> int:
+    """icsk_af_ops->rebuild_header: the route, looked up again if it was lost."""
+    return 0 if sk.sk_dst is not None else route.inet_sk_rebuild_header(sk)
+
+
+def net_header_len(sk: Sock) -> int:
+    """icsk_af_ops->net_header_len."""
+    return IPV6_HEADER if sk.sk_family == AF_INET6 and not sk.mapped else IPV4_HEADER
+
+
+@cited("net/ipv4/tcp_output.c:tcp_event_new_data_sent", "RFC 6298 5.1")
+def tcp_event_new_data_sent(sk: Sock, skb: Skb) -> None:
+    """An skb has left for the first time: it waits for its acknowledgment now, and the timeout runs."""
+    prior_packets = sk.packets_out
+    sk.snd_nxt = skb.end_seq
+    sk.sk_write_queue.unlink(skb)
+    sk.tcp_rtx_queue.append(skb)
+    if sk.highest_sack is None:
+        sk.highest_sack = skb
+    segs = skb.gso_segs
+    sk.packets_out = prior_packets + segs
+    if not prior_packets or sk.icsk_pending == ICSK_TIME_LOSS_PROBE:
+        ack.tcp_rearm_rto(sk)
+    sk.net.count("TcpExtTCPOrigDataSent", segs)
+    ack.tcp_check_space(sk)
+
+
+# ---------------------------------------------------------------- the congestion window of an idle or limited sender
+
+
+@cited("net/ipv4/tcp_output.c:tcp_cwnd_restart", "RFC 2861 3", "RFC 5681 4.1")
+def tcp_cwnd_restart(sk: Sock, delta: int) -> None:
+    """After idleness of `delta` jiffies the congestion window halves once for each timeout, down to the initial one."""
+    restart_cwnd = ack.tcp_init_cwnd(sk)
+    cwnd = sk.snd_cwnd
+    ca.tcp_ca_event(sk, ca.CA_EVENT_CWND_RESTART)
+    sk.snd_ssthresh = tcp_current_ssthresh(sk)
+    restart_cwnd = min(restart_cwnd, cwnd)
+    delta -= sk.icsk_rto
+    while delta > 0 and cwnd > restart_cwnd:
+        cwnd >>= 1
+        delta -= sk.icsk_rto
+    sk.snd_cwnd = max(cwnd, restart_cwnd)
+    sk.snd_cwnd_stamp = sk.net.jiffies
+    sk.snd_cwnd_used = 0
+
+
+@cited("net/ipv4/tcp_output.c:tcp_cwnd_application_limited", "RFC 2861 3")
+def tcp_cwnd_application_limited(sk: Sock) -> None:
+    """The window was not full for one timeout: it shrinks half way to what was used."""
+    if sk.icsk_ca_state == CA.Open and sk.has_socket and not sk.sk_nospace:
+        win_used = max(sk.snd_cwnd_used, ack.tcp_init_cwnd(sk))
+        if win_used < sk.snd_cwnd:
+            sk.snd_ssthresh = tcp_current_ssthresh(sk)
+            sk.snd_cwnd = (sk.snd_cwnd + win_used) >> 1
+        sk.snd_cwnd_used = 0
+    sk.snd_cwnd_stamp = sk.net.jiffies
+
+
+@cited("net/ipv4/tcp_output.c:tcp_cwnd_validate", "RFC 2861 3")
+def tcp_cwnd_validate(sk: Sock, is_cwnd_limited: bool) -> None:
+    """Remembers whether this flight filled the congestion window."""
+    if (
+        not before(sk.snd_una, sk.cwnd_usage_seq)
+        or is_cwnd_limited
+        or (not sk.is_cwnd_limited and sk.packets_out > sk.max_packets_out)
+    ):
+        sk.is_cwnd_limited = is_cwnd_limited
+        sk.max_packets_out = sk.packets_out
+        sk.cwnd_usage_seq = sk.snd_nxt
+    if tcp_is_cwnd_limited(sk):
+        sk.snd_cwnd_used = 0
+        sk.snd_cwnd_stamp = sk.net.jiffies
+        return
+    if sk.packets_out > sk.snd_cwnd_used:
+        sk.snd_cwnd_used = sk.packets_out
+    if (
+        sk.net.p.tcp_slow_start_after_idle
+        and sk.net.jiffies - sk.snd_cwnd_stamp >= sk.icsk_rto
+        and sk.icsk_ca_ops.cong_control is None
+    ):
+        tcp_cwnd_application_limited(sk)
+    if (
+        sk.sk_write_queue.head is None
+        and sk.has_socket
+        and sk.sk_nospace
+        and sk.sk_state in (St.ESTABLISHED, St.CLOSE_WAIT)
+    ):
+        tcp_chrono_start(sk, TCP_CHRONO_SNDBUF_LIMITED)
+
+
+# ---------------------------------------------------------------- MSS and MTU
+
+
+@cited("net/ipv4/tcp_output.c:__tcp_mtu_to_mss", "RFC 9293 3.7.1")
+def __tcp_mtu_to_mss(sk: Sock, pmtu: int) -> int:
+    """The MSS of a path MTU, TCP's options not yet taken off."""
+    mss_now = min(pmtu - net_header_len(sk) - TCP_HEADER, sk.rx_opt.mss_clamp)
+    return max(mss_now - sk.icsk_ext_hdr_len, sk.net.p.tcp_min_snd_mss)
+
+
+def tcp_mtu_to_mss(sk: Sock, pmtu: int) -> int:
+    """The MSS of a path MTU; source net/ipv4/tcp_output.c:tcp_mtu_to_mss."""
+    return __tcp_mtu_to_mss(sk, pmtu) - (sk.tcp_header_len - TCP_HEADER)
+
+
+def tcp_mss_to_mtu(sk: Sock, mss: int) -> int:
+    """The packet size of an MSS; source net/ipv4/tcp_output.c:tcp_mss_to_mtu."""
+    return mss + sk.tcp_header_len + sk.icsk_ext_hdr_len + net_header_len(sk)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_mtup_init", "RFC 4821 7")
+def tcp_mtup_init(sk: Sock) -> None:
+    """Begins the search for the path MTU."""
+    p = sk.net.p
+    mtup = sk.icsk_mtup
+    mtup.enabled = p.tcp_mtu_probing > 1
+    mtup.search_high = sk.rx_opt.mss_clamp + TCP_HEADER + net_header_len(sk)
+    mtup.search_low = tcp_mss_to_mtu(sk, p.tcp_base_mss)
+    mtup.probe_size = 0
+    if mtup.enabled:
+        mtup.probe_timestamp = sk.net.jiffies
+
+
+@cited("net/ipv4/tcp_output.c:tcp_sync_mss", "RFC 9293 3.7.1", "RFC 1191 6.4")
+def tcp_sync_mss(sk: Sock, pmtu: int) -> int:
+    """Brings the MSS in line with the path MTU: returns and keeps it."""
+    mtup = sk.icsk_mtup
+    mtup.search_high = min(mtup.search_high, pmtu)
+    mss_now = sendmsg.tcp_bound_to_half_wnd(sk, tcp_mtu_to_mss(sk, pmtu))
+    sk.icsk_pmtu_cookie = pmtu
+    if mtup.enabled:
+        mss_now = min(mss_now, tcp_mtu_to_mss(sk, mtup.search_low))
+    sk.mss_cache = mss_now
+    return mss_now
+
+
+@cited("net/ipv4/tcp_output.c:tcp_current_mss", "RFC 9293 3.7.1")
+def tcp_current_mss(sk: Sock) -> int:
+    """The MSS of what is sent now: the path MTU may have changed, and SACK blocks take room."""
+    mss_now = sk.mss_cache
+    dst = sk.sk_dst
+    if dst is not None:
+        mtu = route.dst_mtu(dst)
+        if mtu != sk.icsk_pmtu_cookie:
+            mss_now = tcp_sync_mss(sk, mtu)
+    key = md5.tcp_get_current_key(sk) if sk.md5sig_info is not None else None
+    header_len = options.tcp_established_options(sk, None, None, key) + TCP_HEADER
+    return mss_now - (header_len - sk.tcp_header_len)
+
+
+# ---------------------------------------------------------------- Nagle
+
+
+@cited("net/ipv4/tcp_output.c:tcp_minshall_check", "RFC 9293 3.7.4")
+def tcp_minshall_check(sk: Sock) -> bool:
+    """A small segment is unacknowledged."""
+    return after(sk.snd_sml, sk.snd_una) and not after(sk.snd_sml, sk.snd_nxt)
+
+
+def tcp_nagle_check(partial: bool, sk: Sock, nonagle: int) -> bool:
+    """A partial segment has to wait; source net/ipv4/tcp_output.c:tcp_nagle_check, RFC 9293 3.7.4."""
+    return partial and (
+        bool(nonagle & TCP_NAGLE_CORK) or (not nonagle and sk.packets_out > 0 and tcp_minshall_check(sk))
+    )
+
+
+@cited("net/ipv4/tcp_output.c:tcp_nagle_test", "RFC 9293 3.7.4")
+def tcp_nagle_test(sk: Sock, skb: Skb, cur_mss: int, nonagle: int) -> bool:
+    """Nagle's rule lets the skb go: it is full, urgent, the end, or nothing small is unacknowledged."""
+    if nonagle & TCP_NAGLE_PUSH:
+        return True
+    if sk.snd_una != sk.snd_up or skb.tcp_flags & FIN:
+        return True
+    return not tcp_nagle_check(skb.len < cur_mss, sk, nonagle)
+
+
+# ---------------------------------------------------------------- how much at once
+
+
+@cited("net/ipv4/tcp_output.c:tcp_tso_autosize")
+def tcp_tso_autosize(sk: Sock, mss_now: int, min_tso_segs: int) -> int:
+    """Segments of a super-segment: about 1 ms at the pacing rate, more to a near peer."""
+    nbytes = sk.sk_pacing_rate >> sk.sk_pacing_shift
+    r = tcp_min_rtt(sk) >> sk.net.p.tcp_tso_rtt_log
+    if r < 32:
+        nbytes += sk.sk_gso_max_size >> r
+    return max(min(nbytes, sk.sk_gso_max_size) // mss_now, min_tso_segs)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_tso_segs")
+def tcp_tso_segs(sk: Sock, mss_now: int) -> int:
+    """How many segments an skb that leaves shall have."""
+    min_tso_segs = sk.icsk_ca_ops.min_tso_segs
+    min_tso = min_tso_segs(sk) if min_tso_segs is not None else sk.net.p.tcp_min_tso_segs
+    return min(tcp_tso_autosize(sk, mss_now, min_tso), sk.sk_gso_max_segs)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_mss_split_point", "RFC 9293 3.8.6.2.1")
+def tcp_mss_split_point(sk: Sock, skb: Skb, mss_now: int, max_segs: int, nonagle: int) -> int:
+    """How many bytes of the skb may go right away."""
+    window = (tcp_wnd_end(sk) - skb.seq) & M32
+    max_len = mss_now * max_segs
+    if max_len <= window and skb is not sk.sk_write_queue.tail:
+        return max_len
+    needed = min(skb.len, window)
+    if max_len <= needed:
+        return max_len
+    partial = needed % mss_now
+    if tcp_nagle_check(partial != 0, sk, nonagle):
+        return needed - partial
+    return needed
+
+
+@cited("net/ipv4/tcp_output.c:tcp_cwnd_test", "RFC 5681 3.1")
+def tcp_cwnd_test(sk: Sock) -> int:
+    """How many segments the congestion window lets go: at most half of it at once."""
+    in_flight = tcp_packets_in_flight(sk)
+    cwnd = sk.snd_cwnd
+    if in_flight >= cwnd:
+        return 0
+    return min(max(cwnd >> 1, 1), cwnd - in_flight)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_snd_wnd_test", "RFC 9293 3.8.6")
+def tcp_snd_wnd_test(sk: Sock, skb: Skb, cur_mss: int) -> bool:
+    """At least the first segment of the skb fits into the peer's window."""
+    end_seq = add(skb.seq, cur_mss) if skb.len > cur_mss else skb.end_seq
+    return not after(end_seq, tcp_wnd_end(sk))
+
+
+@cited("net/ipv4/tcp_output.c:tcp_tso_should_defer")
+def tcp_tso_should_defer(sk: Sock, skb: Skb, max_segs: int) -> tuple[bool, bool, bool]:
+    """Whether to wait for a larger super-segment, and what limits it, as (defer, cwnd limited, rwnd limited)."""
+    go = (False, False, False)
+    if sk.icsk_ca_state >= CA.Recovery:
+        return go
+    if sk.tcp_clock_cache - sk.tcp_wstamp_ns - NSEC_PER_MSEC > 0:
+        return go
+    mss = sk.mss_cache
+    send_win = (tcp_wnd_end(sk) - skb.seq) & M32
+    cong_win = (sk.snd_cwnd - tcp_packets_in_flight(sk)) * mss
+    limit = min(send_win, cong_win)
+    if limit >= max_segs * mss:
+        return go
+    if skb is not sk.sk_write_queue.tail and limit >= skb.len:
+        return go
+    win_divisor = sk.net.p.tcp_tso_win_divisor
+    if win_divisor:
+        if limit >= min(sk.snd_wnd, sk.snd_cwnd * mss) // win_divisor:
+            return go
+    elif limit > 3 * mss:
+        return go
+    head = sk.tcp_rtx_queue.head
+    if head is None:
+        return go
+    srtt_in_ns = 125 * sk.srtt_us
+    how_far_is_the_ack = head.tstamp + srtt_in_ns - sk.tcp_clock_cache
+    if how_far_is_the_ack - min(srtt_in_ns >> 1, NSEC_PER_MSEC) > 0:
+        return go
+    if cong_win < send_win:
+        if cong_win <= skb.len:
+            return True, True, False
+    elif send_win <= skb.len:
+        return True, False, True
+    if skb.tcp_flags & FIN or skb.eor:
+        return go
+    return True, False, False
+
+
+# ---------------------------------------------------------------- MTU probes
+
+
+@cited("net/ipv4/tcp_output.c:tcp_mtu_check_reprobe", "RFC 4821 7.7")
+def tcp_mtu_check_reprobe(sk: Sock) -> None:
+    """Searches again from the present MSS upwards after the interval."""
+    net = sk.net
+    mtup = sk.icsk_mtup
+    if net.jiffies - mtup.probe_timestamp >= net.p.tcp_probe_interval * net.hz:
+        mss = tcp_current_mss(sk)
+        mtup.probe_size = 0
+        mtup.search_high = sk.rx_opt.mss_clamp + TCP_HEADER + net_header_len(sk)
+        mtup.search_low = tcp_mss_to_mtu(sk, mss)
+        mtup.probe_timestamp = net.jiffies
+
+
+@cited("net/ipv4/tcp_output.c:tcp_can_coalesce_send_queue_head")
+def tcp_can_coalesce_send_queue_head(sk: Sock, length: int) -> bool:
+    """The first `length` unsent bytes may stand in one skb."""
+    skb = sk.sk_write_queue.head
+    while skb is not None:
+        if length <= skb.len:
+            break
+        following = skb.next
+        if retransmit.tcp_has_tx_tstamp(skb) or following is None or not tcp_skb_can_collapse(skb, following):
+            return False
+        length -= skb.len
+        skb = following
+    return True
+
+
+@cited("net/ipv4/tcp_output.c:tcp_clone_payload")
+def tcp_clone_payload(sk: Sock, to: Skb, probe_size: int) -> bool:
+    """`to` gets the first `probe_size` unsent bytes; False if they are too scattered."""
+    if not sk_wmem_schedule(sk, to.truesize + probe_size):
+        return False
+    length = frags = 0
+    for skb in sk.sk_write_queue:
+        if length >= probe_size:
+            break
+        length += min(skb.len, probe_size - length)
+        frags += skb.frags if not frags or skb.frag_at < 0 else max(skb.frags - 1, 0)
+    if frags > MAX_SKB_FRAGS:
+        return False
+    to.frags = frags
+    to.truesize += probe_size
+    to.len += probe_size
+    return True
+
+
+@cited("net/ipv4/tcp_output.c:tcp_eat_one_skb")
+def tcp_eat_one_skb(sk: Sock, dst: Skb, src: Skb) -> None:
+    """All of `src` has gone into `dst`: so do its flags, and it is freed."""
+    dst.tcp_flags |= src.tcp_flags
+    dst.eor = src.eor
+    retransmit.tcp_skb_collapse_tstamp(dst, src)
+    sk.sk_write_queue.unlink(src)
+    tcp_wmem_free_skb(sk, src)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_mtu_probe", "RFC 4821 7.2")
+def tcp_mtu_probe(sk: Sock) -> int:
+    """Sends a larger segment if it is time to: 1; 0: it should wait for room in the windows; -1: no probe."""
+    mtup = sk.icsk_mtup
+    if (
+        not mtup.enabled
+        or mtup.probe_size
+        or sk.icsk_ca_state != CA.Open
+        or sk.snd_cwnd < 11
+        or sk.rx_opt.num_sacks
+        or sk.rx_opt.dsack
+    ):
+        return -1
+    mss_now = tcp_current_mss(sk)
+    probe_size = tcp_mtu_to_mss(sk, (mtup.search_high + mtup.search_low) >> 1)
+    size_needed = probe_size + (sk.reordering + 1) * sk.mss_cache
+    interval = mtup.search_high - mtup.search_low
+    if probe_size > tcp_mtu_to_mss(sk, mtup.search_high) or interval < sk.net.p.tcp_probe_threshold:
+        tcp_mtu_check_reprobe(sk)
+        return -1
+    if (sk.write_seq - sk.snd_nxt) & M32 < size_needed or sk.snd_wnd < size_needed:
+        return -1
+    if after(add(sk.snd_nxt, size_needed), tcp_wnd_end(sk)):
+        return 0
+    in_flight = tcp_packets_in_flight(sk)
+    if in_flight + 2 > sk.snd_cwnd:
+        return 0 if in_flight else -1
+    if not tcp_can_coalesce_send_queue_head(sk, probe_size):
+        return -1
+    nskb = sendmsg.tcp_stream_alloc_skb(sk, False)
+    if not tcp_clone_payload(sk, nskb, probe_size):
+        return -1
+    sk.sk_wmem_queued += nskb.truesize
+    sk_mem_charge(sk, nskb.truesize)
+    skb = sk.sk_write_queue.head
+    assert skb is not None
+    nskb.seq = skb.seq
+    nskb.end_seq = add(skb.seq, probe_size)
+    nskb.tcp_flags = ACK
+    sk.sk_write_queue.insert_before(skb, nskb)
+    tcp_highest_sack_replace(sk, skb, nskb)
+    length = 0
+    following: Skb | None = skb
+    while following is not None and length < probe_size:
+        skb, following = following, following.next
+        copy = min(skb.len, probe_size - length)
+        if skb.len <= copy:
+            tcp_eat_one_skb(sk, nskb, skb)
+        else:
+            nskb.tcp_flags |= skb.tcp_flags & ~(FIN | PSH)
+            retransmit.__pskb_trim_head(skb, copy)
+            retransmit.tcp_set_skb_tso_segs(skb, mss_now)
+            skb.seq = add(skb.seq, copy)
+        length += copy
+    retransmit.tcp_init_tso_segs(nskb, nskb.len)
+    sk.net.cause = "tcp_mtu_probe"
+    sk.net.note("tcp_mtu_probe", f"{nskb.len} bytes")
+    if transmit.tcp_transmit_skb(sk, nskb, True):
+        return -1
+    sk.snd_cwnd -= 1
+    tcp_event_new_data_sent(sk, nskb)
+    mtup.probe_size = tcp_mss_to_mtu(sk, nskb.len)
+    sk.mtu_probe_seq_start = nskb.seq
+    sk.mtu_probe_seq_end = nskb.end_seq
+    return 1
+
+
+# ---------------------------------------------------------------- pacing, device queues
+
+
+@cited("net/ipv4/tcp_output.c:tcp_pacing_check")
+def tcp_pacing_check(sk: Sock) -> bool:
+    """Pacing holds the next segment back: the timer will send it."""
+    if sk.sk_pacing_status != 1 or sk.tcp_wstamp_ns <= sk.tcp_clock_cache:
+        return False
+    if not sk.pacing_timer.pending:
+        sk.pacing_timer.start_us(-(-sk.tcp_wstamp_ns // 1000))
+    return True
+
+
+@cited("net/ipv4/tcp_output.c:tcp_small_queue_check")
+def tcp_small_queue_check(sk: Sock, skb: Skb, factor: int) -> bool:
+    """Enough of this connection waits in this host's queues already."""
+    if sk.sk_wmem_alloc == 0:
+        return False
+    limit = max(2 * skb.truesize, sk.sk_pacing_rate >> sk.sk_pacing_shift)
+    if sk.sk_pacing_status == SK_PACING_NONE:
+        limit = min(limit, sk.net.p.tcp_limit_output_bytes)
+    limit <<= factor
+    if sk.tcp_tx_delay:
+        limit += sk.sk_pacing_rate * sk.tcp_tx_delay >> 19
+    if sk.sk_wmem_alloc + 1 > limit:
+        rtx = sk.tcp_rtx_queue
+        if rtx.head is rtx.tail:
+            return False
+        sk.sk_tsq_flags.add("TSQ_THROTTLED")
+        return True
+    return False
+
+
+@cited("net/ipv4/tcp_output.c:tcp_tsq_write")
+def tcp_tsq_write(sk: Sock) -> None:
+    """The device or pacing lets more go."""
+    if sk.sk_state in SENDING:
+        if sk.lost_out > sk.retrans_out and sk.snd_cwnd > tcp_packets_in_flight(sk):
+            transmit.tcp_mstamp_refresh(sk)
+            retransmit.tcp_xmit_retransmit_queue(sk)
+        tcp_write_xmit(sk, tcp_current_mss(sk), sk.nonagle, 0)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_tsq_handler")
+def tcp_tsq_handler(sk: Sock) -> None:
+    """The same, later if an application holds the socket."""
+    if not sk.sk_owned:
+        tcp_tsq_write(sk)
+    else:
+        sk.sk_tsq_flags.add("TCP_TSQ_DEFERRED")
+
+
+# ---------------------------------------------------------------- what limits the sender
+
+
+def tcp_chrono_set(sk: Sock, new: int) -> None:
+    """Another reason limits the sender from now on; source net/ipv4/tcp_output.c:tcp_chrono_set."""
+    now = sk.net.jiffies
+    if sk.chrono_type > TCP_CHRONO_UNSPEC:
+        sk.chrono_stat[sk.chrono_type - 1] += now - sk.chrono_start
+    sk.chrono_start = now
+    sk.chrono_type = new
+
+
+@cited("net/ipv4/tcp_output.c:tcp_chrono_start")
+def tcp_chrono_start(sk: Sock, type: int) -> None:
+    """A reason begins: it counts if it ranks above the present one."""
+    if type > sk.chrono_type:
+        tcp_chrono_set(sk, type)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_chrono_stop")
+def tcp_chrono_stop(sk: Sock, type: int) -> None:
+    """A reason ends; while data are in the queues the sender is busy."""
+    if sk.tcp_rtx_queue.head is None and sk.sk_write_queue.head is None:
+        tcp_chrono_set(sk, TCP_CHRONO_UNSPEC)
+    elif type == sk.chrono_type:
+        tcp_chrono_set(sk, TCP_CHRONO_BUSY)
+
+
+# ---------------------------------------------------------------- sending
+
+
+@cited("net/ipv4/tcp_output.c:tcp_grow_skb")
+def tcp_grow_skb(sk: Sock, skb: Skb, amount: int) -> None:
+    """Takes up to `amount` bytes from the next skb, so that this one makes a larger super-segment."""
+    next_skb = skb.next
+    if next_skb is None or not tcp_skb_can_collapse(skb, next_skb):
+        return
+    nlen = min(amount, next_skb.len)
+    if not nlen or not shift.skb_shift(skb, next_skb, nlen):
+        return
+    skb.end_seq = add(skb.end_seq, nlen)
+    next_skb.seq = add(next_skb.seq, nlen)
+    if not next_skb.len:
+        skb.end_seq = next_skb.end_seq
+        tcp_eat_one_skb(sk, skb, next_skb)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_write_xmit", "RFC 9293 3.8.6.2.1", "RFC 5681 3.1")
+def tcp_write_xmit(sk: Sock, mss_now: int, nonagle: int, push_one: int) -> bool:
+    """Sends what may be sent: all, one skb (`push_one` 1), or one against the congestion window (2).
+
+    True: nothing is in flight, and what is queued can't go.
+    """
+    net = sk.net
+    cause = net.cause or "tcp_write_xmit"
+    sent_pkts = 0
+    is_cwnd_limited = is_rwnd_limited = False
+    grows = net.p.kernel >= 612
+    transmit.tcp_mstamp_refresh(sk)
+    if not push_one and sk.icsk_mtup.enabled:
+        result = tcp_mtu_probe(sk)
+        if result == 0:
+            net.cause = ""
+            return False
+        if result > 0:
+            sent_pkts = 1
+    max_segs = tcp_tso_segs(sk, mss_now)
+    queue = sk.sk_write_queue
+    while (skb := queue.head) is not None:
+        if sk.repair and sk.repair_queue == TCP_SEND_QUEUE:
+            sk.tcp_wstamp_ns = sk.tcp_clock_cache
+            skb.tstamp = sk.tcp_wstamp_ns
+            skb.skb_mstamp = sk.tcp_mstamp
+            sk.tsorted_sent_queue.append(skb)
+            retransmit.tcp_init_tso_segs(skb, mss_now)
+        else:
+            if tcp_pacing_check(sk):
+                break
+            if grows:
+                cwnd_quota = tcp_cwnd_test(sk)
+            else:
+                tso_segs = retransmit.tcp_init_tso_segs(skb, mss_now)
+                cwnd_quota = 1 if skb.tcp_flags & FIN and tso_segs == 1 else tcp_cwnd_test(sk)
+            if not cwnd_quota:
+                if push_one != 2:
+                    break
+                cwnd_quota = 1
+            cwnd_quota = min(cwnd_quota, max_segs)
+            if grows:
+                missing_bytes = cwnd_quota * mss_now - skb.len
+                if missing_bytes > 0 and skb.next is not None:
+                    tcp_grow_skb(sk, skb, missing_bytes)
+                tso_segs = retransmit.tcp_set_skb_tso_segs(skb, mss_now)
+            if not tcp_snd_wnd_test(sk, skb, mss_now):
+                is_rwnd_limited = True
+                break
+            if tso_segs == 1:
+                if not tcp_nagle_test(sk, skb, mss_now, nonagle if skb.next is None else TCP_NAGLE_PUSH):
+                    break
+            elif not push_one:
+                defer, by_cwnd, by_rwnd = tcp_tso_should_defer(sk, skb, max_segs)
+                if defer:
+                    is_cwnd_limited = is_cwnd_limited or by_cwnd
+                    is_rwnd_limited = is_rwnd_limited or by_rwnd
+                    break
+            limit = mss_now
+            if tso_segs > 1 and sk.snd_una == sk.snd_up:
+                limit = tcp_mss_split_point(sk, skb, mss_now, cwnd_quota, nonagle)
+            if skb.len > limit and retransmit.tso_fragment(sk, skb, limit, mss_now):
+                break
+            if tcp_small_queue_check(sk, skb, 0):
+                break
+            if skb.end_seq == skb.seq:
+                break
+            net.cause = cause
+            if transmit.tcp_transmit_skb(sk, skb, True):
+                break
+        tcp_event_new_data_sent(sk, skb)
+        segs = skb.gso_segs
+        if skb.len < segs * mss_now:
+            sk.snd_sml = skb.end_seq
+        sent_pkts += segs
+        if push_one:
+            break
+    net.cause = ""
+    if is_rwnd_limited:
+        tcp_chrono_start(sk, TCP_CHRONO_RWND_LIMITED)
+    else:
+        tcp_chrono_stop(sk, TCP_CHRONO_RWND_LIMITED)
+    is_cwnd_limited = is_cwnd_limited or tcp_packets_in_flight(sk) >= sk.snd_cwnd
+    if sent_pkts or is_cwnd_limited:
+        tcp_cwnd_validate(sk, is_cwnd_limited)
+    if sent_pkts:
+        if tcp_in_cwnd_reduction(sk):
+            sk.prr_out += sent_pkts
+        if push_one != 2:
+            retransmit.tcp_schedule_loss_probe(sk, False)
+        return False
+    return not sk.packets_out and queue.head is not None
+
+
+def tcp_check_probe_timer(sk: Sock) -> None:
+    """Nothing is in flight and nothing can go: a window probe will; source include/net/tcp.h:tcp_check_probe_timer."""
+    if not sk.packets_out and not sk.icsk_pending:
+        tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, tcp_probe0_base(sk), tcp_rto_max(sk))
+
+
+@cited("net/ipv4/tcp_output.c:__tcp_push_pending_frames")
+def __tcp_push_pending_frames(sk: Sock, cur_mss: int, nonagle: int) -> None:
+    """Sends what may be sent, and probes the window if nothing may."""
+    if sk.sk_state != St.CLOSE and tcp_write_xmit(sk, cur_mss, nonagle, 0):
+        tcp_check_probe_timer(sk)
+
+
+def tcp_push_pending_frames(sk: Sock) -> None:
+    """The same with Nagle's rule as the socket has it; source include/net/tcp.h:tcp_push_pending_frames."""
+    if sk.sk_write_queue.head is not None:
+        __tcp_push_pending_frames(sk, tcp_current_mss(sk), sk.nonagle)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_push_one")
+def tcp_push_one(sk: Sock, mss_now: int) -> None:
+    """Sends the one skb that is queued and full."""
+    tcp_write_xmit(sk, mss_now, TCP_NAGLE_PUSH, 1)
+
+
+@cited("net/ipv4/tcp_output.c:tcp_send_fin", "RFC 9293 3.10.4")
+def tcp_send_fin(sk: Sock) -> None:
+    """Sends a FIN, on the last unsent skb if there is one."""
+    tail = sk.sk_write_queue.tail
+    tskb = tail
+    if tskb is None and tcp_under_memory_pressure(sk):
+        tskb = sk.tcp_rtx_queue.tail
+    if tskb is not None:
+        tskb.tcp_flags |= FIN
+        tskb.end_seq = add(tskb.end_seq, 1)
+        sk.write_seq = add(sk.write_seq, 1)
+        if tail is None:
+            sk.snd_nxt = add(sk.snd_nxt, 1)
+            return
+    else:
+        skb = sendmsg.tcp_stream_alloc_skb(sk, True)
+        transmit.tcp_init_nondata_skb(skb, sk.write_seq, ACK | FIN)
+        tcp_queue_skb(sk, skb)
+    sk.net.cause = sk.net.cause or "tcp_send_fin"
+    __tcp_push_pending_frames(sk, tcp_current_mss(sk), TCP_NAGLE_OFF)
+    sk.net.cause = ""
+
+
+@cited("net/ipv4/tcp_output.c:tcp_queue_skb")
+def tcp_queue_skb(sk: Sock, skb: Skb) -> None:
+    """Puts an skb behind all others."""
+    sk.write_seq = skb.end_seq
+    sk.sk_write_queue.append(skb)
+    sk.sk_wmem_queued += skb.truesize
+    sk_mem_charge(sk, skb.truesize)
+
+
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    TCP_FRAG_IN_RTX_QUEUE as TCP_FRAG_IN_RTX_QUEUE,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    TCP_FRAG_IN_WRITE_QUEUE as TCP_FRAG_IN_WRITE_QUEUE,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    __tcp_retransmit_skb as __tcp_retransmit_skb,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_adjust_pcount as tcp_adjust_pcount,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_fragment as tcp_fragment,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_has_tx_tstamp as tcp_has_tx_tstamp,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_init_tso_segs as tcp_init_tso_segs,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_retransmit_skb as tcp_retransmit_skb,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_schedule_loss_probe as tcp_schedule_loss_probe,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_send_loss_probe as tcp_send_loss_probe,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_send_probe0 as tcp_send_probe0,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_send_window_probe as tcp_send_window_probe,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_set_skb_tso_segs as tcp_set_skb_tso_segs,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_skb_collapse_tstamp as tcp_skb_collapse_tstamp,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_trim_head as tcp_trim_head,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_write_wakeup as tcp_write_wakeup,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_xmit_probe_skb as tcp_xmit_probe_skb,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tcp_xmit_retransmit_queue as tcp_xmit_retransmit_queue,
+)
+from refmodel.tcp.whole.retransmit import (  # noqa: E402
+    tso_fragment as tso_fragment,
+)
