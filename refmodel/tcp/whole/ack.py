@@ -82,6 +82,7 @@ from refmodel.tcp.whole.sock import (
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     AckedSample,
+    Dst,
     RateSample,
     RequestSock,
     Skb,
@@ -97,6 +98,8 @@ from refmodel.tcp.whole.sock import (
 from refmodel.types import H32, M32, after, before, between
 
 SOCK_SNDBUF_LOCK: Final = 1
+BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB: Final = 4
+BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB: Final = 5
 
 
 # ---------------------------------------------------------------- time
@@ -147,9 +150,10 @@ def tcp_update_pacing_rate(sk: Sock) -> None:
     sk.sk_pacing_rate = min(pace, sk.sk_max_pacing_rate)
 
 
-def tcp_init_cwnd(sk: Sock) -> int:
-    """The window to start with; source net/ipv4/tcp_input.c:tcp_init_cwnd, RFC 6928 2."""
-    dst = sk.sk_dst
+def tcp_init_cwnd(sk: Sock, dst: Dst | None = None) -> int:
+    """The window to start with, on a route (the socket's); source net/ipv4/tcp_input.c:tcp_init_cwnd, RFC 6928 2."""
+    if dst is None:
+        dst = sk.sk_dst
     return cong.tcp_init_cwnd(dst.initcwnd if dst is not None else 0, sk.snd_cwnd_clamp)
 
 
