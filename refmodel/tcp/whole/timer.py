@@ -10,14 +10,13 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import data, fastopen, inet, listen, minisocks, output, rcv, recovery, transmit
+from refmodel.tcp.whole import data, fastopen, inet, listen, minisocks, output, rcv, recovery, retransmit, transmit
 from refmodel.tcp.whole.net import (
     inet_csk_delete_keepalive_timer,
     inet_csk_reset_keepalive_timer,
     inet_csk_reset_xmit_timer,
     sk_reset_timer,
     tcp_rto_max,
-    tcp_rto_min,
 )
 from refmodel.tcp.whole.sock import (
     CA,
@@ -32,6 +31,7 @@ from refmodel.tcp.whole.sock import (
     Sock,
     tcp_in_initial_slowstart,
     tcp_is_sack,
+    tcp_rto_min,
     tcp_skb_timestamp_ts,
     tcp_time_stamp_ms,
     tcp_time_stamp_ts,
@@ -364,7 +364,7 @@ def tcp_probe_timer(sk: Sock) -> None:
     if sk.icsk_probes_out >= max_probes:
         tcp_write_err(sk)
     else:
-        output.tcp_send_probe0(sk)
+        retransmit.tcp_send_probe0(sk)
 
 
 # ---------------------------------------------------------------- retransmission
@@ -453,7 +453,7 @@ def tcp_retransmit_timer(sk: Sock) -> None:
             return
         recovery.tcp_enter_loss(sk)
         net.cause = "tcp_retransmit_timer"
-        output.tcp_retransmit_skb(sk, skb, 1)
+        retransmit.tcp_retransmit_skb(sk, skb, 1)
         sk_dst_reset(sk)
     else:
         net.count("TcpExtTCPTimeouts")
@@ -469,7 +469,7 @@ def tcp_retransmit_timer(sk: Sock) -> None:
         net.cause = "tcp_retransmit_timer"
         head = sk.tcp_rtx_queue.head
         assert head is not None
-        if output.tcp_retransmit_skb(sk, head, 1) > 0:
+        if retransmit.tcp_retransmit_skb(sk, head, 1) > 0:
             inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, net.hz // 2, tcp_rto_max(sk))
             return
         if net.p.kernel < 612:
@@ -511,7 +511,7 @@ def tcp_write_timer_handler(sk: Sock) -> None:
     if event == ICSK_TIME_REO_TIMEOUT:
         recovery.tcp_rack_reo_timeout(sk)
     elif event == ICSK_TIME_LOSS_PROBE:
-        output.tcp_send_loss_probe(sk)
+        retransmit.tcp_send_loss_probe(sk)
     elif event == ICSK_TIME_RETRANS:
         sk.icsk_pending = 0
         tcp_retransmit_timer(sk)
@@ -538,10 +538,7 @@ def tcp_syn_ack_timeout(req: RequestSock) -> None:
 @cited("net/ipv4/tcp_output.c:tcp_pace_kick")
 def tcp_pace_kick(sk: Sock) -> None:
     """The time has come at which pacing lets the next segment go."""
-    if not sk.sk_owned:
-        output.tcp_tsq_write(sk)
-    else:
-        sk.sk_tsq_flags.add("TCP_TSQ_DEFERRED")
+    output.tcp_tsq_handler(sk)
 
 
 # ---------------------------------------------------------------- keepalive
@@ -595,7 +592,7 @@ def tcp_keepalive_timer(sk: Sock) -> None:
                 tcp_write_err(sk)
                 return
             net.cause = "tcp_keepalive_timer"
-            if output.tcp_write_wakeup(sk, "TcpExtTCPKeepAlive") <= 0:
+            if retransmit.tcp_write_wakeup(sk, "TcpExtTCPKeepAlive") <= 0:
                 sk.icsk_probes_out = (sk.icsk_probes_out + 1) & 0xFF
                 elapsed = keepalive_intvl_when(sk)
             else:
