@@ -5,10 +5,9 @@ function of the model reads may be set and read; one that the kernel lacks makes
 """
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Any, Final
-
-from refmodel.tcp.whole.calls import Process
 
 from conformance.pkt.ast import Command, Script
 from conformance.pkt.constants import word_set
@@ -37,6 +36,7 @@ from conformance.pkt.variant import Config
 from refmodel.profile import OutOfRange, UnknownSysctl
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import route
+from refmodel.tcp.whole.calls import Process
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import sysctl_fields
 from refmodel.tcp.whole.sock import RequestSock, TimewaitSock
@@ -241,8 +241,23 @@ class ModelShell:
             return
         from refmodel.tcp.whole import fq
 
-        numbers = {name: int(value) for name, value in action.options if value is not None and value.isdigit()}
-        self.net.qdisc = fq.Fq(self.net, **numbers)
+        if self.net.qdisc is None or action.verb in ("add", "replace"):
+            self.net.qdisc = fq.Fq(self.net, self.config.mtu)
+        for name, value in action.options:
+            self.fq_option(name, value)
+
+    def fq_option(self, name: str, value: str | None) -> None:
+        """One option of fq; raises NotModelled."""
+        if name == "maxrate":
+            found = re.fullmatch(r"([0-9]+)([kmgt]?)(bit|bps)?", (value or "").lower())
+            if found is None:
+                raise CommandFailed(f"tc: {value} is no rate")
+            rate = int(found[1]) * 1000 ** " kmgt".index(found[2] or " ")
+            self.net.qdisc.flow_max_rate = rate if found[3] == "bps" else rate // 8
+        elif name in ("quantum", "initial_quantum") and value is not None and value.isdigit():
+            setattr(self.net.qdisc, name, int(value))
+        elif name not in ("limit", "flow_limit", "buckets", "pacing"):
+            raise NotModelled(f"fq with {name} {value or ''}".rstrip())
 
     # Looking
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from conformance.pkt.wire import Conn
 from refmodel.rule import STEPS, Step
+from refmodel.tcp.whole import calls
 from refmodel.tcp.whole.net import Net, Timer
 from refmodel.tcp.whole.sock import (
     TCP_INFINITE_SSTHRESH,
@@ -16,6 +17,7 @@ from refmodel.tcp.whole.sock import (
 )
 from refmodel.types import M32
 
+WHOLE: Final = calls.__name__.rpartition(".")[0].removeprefix("refmodel.")  # with calls all of it is loaded
 DECISIONS: Final = 6
 PENDING: Final = {1: "RTO", 2: "delayed ACK", 3: "zero-window probe", 5: "loss probe", 6: "RACK reordering"}
 
@@ -23,7 +25,7 @@ PENDING: Final = {1: "RTO", 2: "delayed ACK", 3: "zero-window probe", 5: "loss p
 @cache
 def _steps() -> dict[str, Step]:
     """The functions of the whole TCP by their kernel names."""
-    return {name.rpartition(".")[2]: step for name, step in STEPS.items() if name.startswith("tcp.whole.")}
+    return {name.rpartition(".")[2]: step for name, step in STEPS.items() if name.startswith(WHOLE)}
 
 
 def citation(function: str) -> str:
