@@ -608,8 +608,8 @@ class IcskAck:
     """icsk_ack: the acknowledgment that is owed (times in jiffies)."""
 
     __slots__ = (
-        "ato", "dst_quick_ack", "last_seg_size", "lrcvtime", "pending", "pingpong", "quick", "rcv_mss", "retry",
-        "timeout",
+        "ato", "dst_quick_ack", "last_seg_size", "lrcv_flowlabel", "lrcvtime", "pending", "pingpong", "quick",
+        "rcv_mss", "retry", "timeout",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -621,6 +621,7 @@ class IcskAck:
         self.dst_quick_ack = False
         self.timeout = 0
         self.lrcvtime = 0
+        self.lrcv_flowlabel = 0
         self.last_seg_size = 0
         self.rcv_mss = 0
 
