@@ -9,7 +9,7 @@ import errno
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import output, rack, rate, retransmit, shift
+from refmodel.tcp.whole import output, rack, rate, shift
 from refmodel.tcp.whole.acktag import (
     FLAG_DATA_SACKED,
     FLAG_DSACK_TLP,
@@ -34,8 +34,6 @@ from refmodel.types import H32, M32, after, before
 
 TCP_NUM_SACKS: Final = 4
 TCP_DSACK_SEEN: Final = 4  # rx_opt.sack_ok
-TCP_MIN_GSO_SIZE: Final = 8
-SKB_SEGS_MAX: Final = 65535
 NO_BLOCK: Final = SackBlock()  # shared: blocks of the cache are replaced, never written
 
 
@@ -210,16 +208,6 @@ def tcp_sacktag_one(
 
 
 # ---------------------------------------------------------------- the walk
-
-
-@cited("net/ipv4/tcp_input.c:tcp_skb_shift")
-def tcp_skb_shift(to: Skb, frm: Skb, pcount: int, shiftlen: int) -> int:
-    """Moves segments into the skb before, if it doesn't grow too large."""
-    if to.len + shiftlen >= SKB_SEGS_MAX * TCP_MIN_GSO_SIZE:
-        return 0
-    if to.gso_segs + pcount > SKB_SEGS_MAX:
-        return 0
-    return retransmit.skb_shift(to, frm, shiftlen)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_sacktag_walk")

@@ -4,11 +4,14 @@ The law: only whole segments move, only to an skb before that is SACKed and noth
 segment size whose data lie in page fragments. Counters and hints are as if the data had been tagged where they were.
 """
 
+from typing import Final
+
 from refmodel.rule import cited
 from refmodel.tcp.whole import output, rate, sack
 from refmodel.tcp.whole.acktag import SacktagState
 from refmodel.tcp.whole.sock import (
     FIN,
+    MAX_SKB_FRAGS,
     TCPCB_EVER_RETRANS,
     TCPCB_LOST,
     TCPCB_SACKED_ACKED,
@@ -22,6 +25,9 @@ from refmodel.tcp.whole.sock import (
 )
 from refmodel.types import M32, add, after, before
 
+TCP_MIN_GSO_SIZE: Final = 8
+SKB_SEGS_MAX: Final = 65535
+
 
 def tcp_skb_seglen(skb: Skb) -> int:
     """The size of the skb's segments; source net/ipv4/tcp_input.c:tcp_skb_seglen."""
@@ -31,6 +37,39 @@ def tcp_skb_seglen(skb: Skb) -> int:
 def skb_can_shift(skb: Skb) -> bool:
     """All its data are page fragments, so that they can move; source net/ipv4/tcp_input.c:skb_can_shift."""
     return skb.linear == 0 and skb.len > 0
+
+
+@cited("net/core/skbuff.c:skb_shift")
+def skb_shift(tgt: Skb, skb: Skb, shiftlen: int) -> int:
+    """Moves bytes from the front of `skb` to the end of `tgt`; returns how many, 0 if it can't be done.
+
+    The fragments of neighbours adjoin, as those of a stream do, unless there are several.
+    """
+    if skb.linear or tgt.uarg is not None or skb.uarg is not None:
+        return 0
+    whole = shiftlen == skb.len
+    moved = skb.frags - 1 if whole and skb.frags else 0
+    if moved > MAX_SKB_FRAGS - tgt.frags:
+        return 0
+    tgt.frags += moved
+    tgt.frag_at = skb.frag_at if whole else -1
+    if whole:
+        skb.frags = 0
+    skb.len -= shiftlen
+    skb.truesize -= shiftlen
+    tgt.len += shiftlen
+    tgt.truesize += shiftlen
+    return shiftlen
+
+
+@cited("net/ipv4/tcp_input.c:tcp_skb_shift")
+def tcp_skb_shift(to: Skb, frm: Skb, pcount: int, shiftlen: int) -> int:
+    """Moves segments into the skb before, if it doesn't grow too large."""
+    if to.len + shiftlen >= SKB_SEGS_MAX * TCP_MIN_GSO_SIZE:
+        return 0
+    if to.gso_segs + pcount > SKB_SEGS_MAX:
+        return 0
+    return skb_shift(to, frm, shiftlen)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_shifted_skb")
@@ -124,7 +163,7 @@ def tcp_shift_skb_data(
     if (
         count is None
         or not after(add(skb.seq, count[1]), sk.snd_una)
-        or not sack.tcp_skb_shift(prev, skb, count[0], count[1])
+        or not tcp_skb_shift(prev, skb, count[0], count[1])
     ):
         sk.net.count("TcpExtTCPSackShiftFallback")
         return None
@@ -141,6 +180,6 @@ def tcp_shift_skb_data(
     ):
         return prev
     length, pcount = behind.len, behind.gso_segs
-    if sack.tcp_skb_shift(prev, behind, pcount, length):
+    if tcp_skb_shift(prev, behind, pcount, length):
         tcp_shifted_skb(sk, prev, behind, state, pcount, length, mss, False)
     return prev
