@@ -64,7 +64,9 @@ from refmodel.tcp.whole.sock import (
     CA_ACK_ECE,
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
+    CWR,
     ECE,
+    ICSK_ACK_NOW,
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
     ICSK_TIME_REO_TIMEOUT,
@@ -75,6 +77,7 @@ from refmodel.tcp.whole.sock import (
     SYN,
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
+    TCP_ECN_DEMAND_CWR,
     TCP_ECN_OK,
     TCP_INIT_CWND,
     TCPCB_LOST,
@@ -417,6 +420,14 @@ def tcp_newly_delivered(sk: Sock, prior_delivered: int, flag: int) -> int:
     return delivered
 
 
+@cited("net/ipv4/tcp_input.c:tcp_ecn_accept_cwr", "RFC 3168 6.1.3")
+def tcp_ecn_accept_cwr(sk: Sock, skb: Skb) -> None:
+    """The peer reduced its window (CWR): marks needn't be echoed any more, and its data get an ACK at once."""
+    sk.ecn_flags &= ~TCP_ECN_DEMAND_CWR
+    if skb.seq != skb.end_seq:
+        sk.icsk_ack.pending |= ICSK_ACK_NOW
+
+
 @cited("net/ipv4/tcp_input.c:tcp_ack", "RFC 9293 3.10.7.4", "RFC 5961 5.2")
 def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
     """What an acknowledgment does: 1 done, 0 it is an old one, negative: the segment must be dropped."""
@@ -463,7 +474,8 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
             flag |= FLAG_ECE
         if state.sack_delivered:
             sack.tcp_count_delivered(sk, state.sack_delivered, flag & FLAG_ECE != 0)
-    rcv.tcp_ecn_accept_cwr(sk, skb)
+    if skb.tcp_flags & CWR:
+        tcp_ecn_accept_cwr(sk, skb)
     sk.sk_err_soft = 0
     sk.icsk_probes_out = 0
     sk.rcv_tstamp = sk.net.jiffies
