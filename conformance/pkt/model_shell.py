@@ -54,6 +54,7 @@ UNREAD: Final = word_set("""
     tcp_plb_idle_rehash_rounds tcp_plb_rehash_rounds tcp_plb_suspend_rto_sec tcp_plb_cong_thresh tcp_mem
     netdev_max_backlog default_qdisc netdev_budget netdev_budget_usecs max_skb_frags high_order_alloc_disable
     gro_normal_batch busy_poll busy_read rps_sock_flow_entries tstamp_allow_data netdev_tstamp_prequeue txrehash
+    tcp_ecn_option_beacon tcp_comp_sack_rtt_percent
     wmem_default rmem_default dev_weight skb_defer_max warnings message_cost message_burst
 """)
 """Sysctls of net.ipv4 and net.core that the kernel has and no function of the model reads."""
@@ -65,10 +66,10 @@ SINCE: Final = {
     "tcp_rto_min_us": 611,
     "tcp_rto_max_ms": 615,
     "tcp_tw_reuse_delay": 614,
-    "tcp_rcvbuf_low_rtt": 618,
+    "tcp_rcvbuf_low_rtt": 619,
     "tcp_ecn_option": 618,
     "tcp_ecn_option_beacon": 618,
-    "tcp_comp_sack_rtt_percent": 618,
+    "tcp_comp_sack_rtt_percent": 619,
 }
 """Sysctls that came after the oldest kernel, and with which version."""
 METRICS: Final = (
