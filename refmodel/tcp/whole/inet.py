@@ -23,7 +23,6 @@ from refmodel.tcp.whole.sock import (
     TCP_INIT_CWND,
     TCP_MIN_MSS,
     IcskAck,
-    RequestSock,
     RxOpt,
     SentQueue,
     Sock,
@@ -243,9 +242,11 @@ def inet_csk_wait_for_connect(sk: Sock, timeo: int) -> Blocking:
         remove_wait_queue(wq, wait)
 
 
-@cited("net/ipv4/inet_connection_sock.c:inet_csk_accept", "include/net/request_sock.h:reqsk_queue_remove")
+@cited("net/ipv4/inet_connection_sock.c:inet_csk_accept")
 def inet_csk_accept(sk: Sock, flags: int) -> Generator[Wait, bool, Sock | int]:
     """Takes the first connection that waits, or a negative errno."""
+    from refmodel.tcp.whole import listen
+
     stream.lock_sock(sk)
     err = 0
     if sk.sk_state != St.LISTEN:
@@ -256,12 +257,7 @@ def inet_csk_accept(sk: Sock, flags: int) -> Generator[Wait, bool, Sock | int]:
     if err:
         stream.release_sock(sk)
         return err
-    req: RequestSock = sk.accept_queue.popleft()
-    sk.sk_ack_backlog -= 1
-    newsk = req.sk
-    assert newsk is not None
-    if req.tfo_listener:
-        req.sk = None  # the request lives on until the handshake is over
+    newsk = listen.inet_csk_accept_child(sk)
     stream.release_sock(sk)
     return newsk
 
@@ -329,7 +325,8 @@ def __inet_stream_connect(sk: Sock, uaddr: SockAddr | None, noblock: bool, is_se
     elif sk.ss_state == SS_UNCONNECTED:
         if sk.sk_state != St.CLOSE:
             return -errno.EISCONN
-        assert uaddr is not None
+        if uaddr is None:
+            return -errno.EINVAL
         err = ipv4.tcp_v4_connect(sk, uaddr)
         if err < 0:
             return err

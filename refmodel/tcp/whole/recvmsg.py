@@ -5,12 +5,11 @@ queue holds no more; it stops at urgent data. What a read frees may be worth an 
 """
 
 import errno
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import errqueue, rcvbuf, stream, transmit
-from refmodel.tcp.whole.errqueue import RecvMsg
 from refmodel.tcp.whole.poll import TCP_URG_READ, TCP_URG_VALID, Blocking, sock_rcvlowat
 from refmodel.tcp.whole.sock import (
     FIN,
@@ -25,6 +24,9 @@ from refmodel.tcp.whole.sock import (
     tcp_receive_window,
 )
 from refmodel.types import M32, after
+
+if TYPE_CHECKING:
+    from refmodel.tcp.whole.errqueue import RecvMsg
 
 MSG_OOB: Final = 0x1
 MSG_PEEK: Final = 0x2
@@ -43,7 +45,7 @@ AF_INET: Final = 2
 
 
 @cited("net/ipv4/tcp.c:tcp_recv_urg", "RFC 6093 3.2")
-def tcp_recv_urg(sk: Sock, msg: RecvMsg, length: int, flags: int) -> int:
+def tcp_recv_urg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> int:
     """The urgent byte that stands beside the stream: 1, 0 at the end of the stream, or a negative errno."""
     if "SOCK_URGINLINE" in sk.sk_flags or not sk.urg_data or sk.urg_data == TCP_URG_READ:
         return -errno.EINVAL
@@ -119,7 +121,7 @@ def tcp_recv_skb(sk: Sock, seq: int) -> tuple[Skb | None, int]:
 
 
 @cited("net/ipv4/tcp.c:tcp_recvmsg_locked", "RFC 9293 3.10.3")
-def tcp_recvmsg_locked(sk: Sock, msg: RecvMsg, length: int, flags: int, tss: list[int]) -> Blocking:
+def tcp_recvmsg_locked(sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: list[int]) -> Blocking:
     """Takes up to `length` bytes: how many, 0 at the end of the stream, or a negative errno.
 
     `tss` is [control messages to give, when the last skb that was read arrived (us)].
@@ -244,7 +246,7 @@ def tcp_recvmsg_locked(sk: Sock, msg: RecvMsg, length: int, flags: int, tss: lis
 
 
 @cited("net/ipv4/tcp.c:tcp_recvmsg", "net/ipv4/af_inet.c:inet_recv_error")
-def tcp_recvmsg(sk: Sock, msg: RecvMsg, length: int, flags: int) -> Blocking:
+def tcp_recvmsg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> Blocking:
     """A read while the application holds the socket, and what it is told beside the bytes."""
     if flags & MSG_ERRQUEUE:
         if sk.sk_family == AF_INET:

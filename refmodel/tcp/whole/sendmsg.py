@@ -183,7 +183,7 @@ def tcp_downgrade_zcopy_pure(sk: Sock, skb: Skb) -> None:
 @cited("net/ipv4/tcp.c:tcp_sendmsg_fastopen", "RFC 7413 4.1.3")
 def tcp_sendmsg_fastopen(sk: Sock, msg: MsgHdr, size: int, uarg: Any) -> stream.WaitEvent:
     """The write connects, with its first bytes in the SYN: (0 or a negative errno, bytes in the SYN)."""
-    from refmodel.tcp.whole import inet, transmit
+    from refmodel.tcp.whole import connect, inet
 
     uaddr = msg.msg_name
     if not sk.net.p.tcp_fastopen & TFO_CLIENT_ENABLE or (uaddr is not None and uaddr.family == AF_UNSPEC):
@@ -192,7 +192,7 @@ def tcp_sendmsg_fastopen(sk: Sock, msg: MsgHdr, size: int, uarg: Any) -> stream.
         return -errno.EALREADY, 0
     sk.fastopen_req = FastopenRequest(size, msg, uarg)
     if sk.defer_connect:
-        err = transmit.tcp_connect(sk)
+        err = connect.tcp_connect(sk)
         if err:
             inet.tcp_set_state(sk, St.CLOSE)
             sk.inet_dport = 0
