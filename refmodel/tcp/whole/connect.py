@@ -8,20 +8,6 @@ import errno
 from typing import Any, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import (
-    ca,
-    errqueue,
-    fastopen,
-    inet,
-    md5,
-    options,
-    output,
-    rcvbuf,
-    route,
-    syncookies,
-    timer,
-    undo,
-)
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
@@ -107,7 +93,6 @@ def tcp_make_synack(
 @cited("net/ipv4/tcp_output.c:tcp_rtx_synack", "RFC 9293 3.8.1")
 def tcp_rtx_synack(sk: Sock, req: RequestSock) -> int:
     """Sends the SYN-ACK of a request again."""
-    from refmodel.tcp.whole import ipv4
 
     net = sk.net
     net.cause = net.cause or "tcp_rtx_synack"
@@ -298,4 +283,21 @@ def tcp_connect(sk: Sock) -> int:
     return 0
 
 
-from refmodel.tcp.whole import rcv, sendmsg, transmit  # noqa: E402
+from refmodel.tcp.whole import (  # noqa: E402
+    ca,
+    errqueue,
+    fastopen,
+    inet,
+    ipv4,
+    md5,
+    options,
+    output,
+    rcv,
+    rcvbuf,
+    route,
+    sendmsg,
+    syncookies,
+    timer,
+    transmit,
+    undo,
+)

@@ -9,7 +9,6 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import ack, errqueue, output, sendmsg, shift, timer, transmit
 from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_delta_us, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
@@ -563,3 +562,14 @@ def tcp_send_probe0(sk: Sock) -> None:
         timeout = net.hz // 2
     timeout = timer.tcp_clamp_probe0_to_user_timeout(sk, timeout)
     tcp_reset_xmit_timer(sk, ICSK_TIME_PROBE0, timeout, tcp_rto_max(sk))
+
+
+from refmodel.tcp.whole import (  # noqa: E402
+    ack,
+    errqueue,
+    output,
+    sendmsg,
+    shift,
+    timer,
+    transmit,
+)

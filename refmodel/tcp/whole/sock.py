@@ -880,7 +880,7 @@ class Sock:
         self.sk_pacing_shift = 10
         self.sk_priority = 0
         self.sk_mark = 0
-        self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE
+        self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER + 1)
         self.sk_gso_max_segs = 65535
         self.sk_drops = 0
         self.sk_omem_alloc = 0

@@ -22,6 +22,7 @@ from refmodel.tcp.whole import (
 from refmodel.tcp.whole.net import inet_csk_clear_xmit_timer, sk_reset_timer
 from refmodel.tcp.whole.sock import (
     ACK,
+    CA_EVENT_TX_START,
     CWR,
     ECE,
     FIN,
@@ -95,7 +96,7 @@ def tcp_event_data_sent(sk: Sock) -> None:
     """Data leave: congestion control hears of a start after idleness, and a quick answer counts as interactive."""
     now = sk.net.jiffies
     if tcp_packets_in_flight(sk) == 0:
-        ca.tcp_ca_event(sk, ca.CA_EVENT_TX_START)
+        ca.tcp_ca_event(sk, CA_EVENT_TX_START)
     sk.lsndtime = now
     ack = sk.icsk_ack
     if (now - ack.lrcvtime) & M32 < ack.ato and ack.pingpong < U8_MAX:
@@ -405,8 +406,8 @@ def tcp_transmit_skb(sk: Sock, skb: Skb, clone_it: bool) -> int:
 def ttl_of(sk: Sock, v6: bool) -> int:
     """The TTL or hop limit of what the socket sends; source include/net/route.h:ip_select_ttl."""
     if v6:
-        if sk.np_hop_limit >= 0:
-            return sk.np_hop_limit
+        if sk.hop_limit >= 0:
+            return sk.hop_limit
     elif sk.inet_ttl >= 0:
         return sk.inet_ttl
     dst = sk.sk_dst
@@ -554,32 +555,29 @@ def tcp_send_ack(sk: Sock) -> None:
 
 
 from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_connect as tcp_connect,
-)
-from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_connect_init as tcp_connect_init,
-)
-from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_make_synack as tcp_make_synack,
-)
-from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_rtx_synack as tcp_rtx_synack,
-)
-from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_send_syn_data as tcp_send_syn_data,
-)
-from refmodel.tcp.whole.connect import (  # noqa: E402
-    tcp_send_synack as tcp_send_synack,
+    tcp_connect,
+    tcp_connect_init,
+    tcp_make_synack,
+    tcp_rtx_synack,
+    tcp_send_syn_data,
+    tcp_send_synack,
 )
 from refmodel.tcp.whole.options import (  # noqa: E402
-    read_options as read_options,
+    read_options,
+    tcp_advertise_mss,
+    tcp_established_options,
+    wire_options,
 )
-from refmodel.tcp.whole.options import (  # noqa: E402
-    tcp_advertise_mss as tcp_advertise_mss,
-)
-from refmodel.tcp.whole.options import (  # noqa: E402
-    tcp_established_options as tcp_established_options,
-)
-from refmodel.tcp.whole.options import (  # noqa: E402
-    wire_options as wire_options,
-)
+
+__all__ = [
+    "read_options",
+    "tcp_advertise_mss",
+    "tcp_connect",
+    "tcp_connect_init",
+    "tcp_established_options",
+    "tcp_make_synack",
+    "tcp_rtx_synack",
+    "tcp_send_syn_data",
+    "tcp_send_synack",
+    "wire_options",
+]
