@@ -36,7 +36,7 @@ def tcp_drop_reason(sk: Sock, skb: Skb) -> None:
 
 def tcp_data_ready(sk: Sock) -> None:
     """Wakes the reader if there is enough to read; source net/ipv4/tcp_input.c:tcp_data_ready."""
-    if rcvbuf.tcp_epollin_ready(sk, sk.sk_rcvlowat) or "SOCK_DONE" in sk.sk_flags:
+    if poll.tcp_epollin_ready(sk, sk.sk_rcvlowat) or "SOCK_DONE" in sk.sk_flags:
         poll.sk_data_ready(sk)
 
 

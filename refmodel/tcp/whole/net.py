@@ -293,6 +293,7 @@ class Net:
         """A TCP segment arrives now; source net/ipv4/tcp_ipv4.c:tcp_v4_rcv."""
         from refmodel.tcp.whole import ipv4
 
+        self.tap_rx += 1
         ipv4.tcp_v4_rcv(self, packet)
 
     def receive_icmp(self, error: IcmpError) -> None:

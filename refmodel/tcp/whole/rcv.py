@@ -14,12 +14,14 @@ from refmodel.tcp.whole import ack, data, fastopen, inet, minisocks, poll, rcvbu
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.sock import (
     ACK,
-    FIN,
+    CWR,
+    ICSK_ACK_NOW,
     ICSK_ACK_SCHED,
     PSH,
     RCV_SHUTDOWN,
     RST,
     SYN,
+    TCP_ECN_DEMAND_CWR,
     TCP_MAX_WSCALE,
     URG,
     FastopenCookie,
@@ -31,6 +33,7 @@ from refmodel.tcp.whole.sock import (
     inet_csk_enter_pingpong_mode,
     inet_csk_schedule_ack,
     options_size,
+    tcp_fast_path_check,
     tcp_is_sack,
     tcp_receive_window,
     tcp_sack_reset,
@@ -193,6 +196,20 @@ def tcp_paws_discard(sk: Sock, skb: Skb) -> bool:
     return not tcp_paws_check(sk.net, sk.rx_opt, TCP_PAWS_WINDOW) and not tcp_disordered_ack(sk, skb)
 
 
+# ---------------------------------------------------------------- ECN
+
+
+@cited("net/ipv4/tcp_input.c:tcp_ecn_accept_cwr", "RFC 3168 6.1.3")
+def tcp_ecn_accept_cwr(sk: Sock, skb: Skb) -> None:
+    """The peer reduced its window: nothing is to be echoed any more, and its data are acknowledged at once."""
+    th = skb.packet
+    assert th is not None
+    if th.flags & CWR:
+        sk.ecn_flags &= ~TCP_ECN_DEMAND_CWR
+        if skb.seq != skb.end_seq:
+            sk.icsk_ack.pending |= ICSK_ACK_NOW
+
+
 # ---------------------------------------------------------------- acknowledgments of what is not acceptable
 
 
@@ -343,7 +360,6 @@ def tcp_check_urg(sk: Sock, th: Packet) -> None:
         return
     if sk.urg_data and not after(ptr, sk.urg_seq):
         return
-    poll.sk_send_sigurg(sk)
     if (
         sk.urg_seq == sk.copied_seq
         and sk.urg_data
@@ -567,4 +583,4 @@ def tcp_initialize_rcv_mss(sk: Sock) -> None:
     rcvbuf.tcp_initialize_rcv_mss(sk)
 
 
-__all__ = ["FIN", "tcp_rcv_established", "tcp_rcv_state_process"]
+__all__ = ["tcp_fast_path_check", "tcp_rcv_established", "tcp_rcv_state_process"]

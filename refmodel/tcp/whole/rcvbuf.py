@@ -41,11 +41,10 @@ from refmodel.tcp.whole.sock import (
     sk_mem_charge,
     sk_mem_uncharge,
     tcp_hdrlen,
-    tcp_receive_window,
     tcp_stamp_us_delta,
     tcp_time_stamp_ts,
 )
-from refmodel.types import H32, M32, add, before
+from refmodel.types import M32, add, before
 
 SOCK_SNDBUF_LOCK: Final = 1
 SOCK_RCVBUF_LOCK: Final = 2
@@ -217,20 +216,6 @@ def tcp_under_memory_pressure(sk: Sock) -> bool:
 def tcp_adjust_rcv_ssthresh(sk: Sock) -> None:
     """Opens the window no further than four segments; source include/net/tcp.h:tcp_adjust_rcv_ssthresh."""
     sk.rcv_ssthresh = min(sk.rcv_ssthresh, 4 * sk.advmss)
-
-
-def tcp_rmem_pressure(sk: Sock) -> bool:
-    """Seven eighths of the receive buffer are used; source include/net/tcp.h:tcp_rmem_pressure."""
-    return sk.sk_rmem_alloc > sk.sk_rcvbuf - (sk.sk_rcvbuf >> 3)
-
-
-@cited("include/net/tcp.h:tcp_epollin_ready")
-def tcp_epollin_ready(sk: Sock, target: int) -> bool:
-    """There is enough to read: `target` bytes, or all that the buffer or the window will let in."""
-    avail = (sk.rcv_nxt - sk.copied_seq) & M32
-    if avail == 0 or avail >= H32:
-        return False
-    return avail >= target or tcp_rmem_pressure(sk) or tcp_receive_window(sk) <= sk.icsk_ack.rcv_mss
 
 
 @cited("net/ipv4/tcp_input.c:tcp_measure_rcv_mss", "RFC 9293 3.8.6.3")

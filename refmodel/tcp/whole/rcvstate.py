@@ -13,15 +13,17 @@ from refmodel.tcp.whole import (
     data,
     fastopen,
     inet,
-    listen,
+    ipv4,
     minisocks,
     output,
     poll,
+    rack,
     rcv,
     rcvbuf,
     recovery,
     route,
     transmit,
+    undo,
 )
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, sk_reset_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
@@ -124,12 +126,12 @@ def tcp_rcv_fastopen_synack(sk: Sock, synack: Skb, cookie: FastopenCookie) -> bo
         syn_drop = cookie.len < 0 and head is not None
     elif cookie.len < 0 and not sk.syn_data:
         try_exp = 2 if sk.syn_fastopen_exp else 1
-    fastopen.tcp_fastopen_cache_set(sk, mss, cookie, syn_drop, try_exp)
+    route.tcp_fastopen_cache_set(sk, mss, cookie, syn_drop, try_exp)
     if head is not None:
         sk.fastopen_client_fail = TFO_SYN_RETRANSMITTED if sk.total_retrans else TFO_DATA_NOT_ACKED
         skb: Skb | None = head
         while skb is not None:
-            recovery.tcp_mark_skb_lost(sk, skb)
+            rack.tcp_mark_skb_lost(sk, skb)
             skb = skb.next
         recovery.tcp_non_congestion_loss_retransmit(sk)
         net.count("TcpExtTCPFastOpenActiveFail")
@@ -141,14 +143,6 @@ def tcp_rcv_fastopen_synack(sk: Sock, synack: Skb, cookie: FastopenCookie) -> bo
             sk.delivered -= 1
     fastopen.tcp_fastopen_add_skb(sk, synack)
     return False
-
-
-@cited("net/ipv4/tcp_input.c:tcp_try_undo_spurious_syn", "RFC 3522 3")
-def tcp_try_undo_spurious_syn(sk: Sock) -> None:
-    """The echoed timestamp is that of the first SYN: it had not been lost, so its timeout has no consequence."""
-    syn_stamp = sk.retrans_stamp
-    if sk.undo_marker and syn_stamp and sk.rx_opt.saw_tstamp and syn_stamp == sk.rx_opt.rcv_tsecr:
-        sk.undo_marker = 0
 
 
 def _undo(sk: Sock, saved_clamp: int) -> None:
@@ -213,7 +207,7 @@ def _synack(sk: Sock, skb: Skb, th: Packet, foc: FastopenCookie) -> int:
     rx_opt = sk.rx_opt
     tcp_ecn_rcv_synack(sk, th)
     sk.snd_wl1 = skb.seq
-    tcp_try_undo_spurious_syn(sk)
+    undo.tcp_try_undo_spurious_syn(sk)
     ack.tcp_ack(sk, skb, FLAG_SLOWPATH)
     sk.rcv_nxt = add(skb.seq, 1)
     sk.rcv_wup = sk.rcv_nxt
@@ -274,18 +268,16 @@ def _crossed_syn(sk: Sock, skb: Skb, th: Packet) -> None:
 @cited("net/ipv4/tcp_input.c:tcp_rcv_synrecv_state_fastopen", "RFC 7413 4.2.2")
 def tcp_rcv_synrecv_state_fastopen(sk: Sock) -> None:
     """A fast open's handshake is complete: its request goes, and the timer watches data."""
-    from refmodel.tcp.whole import listen
-
     if sk.icsk_ca_state == CA.Loss and not sk.packets_out:
-        recovery.tcp_try_undo_recovery(sk)
+        undo.tcp_try_undo_recovery(sk)
     if sk.net.p.kernel >= 607:
         recovery.tcp_update_rto_time(sk)
     else:
         sk.retrans_stamp = 0
     sk.icsk_retransmits = 0
     if sk.net.p.kernel >= 612:
-        recovery.tcp_retrans_stamp_cleanup(sk)
-    listen.reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
+        undo.tcp_retrans_stamp_cleanup(sk)
+    fastopen.reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)
     ack.tcp_rearm_rto(sk)
 
 
@@ -313,7 +305,7 @@ def tcp_rcv_state_process(sk: Sock, skb: Skb) -> int:
         ack.tcp_data_snd_check(sk)
         return 0
     req = sk.fastopen_rsk
-    if req is not None and minisocks.tcp_check_req(sk, skb, req, True)[0] is None:
+    if req is not None and minisocks.tcp_check_req(sk, skb, req, True) is None:
         data.tcp_drop_reason(sk, skb)
         return 0
     if not flags & (ACK | RST | SYN):
@@ -381,7 +373,7 @@ def _listen(sk: Sock, skb: Skb, flags: int) -> int:
     if flags & ACK:
         return RST_WANTED
     if not flags & RST and flags & SYN and not flags & FIN:
-        listen.tcp_v4_conn_request(sk, skb)
+        ipv4.tcp_v4_conn_request(sk, skb)
         return 0
     data.tcp_drop_reason(sk, skb)
     return 0
@@ -399,7 +391,7 @@ def _syn_recv(sk: Sock, skb: Skb, th: Packet) -> None:
     if req is not None:
         tcp_rcv_synrecv_state_fastopen(sk)
     else:
-        tcp_try_undo_spurious_syn(sk)
+        undo.tcp_try_undo_spurious_syn(sk)
         sk.retrans_stamp = 0
         ack.tcp_init_transfer(sk, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, skb)
         sk.copied_seq = sk.rcv_nxt
