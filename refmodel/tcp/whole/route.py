@@ -129,7 +129,7 @@ def dst_metric_advmss(dst: Dst) -> int:
     return min(max(mtu - 40, dst.net.p.route_min_adv_mss if dst.net is not None else 256), IPV4_MAX_PMTU - 40)
 
 
-def tcp_dst_advmss(dst: Dst) -> int:
+def tcp_dst_advmss(dst: Dst, net: "Net | None" = None) -> int:
     """The MSS to advertise, at least TCP_MIN_MSS; source include/net/tcp.h:tcp_dst_advmss."""
     return max(dst_metric_advmss(dst), TCP_MIN_MSS)
 

@@ -1,0 +1,886 @@
+"""TCP over IPv4 and IPv6: how a segment finds its socket, connect(), ICMP errors, and answers without a socket.
+
+The law: a segment belongs to the connection with its addresses and ports, be that a full socket, a request or a
+time-wait socket, else to a listener, else it is reset. IPv6 sockets that talk IPv4 have 4-byte addresses and `mapped`.
+"""
+
+import copy
+import errno
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from refmodel.rule import cited
+from refmodel.tcp.state import St
+from refmodel.tcp.whole import (
+    ca,
+    errqueue,
+    fastopen,
+    hashtables,
+    inet,
+    listen,
+    md5,
+    minisocks,
+    options,
+    output,
+    poll,
+    rcv,
+    rcvbuf,
+    recovery,
+    route,
+    secure,
+    sendmsg,
+    syncookies,
+    timer,
+    transmit,
+)
+from refmodel.tcp.whole.net import ICSK_TIME_RETRANS, inet_csk_reset_xmit_timer, tcp_rto_max
+from refmodel.tcp.whole.sock import (
+    ACK,
+    CWR,
+    ECE,
+    GSO_LEGACY_MAX_SIZE,
+    MAX_TCP_HEADER,
+    RST,
+    SYN,
+    TCP_MSS_DEFAULT,
+    URG,
+    Dst,
+    FastopenCookie,
+    IcmpError,
+    Packet,
+    RequestSock,
+    Skb,
+    Sock,
+    SockAddr,
+    TcpOptions,
+    TimewaitSock,
+    options_size,
+    tcp_hdrlen,
+    tcp_mss_clamp,
+)
+from refmodel.types import M32, add, between
+
+if TYPE_CHECKING:
+    from refmodel.tcp.whole.net import Net
+
+AF_INET: Final = 2
+AF_INET6: Final = 10
+IPV6_MIN_MTU: Final = 1280
+LOOPBACK4: Final = b"\x7f\x00\x00\x01"
+LOOPBACK6: Final = bytes(15) + b"\x01"
+MAPPED: Final = bytes(10) + b"\xff\xff"
+INET_ECN_MASK: Final = 3
+RTAX_FEATURE_TCP_USEC_TS: Final = 1 << 4
+PAGE_SIZE: Final = 4096
+NET_SKB_PAD: Final = 64
+ICMP_DEST_UNREACH: Final = 3
+ICMP_SOURCE_QUENCH: Final = 4
+ICMP_REDIRECT: Final = 5
+ICMP_TIME_EXCEEDED: Final = 11
+ICMP_PARAMETERPROB: Final = 12
+ICMP_NET_UNREACH: Final = 0
+ICMP_HOST_UNREACH: Final = 1
+ICMP_FRAG_NEEDED: Final = 4
+ICMP_EXC_FRAGTIME: Final = 1
+NR_ICMP_UNREACH: Final = 15
+ICMPV6_DEST_UNREACH: Final = 1
+ICMPV6_PKT_TOOBIG: Final = 2
+ICMPV6_TIME_EXCEED: Final = 3
+ICMPV6_PARAMPROB: Final = 4
+ICMPV6_NOROUTE: Final = 0
+NDISC_REDIRECT: Final = 137
+E_NONET: Final = 64
+ICMP_ERR_CONVERT: Final = (
+    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.ECONNREFUSED, errno.EMSGSIZE, errno.EOPNOTSUPP,
+    errno.ENETUNREACH, errno.EHOSTDOWN, E_NONET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETUNREACH,
+    errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
+)  # fmt: skip
+ICMPV6_UNREACH: Final = (
+    (errno.ENETUNREACH, False), (errno.EACCES, True), (errno.EHOSTUNREACH, False), (errno.EHOSTUNREACH, False),
+    (errno.ECONNREFUSED, True), (errno.EACCES, True), (errno.EACCES, True),
+)  # fmt: skip
+
+
+def is_mapped(addr: bytes) -> bool:
+    """::ffff:a.b.c.d; source include/net/ipv6.h:ipv6_addr_v4mapped."""
+    return len(addr) == 16 and addr[:12] == MAPPED
+
+
+def dst_tcp_usec_ts(dst: Dst) -> bool:
+    """The route's timestamps count microseconds; source include/net/tcp.h:dst_tcp_usec_ts."""
+    return bool(dst.features & RTAX_FEATURE_TCP_USEC_TS)
+
+
+def mss_clamp(skb: Skb) -> int:
+    """The MSS of a peer that doesn't say; source net/ipv4/tcp_ipv4.c:tcp_request_sock_ipv4_ops."""
+    assert skb.packet is not None
+    return IPV6_MIN_MTU - 60 if len(skb.packet.saddr) == 16 else TCP_MSS_DEFAULT
+
+
+# ---------------------------------------------------------------- segments that arrive as skbs
+
+
+@cited("drivers/net/tun.c:tun_alloc_skb", "net/core/skbuff.c:alloc_skb_with_frags", "net/core/skbuff.c:kmalloc_reserve")
+def tun_truesize(length: int, kernel: int) -> int:
+    """Memory of an skb into which a tun device takes an IP packet of `length` bytes."""
+    linear = length if NET_SKB_PAD + length < PAGE_SIZE else min(PAGE_SIZE - NET_SKB_PAD - 320, length)
+    obj = ((NET_SKB_PAD + linear + 63) & ~63) + 320
+    small = 704 if kernel >= 603 else 0
+    head = small if obj <= small else 1 << (obj - 1).bit_length()
+    truesize = head + 256
+    left = length - linear
+    order = 3 if kernel >= 603 else 0
+    while left > 0:
+        while order and ((left + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)) < PAGE_SIZE << order:
+            order -= 1
+        truesize += PAGE_SIZE << order
+        left -= PAGE_SIZE << order
+    return truesize
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_fill_cb", "net/ipv6/tcp_ipv6.c:tcp_v6_fill_cb")
+def tcp_v4_fill_cb(net: "Net", packet: Packet) -> Skb:
+    """The skb of a segment that arrives."""
+    flags = packet.flags
+    end_seq = (packet.seq + packet.len + (flags & 1) + ((flags & SYN) >> 1)) & M32
+    skb = Skb(packet.seq, end_seq, packet.len, flags)
+    skb.ack_seq = packet.ack_seq
+    skb.urg_ptr = packet.urg_ptr
+    skb.ip_dsfield = packet.tos
+    skb.opts = packet.opts
+    skb.packet = packet
+    skb.truesize = packet.truesize or tun_truesize(
+        (40 if len(packet.saddr) == 16 else 20) + tcp_hdrlen(packet) + packet.len, net.p.kernel
+    )
+    if packet.gso_size:
+        skb.gso_size, skb.gso_segs = packet.gso_size, packet.gso_segs
+    elif net.tun_mss and packet.len > net.tun_mss:
+        skb.gso_size = net.tun_mss
+    skb.tstamp = skb.skb_mstamp = net.now
+    skb.has_rxtstamp = True
+    return skb
+
+
+def skb_clone(skb: Skb) -> Skb:
+    """A second skb with the same bytes; source net/core/skbuff.c:skb_clone."""
+    new = copy.copy(skb)
+    new.prev = new.next = new.ts_prev = new.ts_next = None
+    new.ts_queued = False
+    return new
+
+
+def tcp_segs_in(sk: Sock, skb: Skb) -> None:
+    """Counts what arrived for a socket; source include/net/tcp.h:tcp_segs_in."""
+    segs_in = max(1, skb.gso_segs)
+    sk.segs_in += segs_in
+    if skb.len:
+        sk.data_segs_in += segs_in
+
+
+def _csum(data: bytes) -> int:
+    if len(data) & 1:
+        data += b"\0"
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def header_bytes(skb: Skb, mac: bool) -> bytes:
+    """IP and TCP header of a segment as they came; a tun device adds no other header."""
+    packet = skb.packet
+    assert packet is not None
+    hdrlen = tcp_hdrlen(packet)
+    opts = b"".join(o.wire() for o in options.wire_options(packet.opts, packet.flags))
+    opts = (opts + bytes(40))[: hdrlen - 20]
+    tcp = struct.pack(
+        ">HHIIHHHH",
+        packet.sport,
+        packet.dport,
+        packet.seq,
+        packet.ack_seq,
+        hdrlen << 10 | (packet.flags & 0x1FF),
+        packet.window,
+        0,
+        packet.urg_ptr,
+    )
+    length = hdrlen + packet.len
+    if len(packet.saddr) == 16:
+        pseudo = packet.saddr + packet.daddr + struct.pack(">II", length, 6)
+        vtf = 6 << 28 | packet.tos << 20 | packet.flowlabel
+        ip = struct.pack(">IHBB", vtf, length, 6, packet.ttl) + packet.saddr + packet.daddr
+    else:
+        pseudo = packet.saddr + packet.daddr + struct.pack(">HH", 6, length)
+        ip = struct.pack(">BBHHHBBH", 0x45, packet.tos, 20 + length, 0, 0, packet.ttl, 6, 0)
+        ip += packet.saddr + packet.daddr
+        ip = ip[:10] + struct.pack(">H", _csum(ip)) + ip[12:]
+    check = _csum(pseudo + tcp + opts + bytes(packet.len))
+    return ip + tcp[:16] + struct.pack(">H", check) + tcp[18:] + opts
+
+
+# ---------------------------------------------------------------- connect
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_init_seq_and_ts_off", "net/ipv6/tcp_ipv6.c:tcp_v6_init_seq_and_ts_off")
+def tcp_v4_init_seq_and_ts_off(net: "Net", skb: Skb) -> tuple[int, int]:
+    """Sequence number and timestamp offset for the connection of a SYN."""
+    packet = skb.packet
+    assert packet is not None
+    return secure.secure_tcp_seq_and_ts_off(net, packet.daddr, packet.saddr, packet.dport, packet.sport)
+
+
+def _loopback(addr: bytes) -> bool:
+    return addr[:1] == b"\x7f" if len(addr) == 4 else addr == LOOPBACK6
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_twsk_unique", "RFC 6191 2")
+def tcp_twsk_unique(sk: Sock, tw: TimewaitSock, twp: bool) -> bool:
+    """A connection that is in TIME_WAIT may begin anew, above its old sequence numbers: if timestamps protect it.
+
+    `twp`: the port is being searched for, so tcp_tw_reuse must allow it and a second must have passed.
+    """
+    net = sk.net
+    reuse = net.p.tcp_tw_reuse
+    if tw.tw_substate == St.FIN_WAIT2:
+        reuse = 0
+    if reuse == 2 and not (_loopback(tw.tw_daddr) or _loopback(tw.tw_rcv_saddr)):
+        reuse = 0
+    stamp = tw.tw_ts_recent_stamp
+    if not stamp:
+        return False
+    if net.p.kernel >= 614:
+        late = net.now // 1000 > tw.tw_entry_stamp + net.p.tcp_tw_reuse_delay
+    else:
+        late = net.secs > stamp
+    if twp and not (reuse and late):
+        return False
+    if not sk.repair:
+        sk.write_seq = add(tw.tw_snd_nxt, 65535 + 2) or 1
+        sk.rx_opt.ts_recent = tw.tw_ts_recent
+        sk.rx_opt.ts_recent_stamp = stamp
+    return True
+
+
+@cited("net/core/sock.c:sk_setup_caps", "net/core/sock.c:sk_dst_gso_max_size")
+def sk_setup_caps(sk: Sock, dst: Dst) -> None:
+    """Gives a socket its route, and with it what the device can do."""
+    sk.sk_dst = dst
+    sk.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER + 1)
+    sk.sk_gso_max_segs = 1 if sk.md5sig_info is not None else 65535
+
+
+def _source(net: "Net", daddr: bytes) -> bytes:
+    """The address that routing chooses for packets to `daddr`."""
+    if daddr in net.local_addrs or _loopback(daddr):
+        return daddr
+    for addr in net.local_addrs:
+        if len(addr) == len(daddr):
+            return addr
+    return LOOPBACK6 if len(daddr) == 16 else LOOPBACK4
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_connect", "net/ipv6/tcp_ipv6.c:tcp_v6_connect", "RFC 9293 3.10.1")
+def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
+    """Opens a connection actively: addresses, port, sequence number, SYN. 0, or a negative errno.
+
+    An IPv6 socket that connects to ::ffff:a.b.c.d becomes `mapped`.
+    """
+    net = sk.net
+    if uaddr.family != sk.sk_family:
+        return -errno.EAFNOSUPPORT
+    daddr = uaddr.addr
+    bound = sk.inet_rcv_saddr
+    if hashtables.is_any(daddr):
+        v4 = len(daddr) == 4 or (len(bound) == 4 and not hashtables.is_any(bound))
+        daddr = LOOPBACK4 if v4 else LOOPBACK6
+    elif is_mapped(daddr):
+        if sk.sk_ipv6only:
+            return -errno.ENETUNREACH
+        daddr = daddr[12:]
+    v6 = len(daddr) == 16
+    if (daddr[0] == 0xFF) if v6 else (daddr[0] >= 224):
+        return -errno.ENETUNREACH
+    if v6 and len(bound) == 4 and not hashtables.is_any(bound):
+        return -errno.ENETUNREACH
+    was_mapped = sk.mapped
+    sk.mapped = sk.sk_family == AF_INET6 and not v6
+    dst = route.ip_route_output(net, daddr)
+    if v6:
+        sk.tcp_usec_ts = dst_tcp_usec_ts(dst)
+    if hashtables.is_any(bound) or hashtables.is_any(sk.inet_saddr):
+        hashtables.inet_bhash2_update_saddr(sk, _source(net, daddr))
+    else:
+        sk.inet_rcv_saddr = sk.inet_saddr
+    if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
+        sk.rx_opt.ts_recent = 0
+        sk.rx_opt.ts_recent_stamp = 0
+        if not sk.repair:
+            sk.write_seq = 0
+    sk.inet_dport = uaddr.port
+    sk.inet_daddr = daddr
+    sk.icsk_ext_hdr_len = 0
+    sk.rx_opt.mss_clamp = IPV6_MIN_MTU - 60 if v6 else TCP_MSS_DEFAULT
+    inet.tcp_set_state(sk, St.SYN_SENT)
+    err = hashtables.inet_hash_connect(sk)
+    if not err:
+        sk.sk_txhash = net.random() or 1
+        if not v6:
+            sk.tcp_usec_ts = dst_tcp_usec_ts(dst)
+        sk_setup_caps(sk, dst)
+        if not sk.repair:
+            seq, ts_off = secure.secure_tcp_seq_and_ts_off(net, sk.inet_saddr, daddr, sk.inet_sport, uaddr.port)
+            if not sk.write_seq:
+                sk.write_seq = seq
+            sk.tsoffset = ts_off
+        sk.inet_id = net.random() & 0xFFFF
+        if fastopen.tcp_fastopen_defer_connect(sk):
+            return 0
+        err = transmit.tcp_connect(sk)
+        if not err:
+            return 0
+    inet.tcp_set_state(sk, St.CLOSE)
+    sk.mapped = was_mapped
+    hashtables.inet_bhash2_reset_saddr(sk)
+    sk.inet_dport = 0
+    return err
+
+
+# ---------------------------------------------------------------- ICMP
+
+
+@cited(
+    "net/ipv4/tcp_ipv4.c:tcp_v4_mtu_reduced", "net/ipv6/tcp_ipv6.c:tcp_v6_mtu_reduced", "RFC 1191 6.4", "RFC 8201 5.4"
+)
+def tcp_v4_mtu_reduced(sk: Sock) -> None:
+    """The path carries less than was thought: smaller segments, and what was sent goes again at once."""
+    if sk.sk_state in (St.LISTEN, St.CLOSE):
+        return
+    mtu = sk.mtu_info
+    v6 = sk.sk_family == AF_INET6 and not sk.mapped
+    if v6 and output.tcp_mtu_to_mss(sk, mtu) >= sk.mss_cache:
+        return
+    dst = route.inet_csk_update_pmtu(sk, mtu)
+    if dst is None:
+        return
+    dmtu = route.dst_mtu(dst)
+    if not v6:
+        if mtu < dmtu and route.ip_dont_fragment(sk, dst):
+            sk.sk_err_soft = errno.EMSGSIZE
+        if sk.pmtudisc == route.IP_PMTUDISC_DONT or not route.ip_sk_accept_pmtu(sk):
+            return
+    if sk.icsk_pmtu_cookie > dmtu:
+        sk.net.note("tcp_v4_mtu_reduced", f"path MTU {dmtu}")
+        output.tcp_sync_mss(sk, dmtu)
+        sk.net.cause = "tcp_simple_retransmit"
+        recovery.tcp_simple_retransmit(sk)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_req_err")
+def tcp_req_err(req: RequestSock, seq: int, abort: bool) -> None:
+    """An ICMP error for a request: a lasting one ends it, in silence."""
+    if seq != req.snt_isn:
+        req.net.count("TcpExtOutOfWindowIcmps")
+    elif abort:
+        listen.inet_csk_reqsk_queue_drop(req.rsk_listener, req)
+        listen.tcp_listendrop(req.rsk_listener)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_ld_RTO_revert", "RFC 6069 4")
+def tcp_ld_RTO_revert(sk: Sock, seq: int) -> None:
+    """An unreachable network explains a time-out: the last doubling of the RTO is taken back."""
+    net = sk.net
+    if sk.sk_owned or seq != sk.snd_una or not sk.icsk_retransmits or not sk.icsk_backoff:
+        return
+    skb = sk.tcp_rtx_queue.head
+    if skb is None:
+        return
+    sk.icsk_backoff -= 1
+    sk.icsk_rto = timer.tcp_set_rto_value(sk) if sk.srtt_us else net.hz
+    sk.icsk_rto = timer.inet_csk_rto_backoff(sk, tcp_rto_max(sk))
+    sk.tcp_mstamp = net.now
+    delta_us = (sk.tcp_mstamp - skb.skb_mstamp) & M32
+    remaining = sk.icsk_rto - net.usecs_to_jiffies(delta_us)
+    if remaining > 0:
+        inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, remaining, tcp_rto_max(sk))
+    else:
+        timer.tcp_retransmit_timer(sk)
+
+
+@cited("net/ipv6/icmp.c:icmpv6_err_convert")
+def icmpv6_err_convert(type: int, code: int) -> tuple[int, bool]:
+    """The errno that an ICMPv6 error means, and whether it lasts."""
+    if type == ICMPV6_DEST_UNREACH:
+        return ICMPV6_UNREACH[code] if code < len(ICMPV6_UNREACH) else (errno.EPROTO, True)
+    if type == ICMPV6_PKT_TOOBIG:
+        return errno.EMSGSIZE, False
+    if type == ICMPV6_TIME_EXCEED:
+        return errno.EHOSTUNREACH, False
+    return errno.EPROTO, type == ICMPV6_PARAMPROB
+
+
+@cited("net/ipv4/icmp.c:icmp_unreach")
+def _icmp_unreach(net: "Net", error: IcmpError) -> bool:
+    """The error reaches TCP; sets what it says of the MTU as ip_no_pmtu_disc allows."""
+    if error.type == ICMP_DEST_UNREACH:
+        if error.code & 15 == ICMP_FRAG_NEEDED:
+            if net.p.ip_no_pmtu_disc == 2:
+                return False
+            if net.p.ip_no_pmtu_disc not in (0, 3):
+                error.info = 0
+        return error.code <= NR_ICMP_UNREACH
+    return not (error.type == ICMP_TIME_EXCEEDED and error.code == ICMP_EXC_FRAGTIME)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_err", "net/ipv6/tcp_ipv6.c:tcp_v6_err", "RFC 1122 4.2.3.9", "RFC 5927 4")
+def tcp_v4_err(net: "Net", error: IcmpError) -> int:
+    """An ICMP error that quotes a segment of ours: it ends a handshake, teaches the MTU, or is remembered."""
+    v6 = len(error.saddr) == 16
+    if not v6 and not _icmp_unreach(net, error):
+        return 0
+    sk = hashtables.inet_lookup_established(net, error.daddr, error.dport, error.saddr, error.sport)
+    if sk is None:
+        net.count("Icmp6InErrors" if v6 else "IcmpInErrors")
+        return -errno.ENOENT
+    if isinstance(sk, TimewaitSock):
+        return 0
+    type, code, seq = error.type, error.code, error.seq
+    if isinstance(sk, RequestSock):
+        if v6:
+            abort = icmpv6_err_convert(type, code)[1]
+        else:
+            abort = type in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED) or (
+                type == ICMP_DEST_UNREACH and code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH)
+            )
+        tcp_req_err(sk, seq, abort)
+        return 0
+    too_big = type == ICMPV6_PKT_TOOBIG if v6 else type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED
+    if sk.sk_owned and not too_big:
+        net.count("TcpExtLockDroppedIcmps")
+    if sk.sk_state == St.CLOSE:
+        return 0
+    req: RequestSock | None = sk.fastopen_rsk
+    snd_una = req.snt_isn if req is not None else sk.snd_una
+    if sk.sk_state != St.LISTEN and not between(seq, snd_una, sk.snd_nxt):
+        net.count("TcpExtOutOfWindowIcmps")
+        return 0
+    if too_big:
+        _too_big(sk, error, v6)
+        return 0
+    handshake = sk.sk_state in (St.SYN_SENT, St.SYN_RECV)
+    if v6:
+        if type == NDISC_REDIRECT:
+            return 0
+        err = icmpv6_err_convert(type, code)[0]
+        if not handshake and req is None and type == ICMPV6_DEST_UNREACH and code == ICMPV6_NOROUTE:
+            tcp_ld_RTO_revert(sk, seq)
+    elif type == ICMP_PARAMETERPROB:
+        err = errno.EPROTO
+    elif type == ICMP_DEST_UNREACH:
+        err = ICMP_ERR_CONVERT[code]
+        if req is None and code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH):
+            tcp_ld_RTO_revert(sk, seq)
+    elif type == ICMP_TIME_EXCEEDED:
+        err = errno.EHOSTUNREACH
+    else:
+        return 0
+    if handshake and not (req is not None and req.sk is None):
+        errqueue.ip_icmp_error(sk, error, err, error.dport, error.info)
+        if not sk.sk_owned:
+            net.note("tcp_v4_err", f"ICMP {type}/{code} ends the handshake")
+            rcv.tcp_done_with_error(sk, err)
+        else:
+            sk.sk_err_soft = err
+        return 0
+    if not sk.sk_owned and (sk.recverr6 if v6 else sk.recverr):
+        sk.sk_err = err
+        poll.sk_error_report(sk)
+    else:
+        sk.sk_err_soft = err
+    return 0
+
+
+def _too_big(sk: Sock, error: IcmpError, v6: bool) -> None:
+    if sk.sk_state == St.LISTEN:
+        return
+    if v6 and (sk.np_pmtudisc in (route.IP_PMTUDISC_INTERFACE, route.IP_PMTUDISC_OMIT) or error.info < IPV6_MIN_MTU):
+        return
+    sk.mtu_info = error.info
+    if sk.sk_owned:
+        sk.sk_tsq_flags.add("TCP_MTU_REDUCED_DEFERRED")
+    else:
+        tcp_v4_mtu_reduced(sk)
+
+
+# ---------------------------------------------------------------- answers without a full socket
+
+
+def _reply(
+    net: "Net", to: Packet, seq: int, ack_seq: int, flags: int, window: int, opts: TcpOptions, tos: int, by: str
+) -> Packet:
+    v6 = len(to.saddr) == 16
+    dst = net.dst.get(to.saddr, net.default_dst)
+    ttl = dst.hoplimit or (64 if v6 else net.p.ip_default_ttl)
+    packet = Packet(
+        to.daddr, to.saddr, to.dport, to.sport, seq, ack_seq, flags, window, 0, opts,
+        tos=tos & ~INET_ECN_MASK, ttl=ttl, by=net.cause or by,
+    )  # fmt: skip
+    net.cause = ""
+    return packet
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_reset", "net/ipv6/tcp_ipv6.c:tcp_v6_send_reset", "RFC 9293 3.5.2")
+def send_reset(net: "Net", sk: Sock | TimewaitSock | None, skb: Skb, reason: object) -> None:
+    """Answers a segment by an RST made of nothing but that segment."""
+    to = skb.packet
+    assert to is not None
+    if to.flags & RST:
+        return
+    key: md5.Md5Key | None = None
+    if isinstance(sk, Sock):
+        key = md5.tcp_md5_do_lookup(sk, to.saddr)
+    elif to.opts.md5 is not None:
+        # The socket is gone: a listener on the segment's source port may have the key.
+        sk1 = hashtables.inet_lookup_listener(net, to.saddr, to.sport, to.daddr, to.sport)
+        key = md5.tcp_md5_do_lookup(sk1, to.saddr) if sk1 is not None else None
+        if key is None or not to.md5_ok:
+            return
+    if to.flags & ACK:
+        seq, ack_seq, flags = to.ack_seq, 0, RST
+    else:
+        seq, ack_seq, flags = 0, skb.end_seq, RST | ACK
+    packet = _reply(net, to, seq, ack_seq, flags, 0, TcpOptions(), to.tos, "tcp_v4_send_reset")
+    if key is not None:
+        packet.opts.md5 = bytes(16)
+        md5.calc_md5_hash(key, None, packet)
+    net.note("tcp_v4_send_reset", str(reason))
+    net.xmit(packet)
+    net.count("TcpOutSegs")
+    net.count("TcpOutRsts")
+
+
+def tcp_v4_send_reset(sk: Sock | TimewaitSock, skb: Skb, reason: object) -> None:
+    """Answers a segment for `sk` by an RST; source net/ipv4/tcp_ipv4.c:tcp_v4_send_reset."""
+    send_reset(sk.net, sk, skb, reason)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_send_response")
+def tcp_v4_send_ack(
+    net: "Net", skb: Skb, seq: int, ack: int, win: int, tsval: int, tsecr: int, key: Any, tos: int, by: str
+) -> None:
+    """Sends an ACK on behalf of a request or a time-wait socket; timestamps only if there is one to echo."""
+    to = skb.packet
+    assert to is not None
+    opts = TcpOptions(tsval=tsval & M32, tsecr=tsecr) if tsecr else TcpOptions()
+    packet = _reply(net, to, seq, ack, ACK, win & 0xFFFF, opts, tos, by)
+    if key is not None:
+        opts.md5 = bytes(16)
+        md5.calc_md5_hash(key, None, packet)
+    net.xmit(packet)
+    net.count("TcpOutSegs")
+
+
+def _clock_ts(net: "Net", usec_ts: bool) -> int:
+    return net.now if usec_ts else net.now // 1000
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_timewait_ack")
+def tcp_v4_timewait_ack(tw: TimewaitSock, skb: Skb) -> None:
+    """A time-wait socket acknowledges what it had."""
+    tcp_v4_send_ack(
+        tw.net,
+        skb,
+        tw.tw_snd_nxt,
+        tw.tw_rcv_nxt,
+        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
+        _clock_ts(tw.net, tw.tw_usec_ts) + tw.tw_ts_offset,
+        tw.tw_ts_recent,
+        tw.tw_md5_key,
+        tw.tw_tos,
+        "tcp_v4_timewait_ack",
+    )
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_reqsk_send_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_reqsk_send_ack")
+def tcp_v4_reqsk_send_ack(sk: Sock, skb: Skb, req: RequestSock) -> None:
+    """A request, or a fast open's child on its behalf, acknowledges the SYN once more."""
+    to = skb.packet
+    assert to is not None
+    tcp_v4_send_ack(
+        sk.net,
+        skb,
+        add(req.snt_isn, 1) if sk.sk_state == St.LISTEN else sk.snd_nxt,
+        req.rcv_nxt,
+        listen.tcp_synack_window(req) >> req.rcv_wscale,
+        _clock_ts(sk.net, req.req_usec_ts) + req.ts_off,
+        req.ts_recent,
+        md5.tcp_md5_do_lookup(sk, to.saddr),
+        to.tos,
+        "tcp_v4_reqsk_send_ack",
+    )
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_synack", "net/ipv6/tcp_ipv6.c:tcp_v6_send_synack")
+def tcp_v4_send_synack(
+    sk: Sock,
+    dst: Dst | None,
+    fl: Any,
+    req: RequestSock,
+    foc: FastopenCookie | None,
+    synack_type: int,
+    syn_skb: Skb | None,
+) -> int:
+    """Sends a request's SYN-ACK: 0, or what kept it from leaving."""
+    net = sk.net
+    if dst is None:
+        dst = route.ip_route_output(net, req.ir_rmt_addr)
+    packet = transmit.tcp_make_synack(sk, dst, req, foc, synack_type, syn_skb)
+    v6 = len(req.ir_rmt_addr) == 16
+    tos = sk.tclass if v6 else sk.inet_tos
+    if net.p.tcp_reflect_tos:
+        tos = (req.syn_tos & ~INET_ECN_MASK) | (tos & INET_ECN_MASK)
+    packet.tos = tos
+    err = net.xmit(packet)
+    return 0 if err == transmit.NET_XMIT_CN else err
+
+
+def tcp_v4_route_req(sk: Sock, skb: Skb, req: RequestSock) -> Dst:
+    """Addresses and route of a request; source net/ipv4/tcp_ipv4.c:tcp_v4_route_req."""
+    packet = skb.packet
+    assert packet is not None
+    req.ir_loc_addr = packet.daddr
+    req.ir_rmt_addr = packet.saddr
+    return route.ip_route_output(sk.net, packet.saddr)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_conn_request", "net/ipv6/tcp_ipv6.c:tcp_v6_conn_request")
+def tcp_v4_conn_request(sk: Sock, skb: Skb) -> int:
+    """A SYN for a listener; one to many is not answered."""
+    packet = skb.packet
+    assert packet is not None
+    daddr = packet.daddr
+    if (daddr[0] == 0xFF) if len(daddr) == 16 else (daddr[0] >= 224):
+        listen.tcp_listendrop(sk)
+        return 0
+    if is_mapped(packet.saddr):
+        return 0
+    return listen.tcp_conn_request(sk, skb)
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_syn_recv_sock", "net/ipv6/tcp_ipv6.c:tcp_v6_syn_recv_sock")
+def tcp_v4_syn_recv_sock(
+    sk: Sock, skb: Skb, req: RequestSock, dst: Dst | None, req_unhash: RequestSock | None
+) -> Sock | None:
+    """Makes a request's child and puts it in the request's place; None if the accept queue is full."""
+    net = sk.net
+    packet = skb.packet
+    assert packet is not None
+    if listen.sk_acceptq_is_full(sk):
+        net.count("TcpExtListenOverflows")
+        net.note("tcp_v4_syn_recv_sock", "the accept queue is full")
+        listen.tcp_listendrop(sk)
+        return None
+    newsk = minisocks.tcp_create_openreq_child(sk, req, skb)
+    v6 = len(req.ir_rmt_addr) == 16
+    newsk.inet_daddr = req.ir_rmt_addr
+    newsk.inet_rcv_saddr = newsk.inet_saddr = req.ir_loc_addr
+    newsk.mapped = sk.sk_family == AF_INET6 and not v6
+    newsk.inet_rcv_tos = packet.tos
+    newsk.icsk_ext_hdr_len = 0
+    newsk.inet_id = net.random() & 0xFFFF
+    if net.p.tcp_reflect_tos:
+        if v6:
+            newsk.tclass = req.syn_tos & ~INET_ECN_MASK
+        else:
+            newsk.inet_tos = req.syn_tos & ~INET_ECN_MASK
+    if dst is None:
+        dst = route.ip_route_output(net, req.ir_rmt_addr)
+    sk_setup_caps(newsk, dst)
+    minisocks.tcp_ca_openreq_child(newsk, dst)
+    output.tcp_sync_mss(newsk, route.dst_mtu(dst))
+    newsk.advmss = tcp_mss_clamp(sk, route.tcp_dst_advmss(dst))
+    rcvbuf.tcp_initialize_rcv_mss(newsk)
+    key = md5.tcp_md5_do_lookup(sk, req.ir_rmt_addr)
+    if key is not None:
+        md5.tcp_md5_key_copy(newsk, req.ir_rmt_addr, key)
+    if hashtables.inet_inherit_port(sk, newsk) < 0:
+        listen.inet_csk_prepare_forced_close(newsk)
+        inet.tcp_done(newsk)
+        listen.tcp_listendrop(sk)
+        return None
+    if not hashtables.inet_ehash_nolisten(newsk, req_unhash, True):
+        return None
+    newsk.saved_syn, req.saved_syn = req.saved_syn, None
+    return newsk
+
+
+# ---------------------------------------------------------------- segments that arrive
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_do_rcv", "net/ipv6/tcp_ipv6.c:tcp_v6_do_rcv")
+def tcp_v4_do_rcv(sk: Sock, skb: Skb) -> int:
+    """A segment for a full socket that nobody holds."""
+    if sk.sk_state == St.ESTABLISHED:
+        rcv.tcp_rcv_established(sk, skb)
+        return 0
+    rsk = sk
+    reason: object
+    if sk.sk_state == St.LISTEN:
+        nsk = syncookies.cookie_v4_check(sk, skb) if not skb.tcp_flags & SYN else sk
+        if nsk is None:
+            return 0
+        if nsk is not sk:
+            reason = minisocks.tcp_child_process(sk, nsk, skb)
+            if reason:
+                tcp_v4_send_reset(nsk, skb, reason)
+            return 0
+    reason = rcv.tcp_rcv_state_process(sk, skb)
+    if reason:
+        tcp_v4_send_reset(rsk, skb, reason)
+    return 0
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_add_backlog")
+def tcp_add_backlog(sk: Sock, skb: Skb) -> bool:
+    """Keeps a segment until the application lets go of the socket; true if there is no room for it."""
+    tail: Skb | None = sk.sk_backlog[-1] if sk.sk_backlog else None
+    if tail is not None and _backlog_coalesce(tail, skb):
+        sk.net.count("TcpExtTCPBacklogCoalesce")
+        return False
+    limit = min((sk.sk_rcvbuf << 1) + (sk.sk_sndbuf >> 1) + 64 * 1024, M32)
+    queued = sum(s.truesize for s in sk.sk_backlog)
+    if queued + sk.sk_rmem_alloc > limit:
+        sk.net.count("TcpExtTCPBacklogDrop")
+        return True
+    sk.sk_backlog.append(skb)
+    return False
+
+
+def _backlog_coalesce(tail: Skb, skb: Skb) -> bool:
+    a, b = tail.packet, skb.packet
+    assert a is not None and b is not None
+    both, either, differ = (
+        tail.tcp_flags & skb.tcp_flags,
+        tail.tcp_flags | skb.tcp_flags,
+        tail.tcp_flags ^ skb.tcp_flags,
+    )
+    if tail.end_seq != skb.seq or tail.ip_dsfield != skb.ip_dsfield:
+        return False
+    if either & (SYN | RST | URG) or not both & ACK or differ & (ECE | CWR):
+        return False
+    if (a.opts.tsval, a.opts.tsecr, a.opts.sacks) != (b.opts.tsval, b.opts.tsecr, b.opts.sacks):
+        return False
+    if options_size(a.opts) != options_size(b.opts):
+        return False
+    tail_size, size = tail.gso_size or tail.len, skb.gso_size or skb.len
+    tail.end_seq = skb.end_seq
+    tail.len += skb.len
+    a.len += b.len
+    if not (skb.ack_seq - tail.ack_seq) & 0x80000000:
+        tail.ack_seq = skb.ack_seq
+        a.ack_seq, a.window = b.ack_seq, b.window
+    tail.tcp_flags |= skb.tcp_flags
+    a.flags |= b.flags
+    tail.tstamp = skb.tstamp
+    tail.gso_size = max(size, tail_size)
+    tail.gso_segs = min((tail.gso_segs or 1) + (skb.gso_segs or 1), 0xFFFF)
+    tail.truesize += skb.truesize
+    return True
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_rcv", "net/ipv6/tcp_ipv6.c:tcp_v6_rcv", "RFC 9293 3.10.7")
+def tcp_v4_rcv(net: "Net", packet: Packet) -> None:
+    """A segment arrives from IP: to its connection, to a listener, or an RST."""
+    net.count("TcpInSegs")
+    if packet.bad_csum:
+        net.count("TcpInCsumErrors")
+        net.count("TcpInErrs")
+        return
+    skb = tcp_v4_fill_cb(net, packet)
+    key = (packet.saddr, packet.sport, packet.daddr, packet.dport)
+    while True:
+        sk = net.ehash.get(key)
+        if not isinstance(sk, RequestSock):
+            break
+        listener = sk.rsk_listener
+        if md5.tcp_inbound_hash(net, listener, skb):
+            listener.sk_drops += 1
+            return
+        if listener.sk_state != St.LISTEN:
+            moved = listen.reuseport_migrate_sock(listener, sk)
+            if moved is None:
+                listen.inet_csk_reqsk_queue_drop(listener, sk)
+                continue
+            listener = moved
+        nsk = minisocks.tcp_check_req(listener, skb, sk, False)
+        if nsk is None:
+            listener.sk_drops += 1
+            return
+        if nsk is not listener:
+            reason = minisocks.tcp_child_process(listener, nsk, skb)
+            if reason:
+                tcp_v4_send_reset(nsk, skb, reason)
+                listener.sk_drops += 1
+            return
+        sk = listener
+        break
+    if sk is None:
+        sk = hashtables.inet_lookup_listener(net, *key)
+        if sk is None:
+            send_reset(net, None, skb, "NO_SOCKET")
+            return
+    if isinstance(sk, TimewaitSock):
+        status, isn = minisocks.tcp_timewait_state_process(sk, skb)
+        if status == minisocks.TcpTwStatus.SYN:
+            sk2 = hashtables.inet_lookup_listener(net, *key)
+            if sk2 is not None:
+                hashtables.inet_twsk_deschedule_put(sk)
+                skb.tw_isn = isn
+                _process(net, sk2, skb)
+                return
+            status = minisocks.TcpTwStatus.ACK
+        if status == minisocks.TcpTwStatus.ACK:
+            tcp_v4_timewait_ack(sk, skb)
+        elif status == minisocks.TcpTwStatus.RST:
+            tcp_v4_send_reset(sk, skb, "TCP_TIMEWAIT_SOCKET")
+            hashtables.inet_twsk_deschedule_put(sk)
+        return
+    _process(net, sk, skb)
+
+
+def _process(net: "Net", sk: Sock, skb: Skb) -> None:
+    packet = skb.packet
+    assert packet is not None
+    if packet.ttl < (sk.min_hopcount if len(packet.saddr) == 16 else sk.min_ttl):
+        net.count("TcpExtTCPMinTTLDrop")
+        sk.sk_drops += 1
+        return
+    if (packet.opts.md5 is not None or sk.md5sig_info is not None) and md5.tcp_inbound_hash(net, sk, skb):
+        sk.sk_drops += 1
+        return
+    if sk.sk_state == St.LISTEN:
+        tcp_v4_do_rcv(sk, skb)
+        return
+    tcp_segs_in(sk, skb)
+    if not sk.sk_owned:
+        tcp_v4_do_rcv(sk, skb)
+    elif tcp_add_backlog(sk, skb):
+        sk.sk_drops += 1
+
+
+# ---------------------------------------------------------------- the end of a socket
+
+
+@cited("net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock")
+def tcp_v4_destroy_sock(sk: Sock) -> None:
+    """Frees all that a socket holds."""
+    inet.tcp_clear_xmit_timers(sk)
+    ca.tcp_cleanup_congestion_control(sk)
+    inet.tcp_write_queue_purge(sk)
+    fastopen.tcp_fastopen_active_disable_ofo_check(sk)
+    sk.out_of_order_queue.clear()
+    sk.md5sig_info = None
+    if sk.icsk_bind_hash is not None:
+        hashtables.inet_put_port(sk)
+    sendmsg.tcp_free_fastopen_req(sk)
+    fastopen.tcp_fastopen_destroy_cipher(sk)
+    sk.saved_syn = None
