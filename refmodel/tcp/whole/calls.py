@@ -113,6 +113,7 @@ class Process:
         self.net = net
         self.fds: dict[int, File] = {}
         self.blocked: list[Task] = []
+        self.files: dict[str, int] = {}  # ordinary files: their lengths by path
         self.exiting = False
 
     # Descriptors
