@@ -277,7 +277,9 @@ CUBIC_PARAMS: Final = {hz: cubic.CubicParams(hz=hz) for hz in (100, 250, 300, 10
 
 
 def bictcp(sk: Sock) -> cubic.Bictcp:
-    """The socket's struct bictcp."""
+    """The socket's struct bictcp, all zero before the connection stands."""
+    if sk.icsk_ca_priv is None:
+        sk.icsk_ca_priv = cubic.Bictcp()
     return cast(cubic.Bictcp, sk.icsk_ca_priv)
 
 
