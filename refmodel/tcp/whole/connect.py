@@ -8,6 +8,7 @@ import errno
 from typing import Any, Final
 
 from refmodel.rule import cited
+from refmodel.tcp.state import St
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
@@ -66,7 +67,7 @@ def tcp_make_synack(
         skb.skb_mstamp = now
         if not req.snt_synack:
             req.snt_synack = now
-    key = md5.tcp_rsk_md5_key(sk, req) if net.tcp_md5_needed else None
+    key = md5.tcp_md5_lookup(sk, req) if net.tcp_md5_needed else None
     opts = TcpOptions()
     options.tcp_synack_options(sk, req, mss, skb, opts, key, foc, synack_type)
     packet = Packet(
@@ -85,7 +86,7 @@ def tcp_make_synack(
     net.cause = ""
     net.count("TcpOutSegs")
     if key is not None:
-        md5.calc_md5_hash(key, req, packet)
+        md5.calc_md5_hash(key, None, packet)
     packet.tstamp = (now + sk.tcp_tx_delay) * 1000
     return packet
 
@@ -101,7 +102,7 @@ def tcp_rtx_synack(sk: Sock, req: RequestSock) -> int:
     if not res:
         net.count("TcpRetransSegs")
         net.count("TcpExtTCPSynRetrans")
-        if sk.fastopen_rsk is not None:
+        if sk.sk_state == St.SYN_RECV and sk.fastopen_rsk is not None:
             sk.total_retrans += 1
     return res
 
@@ -111,6 +112,7 @@ def tcp_ca_dst_init(sk: Sock, dst: Dst) -> None:
     if dst.cc:
         ops = ca.tcp_ca_find(dst.cc)
         if ops is not None:
+            sk.icsk_ca_dst_locked = "cc" in dst.lock
             sk.icsk_ca_ops = ops
 
 
