@@ -321,9 +321,8 @@ def tcp_fastopen_active_disable_ofo_check(sk: Sock) -> None:
         skb = sk.out_of_order_queue.head
         if skb is not None and skb.next is None and skb.tcp_flags & FIN:
             tcp_fastopen_active_disable(sk)
-    elif sk.syn_fastopen_ch and sk.net.tfo_active_disable_times and sk.sk_dst is not None:
-        if sk.inet_daddr[:1] != b"\x7f":
-            sk.net.tfo_active_disable_times = 0
+    elif sk.syn_fastopen_ch and sk.net.tfo_active_disable_times and not ipv4.is_loopback(sk.inet_daddr):
+        sk.net.tfo_active_disable_times = 0
 
 
 @cited("net/ipv4/tcp_fastopen.c:tcp_fastopen_active_detect_blackhole")

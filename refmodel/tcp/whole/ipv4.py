@@ -33,12 +33,13 @@ from refmodel.tcp.whole import (
     timer,
     transmit,
 )
-from refmodel.tcp.whole.net import ICSK_TIME_RETRANS, inet_csk_reset_xmit_timer, tcp_rto_max
+from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
     CWR,
     ECE,
     GSO_LEGACY_MAX_SIZE,
+    ICSK_TIME_RETRANS,
     MAX_TCP_HEADER,
     RST,
     SYN,
@@ -71,8 +72,6 @@ LOOPBACK6: Final = bytes(15) + b"\x01"
 MAPPED: Final = bytes(10) + b"\xff\xff"
 INET_ECN_MASK: Final = 3
 RTAX_FEATURE_TCP_USEC_TS: Final = 1 << 4
-PAGE_SIZE: Final = 4096
-NET_SKB_PAD: Final = 64
 ICMP_DEST_UNREACH: Final = 3
 ICMP_SOURCE_QUENCH: Final = 4
 ICMP_REDIRECT: Final = 5
@@ -120,24 +119,6 @@ def mss_clamp(skb: Skb) -> int:
 # ---------------------------------------------------------------- segments that arrive as skbs
 
 
-@cited("drivers/net/tun.c:tun_alloc_skb", "net/core/skbuff.c:alloc_skb_with_frags", "net/core/skbuff.c:kmalloc_reserve")
-def tun_truesize(length: int, kernel: int) -> int:
-    """Memory of an skb into which a tun device takes an IP packet of `length` bytes."""
-    linear = length if NET_SKB_PAD + length < PAGE_SIZE else min(PAGE_SIZE - NET_SKB_PAD - 320, length)
-    obj = ((NET_SKB_PAD + linear + 63) & ~63) + 320
-    small = 704 if kernel >= 603 else 0
-    head = small if obj <= small else 1 << (obj - 1).bit_length()
-    truesize = head + 256
-    left = length - linear
-    order = 3 if kernel >= 603 else 0
-    while left > 0:
-        while order and ((left + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1)) < PAGE_SIZE << order:
-            order -= 1
-        truesize += PAGE_SIZE << order
-        left -= PAGE_SIZE << order
-    return truesize
-
-
 @cited("net/ipv4/tcp_ipv4.c:tcp_v4_fill_cb", "net/ipv6/tcp_ipv6.c:tcp_v6_fill_cb")
 def tcp_v4_fill_cb(net: "Net", packet: Packet) -> Skb:
     """The skb of a segment that arrives."""
@@ -149,13 +130,7 @@ def tcp_v4_fill_cb(net: "Net", packet: Packet) -> Skb:
     skb.ip_dsfield = packet.tos
     skb.opts = packet.opts
     skb.packet = packet
-    skb.truesize = packet.truesize or tun_truesize(
-        (40 if len(packet.saddr) == 16 else 20) + tcp_hdrlen(packet) + packet.len, net.p.kernel
-    )
-    if packet.gso_size:
-        skb.gso_size, skb.gso_segs = packet.gso_size, packet.gso_segs
-    elif net.tun_mss and packet.len > net.tun_mss:
-        skb.gso_size = net.tun_mss
+    rcvbuf.tun_skb(net, skb)
     skb.tstamp = skb.skb_mstamp = net.now
     skb.has_rxtstamp = True
     return skb
@@ -180,7 +155,7 @@ def tcp_segs_in(sk: Sock, skb: Skb) -> None:
 def _csum(data: bytes) -> int:
     if len(data) & 1:
         data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -229,7 +204,8 @@ def tcp_v4_init_seq_and_ts_off(net: "Net", skb: Skb) -> tuple[int, int]:
     return secure.secure_tcp_seq_and_ts_off(net, packet.daddr, packet.saddr, packet.dport, packet.sport)
 
 
-def _loopback(addr: bytes) -> bool:
+def is_loopback(addr: bytes) -> bool:
+    """An address of the loopback device."""
     return addr[:1] == b"\x7f" if len(addr) == 4 else addr == LOOPBACK6
 
 
@@ -243,7 +219,7 @@ def tcp_twsk_unique(sk: Sock, tw: TimewaitSock, twp: bool) -> bool:
     reuse = net.p.tcp_tw_reuse
     if tw.tw_substate == St.FIN_WAIT2:
         reuse = 0
-    if reuse == 2 and not (_loopback(tw.tw_daddr) or _loopback(tw.tw_rcv_saddr)):
+    if reuse == 2 and not (is_loopback(tw.tw_daddr) or is_loopback(tw.tw_rcv_saddr)):
         reuse = 0
     stamp = tw.tw_ts_recent_stamp
     if not stamp:
@@ -265,13 +241,14 @@ def tcp_twsk_unique(sk: Sock, tw: TimewaitSock, twp: bool) -> bool:
 def sk_setup_caps(sk: Sock, dst: Dst) -> None:
     """Gives a socket its route, and with it what the device can do."""
     sk.sk_dst = dst
+    sk.icsk_ack.dst_quick_ack = bool(dst.quickack)
     sk.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER + 1)
     sk.sk_gso_max_segs = 1 if sk.md5sig_info is not None else 65535
 
 
 def _source(net: "Net", daddr: bytes) -> bytes:
     """The address that routing chooses for packets to `daddr`."""
-    if daddr in net.local_addrs or _loopback(daddr):
+    if daddr in net.local_addrs or is_loopback(daddr):
         return daddr
     for addr in net.local_addrs:
         if len(addr) == len(daddr):
@@ -757,7 +734,8 @@ def tcp_add_backlog(sk: Sock, skb: Skb) -> bool:
 
 def _backlog_coalesce(tail: Skb, skb: Skb) -> bool:
     a, b = tail.packet, skb.packet
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
     both, either, differ = (
         tail.tcp_flags & skb.tcp_flags,
         tail.tcp_flags | skb.tcp_flags,
@@ -787,6 +765,21 @@ def _backlog_coalesce(tail: Skb, skb: Skb) -> bool:
     return True
 
 
+def _request(listener: Sock, req: RequestSock, skb: Skb) -> Sock | None:
+    """A segment meets a request: the listener if that must answer it, None if all is done."""
+    nsk = minisocks.tcp_check_req(listener, skb, req, False)
+    if nsk is listener:
+        return listener
+    if nsk is None:
+        listener.sk_drops += 1
+        return None
+    reason = minisocks.tcp_child_process(listener, nsk, skb)
+    if reason:
+        tcp_v4_send_reset(nsk, skb, reason)
+        listener.sk_drops += 1
+    return None
+
+
 @cited("net/ipv4/tcp_ipv4.c:tcp_v4_rcv", "net/ipv6/tcp_ipv6.c:tcp_v6_rcv", "RFC 9293 3.10.7")
 def tcp_v4_rcv(net: "Net", packet: Packet) -> None:
     """A segment arrives from IP: to its connection, to a listener, or an RST."""
@@ -797,32 +790,20 @@ def tcp_v4_rcv(net: "Net", packet: Packet) -> None:
         return
     skb = tcp_v4_fill_cb(net, packet)
     key = (packet.saddr, packet.sport, packet.daddr, packet.dport)
-    while True:
-        sk = net.ehash.get(key)
-        if not isinstance(sk, RequestSock):
-            break
+    sk = net.ehash.get(key)
+    if isinstance(sk, RequestSock):
         listener = sk.rsk_listener
         if md5.tcp_inbound_hash(net, listener, skb):
             listener.sk_drops += 1
             return
-        if listener.sk_state != St.LISTEN:
-            moved = listen.reuseport_migrate_sock(listener, sk)
-            if moved is None:
-                listen.inet_csk_reqsk_queue_drop(listener, sk)
-                continue
-            listener = moved
-        nsk = minisocks.tcp_check_req(listener, skb, sk, False)
-        if nsk is None:
-            listener.sk_drops += 1
-            return
-        if nsk is not listener:
-            reason = minisocks.tcp_child_process(listener, nsk, skb)
-            if reason:
-                tcp_v4_send_reset(nsk, skb, reason)
-                listener.sk_drops += 1
-            return
-        sk = listener
-        break
+        moved = listener if listener.sk_state == St.LISTEN else listen.reuseport_migrate_sock(listener, sk)
+        if moved is None:
+            listen.inet_csk_reqsk_queue_drop(listener, sk)
+            sk = None
+        else:
+            sk = _request(moved, sk, skb)
+            if sk is None:
+                return
     if sk is None:
         sk = hashtables.inet_lookup_listener(net, *key)
         if sk is None:

@@ -434,7 +434,8 @@ def reqsk_queue_remove(sk: Sock) -> RequestSock | None:
 def inet_csk_accept_child(sk: Sock) -> Sock:
     """The oldest child of a queue that isn't empty; a fast open's request lives on until its handshake ends."""
     req = reqsk_queue_remove(sk)
-    assert req is not None and req.sk is not None
+    assert req is not None
+    assert req.sk is not None
     newsk = req.sk
     if req.tfo_listener:
         req.sk = None

@@ -48,9 +48,10 @@ def tcp_md5_do_lookup(sk: Sock, addr: bytes) -> Md5Key | None:
     """The key for a peer: the one with the longest prefix."""
     best: Md5Key | None = None
     for key in sk.md5sig_info or ():
-        if len(key.addr) == len(addr) and _prefix(key.addr, key.prefixlen) == _prefix(addr, key.prefixlen):
-            if best is None or best.prefixlen < key.prefixlen:
-                best = key
+        if len(key.addr) != len(addr) or _prefix(key.addr, key.prefixlen) != _prefix(addr, key.prefixlen):
+            continue
+        if best is None or best.prefixlen < key.prefixlen:
+            best = key
     return best
 
 
@@ -63,6 +64,11 @@ def tcp_md5_lookup(sk: Sock, addr_sk: Sock | RequestSock) -> Md5Key | None:
 def tcp_get_current_key(sk: Sock) -> Md5Key | None:
     """The key that signs what the connection sends; source include/net/tcp.h:tcp_get_current_key."""
     return tcp_md5_lookup(sk, sk) if sk.md5sig_info is not None else None
+
+
+def tcp_rsk_md5_key(sk: Sock, req: RequestSock) -> Md5Key | None:
+    """The listener's key for a request's peer; source include/net/tcp.h:tcp_request_sock_ops.req_md5_lookup."""
+    return tcp_md5_lookup(sk, req)
 
 
 @cited("net/ipv4/tcp_ipv4.c:tcp_md5sig_info_add")
@@ -157,10 +163,11 @@ def digest(key: bytes, packet: Packet) -> bytes:
     return hashlib.md5(pseudo + header + bytes(packet.len) + key, usedforsecurity=False).digest()
 
 
-def calc_md5_hash(key: Md5Key, sk: Sock | None, packet: Packet) -> bytes:
+def calc_md5_hash(key: Md5Key, sk: Sock | RequestSock | None, packet: Packet) -> bytes:
     """Signs a segment that leaves; source include/net/tcp.h:tcp_sock_af_ops.calc_md5_hash."""
-    packet.opts.md5 = digest(key.key, packet)
-    return packet.opts.md5
+    opts = packet.opts
+    opts.md5 = digest(key.key, packet)
+    return opts.md5
 
 
 # ---------------------------------------------------------------- segments that arrive

@@ -21,6 +21,7 @@ from refmodel.tcp.whole import (
     md5,
     poll,
     rcv,
+    rcvbuf,
     route,
     transmit,
 )
@@ -98,7 +99,7 @@ def tcp_paws_reject(secs: int, rx_opt: RxOpt, rst: bool) -> bool:
 @cited("net/ipv4/tcp_minisocks.c:tcp_timewait_check_oow_rate_limit")
 def tcp_timewait_check_oow_rate_limit(tw: TimewaitSock, skb: Skb, mib_idx: str) -> TcpTwStatus:
     """An ACK is due, unless one was sent a moment ago."""
-    if not rcv.tcp_oow_rate_limited(tw.net, skb, mib_idx, tw):
+    if not rcv.tcp_oow_rate_limited(tw.net, skb, mib_idx, tw, "tw_last_oow_ack_time"):
         return TcpTwStatus.ACK
     return TcpTwStatus.SUCCESS
 
@@ -215,8 +216,6 @@ def tcp_time_wait(sk: Sock, state: St, timeo: int) -> None:
 @cited("net/ipv4/tcp_minisocks.c:tcp_openreq_init_rwin")
 def tcp_openreq_init_rwin(req: RequestSock, sk_listener: Sock, dst: Dst) -> None:
     """Chooses the window and the scale that the SYN-ACK offers."""
-    from refmodel.tcp.whole import rcvbuf
-
     full_space = rcvbuf.tcp_full_space(sk_listener)
     mss = tcp_mss_clamp(sk_listener, route.tcp_dst_advmss(dst))
     req.rsk_window_clamp = sk_listener.window_clamp or dst.window

@@ -8,8 +8,8 @@ timestamp, so without timestamps there are none of them.
 from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import hashtables, ipv4, listen, rcv, route, secure, transmit
-from refmodel.tcp.whole.sock import ACK, RST, SYN, RequestSock, RxOpt, Skb, Sock, tcp_clear_options
+from refmodel.tcp.whole import hashtables, ipv4, listen, rcv, rcvbuf, route, secure, transmit
+from refmodel.tcp.whole.sock import ACK, RST, SYN, Dst, RequestSock, RxOpt, Skb, Sock, tcp_clear_options
 from refmodel.types import M32, add
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def tcp_get_cookie_sock(sk: Sock, skb: Skb, req: RequestSock) -> Sock | None:
     return listen.inet_csk_reqsk_queue_add(sk, req, child)
 
 
-def req_dst(sk: Sock, req: RequestSock) -> route.Dst:
+def req_dst(sk: Sock, req: RequestSock) -> Dst:
     """The route to the request's peer."""
     return route.ip_route_output(sk.net, req.ir_rmt_addr)
 
@@ -229,8 +229,6 @@ def cookie_v4_check(sk: Sock, skb: Skb) -> Sock | None:
     req.ir_loc_addr, req.ir_rmt_addr = packet.daddr, packet.saddr
     req.ireq_family = hashtables.AF_INET6 if len(packet.saddr) == 16 else hashtables.AF_INET
     dst = req_dst(sk, req)
-    from refmodel.tcp.whole import rcvbuf
-
     req.rsk_window_clamp = sk.window_clamp or dst.window
     full_space = rcvbuf.tcp_full_space(sk)
     if sk.sk_userlocks & SOCK_RCVBUF_LOCK and (req.rsk_window_clamp > full_space or req.rsk_window_clamp == 0):
