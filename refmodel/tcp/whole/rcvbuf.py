@@ -76,16 +76,17 @@ def skb_end_offset(size: int, kernel: int) -> int:
 def tun_layout(len_ip_packet: int, kernel: int) -> tuple[int, int, int, int]:
     """An skb that tun makes of a packet: its truesize, head size, bytes in the head, fragments.
 
-    Source: drivers/net/tun.c:tun_get_user, tun_alloc_skb, net/core/skbuff.c:alloc_skb_with_frags.
+    Before 6.6 all of it is head. Source: drivers/net/tun.c:tun_get_user, tun_alloc_skb,
+    net/core/skbuff.c:alloc_skb_with_frags.
     """
     linear = len_ip_packet
-    if NET_SKB_PAD + len_ip_packet >= PAGE_SIZE:
+    if kernel >= 606 and NET_SKB_PAD + len_ip_packet >= PAGE_SIZE:
         linear = min(PAGE_SIZE - NET_SKB_PAD - SHARED_INFO_SIZE, len_ip_packet)
     end = skb_end_offset(NET_SKB_PAD + linear, kernel)
     truesize = SKB_TRUESIZE(end)
     left = len_ip_packet - linear
     frags = 0
-    order = COSTLY_ORDER if kernel >= 606 else 0
+    order = COSTLY_ORDER
     while left > 0:
         while order and -(-left // PAGE_SIZE) < 1 << order:
             order -= 1
@@ -107,22 +108,19 @@ def tun_skb(net: Net, skb: Skb) -> None:
     assert packet is not None
     headers = (20 if len(packet.saddr) == 4 else 40) + tcp_hdrlen(packet)
     skb.tap = net.tap_rx
-    if packet.truesize:
+    skb.truesize, skb.end_offset, head, skb.frags = tun_layout(headers + packet.len, net.p.kernel)
+    if packet.truesize not in (0, skb.truesize):
         skb.truesize = packet.truesize
         skb.end_offset = max(packet.truesize - SK_BUFF_SIZE - SHARED_INFO_SIZE, 0)
-        skb.linear = packet.len
-        skb.tailroom = max(skb.end_offset - NET_SKB_PAD - headers - packet.len, 0)
-    else:
-        skb.truesize, skb.end_offset, head, skb.frags = tun_layout(headers + packet.len, net.p.kernel)
-        skb.linear = max(head - headers, 0)
-        skb.tailroom = 0 if skb.frags else skb.end_offset - NET_SKB_PAD - head
-    if packet.gso_size:
-        if packet.len > packet.gso_size:
-            skb.gso_size, skb.gso_segs = packet.gso_size, packet.gso_segs
-    elif net.tun_mss:
+        head, skb.frags = headers + packet.len, 0
+    skb.linear = max(head - headers, 0)
+    skb.tailroom = 0 if skb.frags else max(skb.end_offset - NET_SKB_PAD - head, 0)
+    if net.tun_mss:
         gso_size = max(net.tun_mss, TCP_MIN_GSO_SIZE)
         if packet.len + tcp_hdrlen(packet) - TCP_HEADER > gso_size:
             skb.gso_size, skb.gso_segs = gso_size, 0
+    elif packet.gso_size and packet.len > packet.gso_size:
+        skb.gso_size, skb.gso_segs = packet.gso_size, packet.gso_segs
 
 
 def skb_cloned(net: Net, skb: Skb) -> bool:
