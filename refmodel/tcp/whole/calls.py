@@ -398,13 +398,14 @@ def sys_sendmsg(
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    n = _total(iov, -errno.EMSGSIZE)
+    sizes = tuple(iov)
+    n = _total(sizes, -errno.EMSGSIZE)
     if n < 0:
         return (yield from _done(proc, file, n))
     flags &= ~MSG_INTERNAL_SENDMSG_FLAGS
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    value = yield from sendmsg.tcp_sendmsg(file.sk, MsgHdr(n, flags, addr, tuple(cmsgs)), n)
+    value = yield from sendmsg.tcp_sendmsg(file.sk, MsgHdr(n, flags, addr, tuple(cmsgs), iov=sizes), n)
     return (yield from _done(proc, file, value))
 
 

@@ -249,22 +249,32 @@ def copy_to_frag(sk: Sock, skb: Skb, copy: int) -> int:
 
 
 @cited("net/core/skbuff.c:skb_zerocopy_iter_stream", "net/core/datagram.c:zerocopy_fill_skb_from_iter")
-def skb_zerocopy_iter_stream(sk: Sock, skb: Skb, msg: MsgHdr, length: int, uarg: Any, done: int) -> int:
+def skb_zerocopy_iter_stream(sk: Sock, skb: Skb, msg: MsgHdr, length: int, uarg: Any) -> int:
     """Hangs the user's pages on the skb: how many bytes, or -1 if it takes no more of them.
 
-    `done` bytes of the buffer were taken before. Where a buffer begins in its page is the allocator's choice; the model
-    takes a buffer that malloc mapped.
+    Each buffer is a fragment of its own. Where one begins in its page is the allocator's choice; the model takes
+    buffers that malloc mapped.
     """
     if skb.uarg is not None and uarg is not skb.uarg:
         return -1
-    start = (USER_PAGE_OFFSET + done) % PAGE_SIZE
-    room = (MAX_SKB_FRAGS - skb.frags) * PAGE_SIZE - start
-    copied = min(length, room)
-    if copied <= 0:
+    copied = truesize = 0
+    iov = msg.iov
+    while copied < length and iov and skb.frags < MAX_SKB_FRAGS:
+        start = (USER_PAGE_OFFSET + msg.at) % PAGE_SIZE
+        part = min(length - copied, iov[0], (MAX_SKB_FRAGS - skb.frags) * PAGE_SIZE - start)
+        pages = -(-(part + start) // PAGE_SIZE)
+        if part:
+            skb.frags += pages
+            truesize += pages * PAGE_SIZE
+            copied += part
+        if part == iov[0]:
+            iov.popleft()
+            msg.at = 0
+        else:
+            iov[0] -= part
+            msg.at += part
+    if not copied:
         return -1
-    pages = -(-(copied + start) // PAGE_SIZE)
-    truesize = pages * PAGE_SIZE
-    skb.frags += pages
     skb.frag_at = -1
     skb.len += copied
     skb.truesize += truesize
@@ -390,7 +400,7 @@ def tcp_sendmsg_locked(sk: Sock, msg: MsgHdr, size: int) -> Blocking:
                     skb.pure_zcopy = True
                 if not skb.pure_zcopy:
                     sk_forced_mem_schedule(sk, copy)
-                copy = skb_zerocopy_iter_stream(sk, skb, msg, copy, uarg, size - msg.left)
+                copy = skb_zerocopy_iter_stream(sk, skb, msg, copy, uarg)
             else:
                 tcp_downgrade_zcopy_pure(sk, skb)
                 sk_forced_mem_schedule(sk, copy)

@@ -277,9 +277,12 @@ class SockAddr:
 
 
 class MsgHdr:
-    """struct msghdr of a send: `left` bytes are still to be copied; `frags` are the pages' sizes of a splice."""
+    """struct msghdr of a send: `left` bytes are still to be copied; `frags` are the pages' sizes of a splice.
 
-    __slots__ = ("cmsgs", "frags", "left", "msg_flags", "msg_name", "msg_ubuf")
+    `iov` are what is left of the application's buffers, `at` how much of the first one is gone (bytes).
+    """
+
+    __slots__ = ("at", "cmsgs", "frags", "iov", "left", "msg_flags", "msg_name", "msg_ubuf")
 
     def __init__(
         self,
@@ -288,12 +291,15 @@ class MsgHdr:
         msg_name: SockAddr | None = None,
         cmsgs: tuple[tuple[int, int, bytes], ...] = (),
         frags: tuple[int, ...] = (),
+        iov: tuple[int, ...] = (),
     ) -> None:
         self.left = left
         self.msg_flags = msg_flags
         self.msg_name = msg_name
         self.cmsgs = cmsgs
         self.frags = deque(frags)
+        self.iov = deque(iov or (left,))
+        self.at = 0
         self.msg_ubuf: Any = None
 
 
