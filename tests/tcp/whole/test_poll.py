@@ -39,7 +39,7 @@ def watched(events: int) -> tuple[calls.Process, int, int, Events]:
 
 
 def wait(proc: calls.Process, epfd: int, timeout: int = 0) -> list[tuple[int, int]]:
-    return proc.start(calls.sys_epoll_wait(proc, epfd, 10, timeout)).ret.data
+    return list(proc.start(calls.sys_epoll_wait(proc, epfd, 10, timeout)).ret.data)
 
 
 def test_a_level_triggered_item_is_told_again_as_long_as_its_event_lasts() -> None:
