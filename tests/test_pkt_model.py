@@ -136,7 +136,7 @@ def test_the_same_script_gives_the_same_run() -> None:
 
 
 def test_differences_that_are_not_fatal_are_noted() -> None:
-    o = outcome("--non_fatal=packet,syscall\n" + WRITE + "+0 > P. 1:101(100) ack 7\n+0 close(4) = 5\n")
+    o = outcome("--non_fatal=packet\n--non_fatal=syscall\n" + WRITE + "+0 > P. 1:101(100) ack 7\n+0 close(4) = 5\n")
     assert o.status == "passed"
     assert "ack is 1, expected 7" in o.message
     assert "expected 5" in o.message

@@ -6,11 +6,11 @@ timer, packet and call. A script that would wait for ever, and a model that runs
 
 import traceback
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, structs
-from refmodel.tcp.whole.calls import Process, Task
 
 from conformance.pkt import ast
 from conformance.pkt.ast import Call, Code, Command, Event, Form, Script
@@ -51,6 +51,7 @@ from refmodel.packet.codec import Packet as Frame
 from refmodel.profile import REFERENCE, profile
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls as model
+from refmodel.tcp.whole.calls import Process, Task
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams, whole_params
 from refmodel.tcp.whole.sock import Packet
@@ -94,6 +95,7 @@ class ModelRun(Run):
         net.local_addrs.append(self.wire.local)
         net.default_dst.dev_mtu = config.mtu
         net.tun_mss = config.mss
+        net.tap = True
         self.start = net.now
         self.process = Process(net)
         self.calls = ModelCalls(self.process, self.wire, lambda ns: ns - self.start * 1000, config.tolerance_usecs)
@@ -187,6 +189,7 @@ class ModelRun(Run):
             if fired > MOST_TIMERS:
                 raise self.runaway(fired)
         packet = net.out.popleft()
+        net.tap_read = packet.tap
         if not self.shell.tso and packet.gso_size and packet.len > packet.gso_size:
             packet, *rest = cut(packet)
             net.out.extendleft(reversed(rest))
@@ -324,11 +327,20 @@ class ModelRun(Run):
 def run_text(name: str, text: str, variant: Variant, setting: Setting = DEFAULT) -> Outcome:
     """Runs a script's text on the model, in one variant."""
     try:
-        script = parse(text, name, {**defines(variant), **setting.defines})
-        config = structs.replace(configure(script, variant, setting.tolerance_usecs), remember=setting.remember)
+        return _run(parse(text, name, {**defines(variant), **setting.defines}), variant, setting)
     except ScriptError as fault:
         return refusal(fault)
-    return run_parsed(script, config, whole_params(profile(setting.kernel, setting.hz)))
+
+
+def _run(script: Script, variant: Variant, setting: Setting) -> Outcome:
+    """Runs a script in one variant; raises ScriptError for its options."""
+    config = structs.replace(configure(script, variant, setting.tolerance_usecs), remember=setting.remember)
+    return run_parsed(script, config, _params(setting.kernel, setting.hz))
+
+
+@cache
+def _params(kernel: str, hz: int) -> WholeParams:
+    return whole_params(profile(kernel, hz))
 
 
 def run_parsed(script: Script, config: Config, params: WholeParams) -> Outcome:
@@ -378,4 +390,10 @@ def run_script(
         yield wanted[0], refusal(fault)
         return
     for variant in meant:
-        yield variant, run_text(source.name, source.text, variant, setting)
+        if variant is not wanted[0]:
+            yield variant, run_text(source.name, source.text, variant, setting)
+            continue
+        try:
+            yield variant, _run(script, variant, setting)
+        except ScriptError as fault:
+            yield variant, refusal(fault)

@@ -148,7 +148,7 @@ def _with(config: Config, option: Option, script: Script) -> Config:
         kinds = tuple(value.split(","))
         if not set(kinds) <= {"packet", "syscall"}:
             raise wrong("packet, syscall or both")
-        return structs.replace(config, non_fatal=kinds)
+        return structs.replace(config, non_fatal=config.non_fatal + kinds)
     if option.name == "init_scripts":
         return structs.replace(config, init_scripts=tuple(value.split(",")))
     raise ScriptError(f"--{option.name} is not honoured", option.at, script.source, help="leave it out")
