@@ -27,6 +27,7 @@ from refmodel.tcp.whole.sock import (
     SentQueue,
     Sock,
     SockAddr,
+    sk_mem_uncharge,
     tcp_clear_all_retrans_hints,
     tcp_wmem_free_skb,
 )
@@ -712,29 +713,7 @@ def tcp_disconnect(sk: Sock, flags: int) -> int:
 
 def skb_rbtree_purge(sk: Sock) -> None:
     """Forgets what came out of order; source net/core/skbuff.c:skb_rbtree_purge."""
-    from refmodel.tcp.whole.sock import sk_mem_uncharge
-
     while (skb := sk.out_of_order_queue.pop()) is not None:
         sk.sk_rmem_alloc -= skb.truesize
         sk_mem_uncharge(sk, skb.truesize)
     sk.ooo_last_skb = None
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_destroy_sock", "net/core/stream.c:sk_stream_kill_queues")
-def tcp_v4_destroy_sock(sk: Sock) -> None:
-    """Frees all that a dead socket holds."""
-    from refmodel.tcp.whole import ca, errqueue, fastopen, hashtables
-
-    tcp_clear_xmit_timers(sk)
-    ca.tcp_cleanup_congestion_control(sk)
-    tcp_write_queue_purge(sk)
-    fastopen.tcp_fastopen_active_disable_ofo_check(sk)
-    skb_rbtree_purge(sk)
-    sk.md5sig_info = None
-    if sk.icsk_bind_hash is not None:
-        hashtables.inet_put_port(sk)
-    sk.fastopen_req = None
-    sk.saved_syn = None
-    purge_receive_queue(sk)
-    errqueue.skb_errqueue_purge(sk)
-    sk.sk_forward_alloc = 0
