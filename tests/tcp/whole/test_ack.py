@@ -15,6 +15,7 @@ from refmodel.tcp.whole.acktag import (
     FLAG_RETRANS_DATA_ACKED,
     FLAG_SACK_RENEGING,
     FLAG_SET_XMIT_TIMER,
+    FLAG_SLOWPATH,
     FLAG_SND_UNA_ADVANCED,
     FLAG_SYN_ACKED,
     REXMIT_LOST,
@@ -610,12 +611,12 @@ def test_an_echoed_timestamp_gives_a_sample_when_nothing_else_does() -> None:
 
 def test_an_ack_of_what_was_not_sent_is_refused() -> None:
     sk = sender(1)
-    assert ack.tcp_ack(sk, acks(sk, 2000), ack.FLAG_SLOWPATH) < 0
+    assert ack.tcp_ack(sk, acks(sk, 2000), FLAG_SLOWPATH) < 0
 
 
 def test_a_pure_ack_moves_the_window_and_arms_the_probe() -> None:
     sk = sender(4)
-    assert ack.tcp_ack(sk, acks(sk, 2000, window=50_000), ack.FLAG_SLOWPATH) == 1
+    assert ack.tcp_ack(sk, acks(sk, 2000, window=50_000), FLAG_SLOWPATH) == 1
     assert (sk.snd_una - START, sk.snd_wnd, sk.bytes_acked) == (2000, 50_000, 2000)
     assert sk.net.mib["TcpExtTCPPureAcks"] == 1
     assert sk.net.mib["TcpExtTCPDelivered"] == 2
@@ -635,14 +636,14 @@ def test_cwr_ends_the_echo() -> None:
     sk.ecn_flags = TCP_ECN_OK | TCP_ECN_DEMAND_CWR
     skb = acks(sk, 0, flags=ACK | CWR)
     skb.end_seq += 10
-    ack.tcp_ack(sk, skb, ack.FLAG_SLOWPATH)
+    ack.tcp_ack(sk, skb, FLAG_SLOWPATH)
     assert sk.ecn_flags == TCP_ECN_OK
     assert sk.icsk_ack.pending & ICSK_ACK_NOW
 
 
 def test_an_echo_reduces_only_with_ecn() -> None:
     sk = sender(2)
-    ack.tcp_ack(sk, acks(sk, 1000, flags=ACK | ECE), ack.FLAG_SLOWPATH)
+    ack.tcp_ack(sk, acks(sk, 1000, flags=ACK | ECE), FLAG_SLOWPATH)
     assert sk.icsk_ca_state == CA.Open
 
 
