@@ -10,6 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    ca,
     fastopen,
     hashtables,
     inet,
@@ -270,7 +271,7 @@ def tcp_ecn_create_request(req: RequestSock, skb: Skb, listen_sk: Sock, dst: Dst
     ect = bool(skb.ip_dsfield & INET_ECN_MASK)
     ecn_ok_dst = dst.features & (DST_FEATURE_ECN | DST_FEATURE_ECN_CA)
     ecn_ok = bool(listen_sk.net.p.tcp_ecn or ecn_ok_dst)
-    needs_ecn = listen_sk.icsk_ca_ops is not None and listen_sk.icsk_ca_ops.needs_ecn
+    needs_ecn = listen_sk.icsk_ca_ops is not None and ca.tcp_ca_needs_ecn(listen_sk)
     if ((not ect or flags & AE) and ecn_ok) or needs_ecn or ecn_ok_dst & DST_FEATURE_ECN_CA:
         req.ecn_ok = True
 
