@@ -431,8 +431,6 @@ def tcp_ecn_accept_cwr(sk: Sock, skb: Skb) -> None:
 @cited("net/ipv4/tcp_input.c:tcp_ack", "RFC 9293 3.10.7.4", "RFC 5961 5.2")
 def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
     """What an acknowledgment does: 1 done, 0 it is an old one, negative: the segment must be dropped."""
-    rs = RateSample()
-    state = SacktagState(rs)
     prior_snd_una = sk.snd_una
     is_sack_reneg = sk.is_sack_reneg
     ack_seq = skb.seq
@@ -447,14 +445,19 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
             if not flag & FLAG_NO_CHALLENGE_ACK:
                 rcv.tcp_send_challenge_ack(sk)
             return -TCP_TOO_OLD_ACK
-        return old_ack(sk, skb, flag, prior_snd_una, state)
+        return old_ack(sk, skb, flag, prior_snd_una)
     if after(ack, sk.snd_nxt):
         return -TCP_ACK_UNSENT_DATA
     if ack != prior_snd_una:
         flag |= FLAG_SND_UNA_ADVANCED
         sk.icsk_retransmits = 0
-    prior_fack = tcp_highest_sack_seq(sk) if sk.rx_opt.sack_ok else prior_snd_una
-    rs.prior_in_flight = tcp_packets_in_flight(sk)
+    state: SacktagState | None = None
+    prior_fack = prior_snd_una
+    if prior_packets or skb.sacked:
+        state = SacktagState(RateSample())
+        state.rate.prior_in_flight = tcp_packets_in_flight(sk)
+        if sk.rx_opt.sack_ok:
+            prior_fack = tcp_highest_sack_seq(sk)
     if flag & FLAG_UPDATE_TS_RECENT:
         rcv.tcp_replace_ts_recent(sk, ack_seq)
     if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
@@ -468,19 +471,20 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
         else:
             sk.net.count("TcpExtTCPPureAcks")
         flag |= tcp_ack_update_window(sk, skb, ack, ack_seq)
-        if skb.sacked:
+        if skb.sacked and state is not None:
             flag |= sack.tcp_sacktag_write_queue(sk, skb, prior_snd_una, state)
         if skb.tcp_flags & (ECE | SYN) == ECE and sk.ecn_flags & TCP_ECN_OK:
             flag |= FLAG_ECE
-        if state.sack_delivered:
+        if state is not None and state.sack_delivered:
             sack.tcp_count_delivered(sk, state.sack_delivered, flag & FLAG_ECE != 0)
     if skb.tcp_flags & CWR:
         tcp_ecn_accept_cwr(sk, skb)
     sk.sk_err_soft = 0
     sk.icsk_probes_out = 0
     sk.rcv_tstamp = sk.net.jiffies
-    if prior_packets == 0:
+    if prior_packets == 0 or state is None:
         return no_queue(sk, ack, flag, prior_snd_una, delivered)
+    rs = state.rate
     flag |= tcp_clean_rtx_queue(sk, skb, prior_fack, prior_snd_una, state, flag & FLAG_ECE != 0)
     rack.tcp_rack_update_reo_wnd(sk, rs)
     tcp_in_ack_event(sk, flag)
@@ -516,12 +520,13 @@ def no_queue(sk: Sock, ack: int, flag: int, prior_snd_una: int, delivered: int) 
     return 1
 
 
-def old_ack(sk: Sock, skb: Skb, flag: int, prior_snd_una: int, state: SacktagState) -> int:
+def old_ack(sk: Sock, skb: Skb, flag: int, prior_snd_una: int) -> int:
     """An ACK that was overtaken may SACK or DSACK nevertheless; source as tcp_ack."""
     delivered = sk.delivered
     if flag & FLAG_UPDATE_TS_RECENT:
         rcv.tcp_replace_ts_recent(sk, skb.seq)
     if skb.sacked:
+        state = SacktagState(RateSample())
         flag |= sack.tcp_sacktag_write_queue(sk, skb, prior_snd_una, state)
         flag, rexmit = recovery.tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
         tcp_newly_delivered(sk, delivered, flag)
