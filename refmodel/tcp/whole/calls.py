@@ -321,8 +321,10 @@ def sys_close(proc: Process, fd: int) -> Call:
 
 
 @cited("fs/read_write.c:vfs_read")
-def sys_read(proc: Process, fd: int, n: int) -> Call:
-    """read(2)."""
+def sys_read(proc: Process, fd: int, n: int, fault: bool = False) -> Call:
+    """read(2); `fault`: the buffer is no memory of the process."""
+    if fault and n and isinstance(proc.fds.get(fd), SocketFile):
+        return (yield from sys_recvfrom(proc, fd, n, 0, True))
     file = proc.fdget(fd)
     if file is None:
         return Ret(-errno.EBADF)
@@ -331,8 +333,10 @@ def sys_read(proc: Process, fd: int, n: int) -> Call:
 
 
 @cited("fs/read_write.c:vfs_write")
-def sys_write(proc: Process, fd: int, n: int) -> Call:
-    """write(2)."""
+def sys_write(proc: Process, fd: int, n: int, fault: bool = False) -> Call:
+    """write(2); `fault`: the buffer is no memory of the process."""
+    if fault and n and isinstance(proc.fds.get(fd), SocketFile):
+        return (yield from sys_sendto(proc, fd, n, 0, None, True))
     file = proc.fdget(fd)
     if file is None:
         return Ret(-errno.EBADF)
@@ -367,7 +371,9 @@ def sys_writev(proc: Process, fd: int, iov: Iterable[int]) -> Call:
 
 
 @cited("net/socket.c:__sys_sendto")
-def sys_sendto(proc: Process, fd: int, n: int, flags: int = 0, addr: SockAddr | None = None) -> Call:
+def sys_sendto(
+    proc: Process, fd: int, n: int, flags: int = 0, addr: SockAddr | None = None, fault: bool = False
+) -> Call:
     """sendto(2)."""
     file = _socket(proc, fd)
     if isinstance(file, int):
@@ -376,13 +382,15 @@ def sys_sendto(proc: Process, fd: int, n: int, flags: int = 0, addr: SockAddr | 
     flags &= ~MSG_INTERNAL_SENDMSG_FLAGS
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    value = yield from sendmsg.tcp_sendmsg(file.sk, MsgHdr(n, flags, addr), n)
+    msg = MsgHdr(n, flags, addr)
+    msg.fault = fault
+    value = yield from sendmsg.tcp_sendmsg(file.sk, msg, n)
     return (yield from _done(proc, file, value))
 
 
-def sys_send(proc: Process, fd: int, n: int, flags: int = 0) -> Call:
+def sys_send(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = False) -> Call:
     """send(2); source net/socket.c:__sys_sendto."""
-    return sys_sendto(proc, fd, n, flags, None)
+    return sys_sendto(proc, fd, n, flags, None, fault)
 
 
 @cited("net/socket.c:____sys_sendmsg")
@@ -410,7 +418,7 @@ def sys_sendmsg(
 
 
 @cited("net/socket.c:__sys_recvfrom")
-def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0) -> Call:
+def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = False) -> Call:
     """recvfrom(2)."""
     file = _socket(proc, fd)
     if isinstance(file, int):
@@ -418,13 +426,13 @@ def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0) -> Call:
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg()
-    value = yield from recvmsg.tcp_recvmsg(file.sk, msg, min(n, MAX_RW_COUNT), flags)
+    value = yield from recvmsg.tcp_recvmsg(file.sk, msg, min(n, MAX_RW_COUNT), flags, fault)
     return (yield from _done(proc, file, value, msg.msg_name))
 
 
-def sys_recv(proc: Process, fd: int, n: int, flags: int = 0) -> Call:
+def sys_recv(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = False) -> Call:
     """recv(2); source net/socket.c:__sys_recvfrom."""
-    return sys_recvfrom(proc, fd, n, flags)
+    return sys_recvfrom(proc, fd, n, flags, fault)
 
 
 @cited("net/socket.c:____sys_recvmsg")

@@ -45,7 +45,7 @@ AF_INET: Final = 2
 
 
 @cited("net/ipv4/tcp.c:tcp_recv_urg", "RFC 6093 3.2")
-def tcp_recv_urg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> int:
+def tcp_recv_urg(sk: Sock, msg: "RecvMsg", length: int, flags: int, fault: bool = False) -> int:
     """The urgent byte that stands beside the stream: 1, 0 at the end of the stream, or a negative errno."""
     if "SOCK_URGINLINE" in sk.sk_flags or not sk.urg_data or sk.urg_data == TCP_URG_READ:
         return -errno.EINVAL
@@ -56,7 +56,7 @@ def tcp_recv_urg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> int:
             sk.urg_data = TCP_URG_READ
         msg.msg_flags |= MSG_OOB
         if length > 0:
-            return 1
+            return -errno.EFAULT if fault and not flags & MSG_TRUNC else 1
         msg.msg_flags |= MSG_TRUNC
         return length
     if sk.sk_state == St.CLOSE or sk.sk_shutdown & RCV_SHUTDOWN:
@@ -121,10 +121,13 @@ def tcp_recv_skb(sk: Sock, seq: int) -> tuple[Skb | None, int]:
 
 
 @cited("net/ipv4/tcp.c:tcp_recvmsg_locked", "RFC 9293 3.10.3")
-def tcp_recvmsg_locked(sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: list[int]) -> Blocking:
+def tcp_recvmsg_locked(
+    sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: list[int], fault: bool = False
+) -> Blocking:
     """Takes up to `length` bytes: how many, 0 at the end of the stream, or a negative errno.
 
-    `tss` is [control messages to give, when the last skb that was read arrived (us)].
+    `tss` is [control messages to give, when the last skb that was read arrived (us)]. `fault`: the buffer is no memory
+    of the process.
     """
     if sk.sk_state == St.LISTEN:
         return -errno.ENOTCONN
@@ -133,7 +136,7 @@ def tcp_recvmsg_locked(sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: l
         msg.msg_get_inq = True
     timeo = stream.sock_rcvtimeo(sk, bool(flags & MSG_DONTWAIT))
     if flags & MSG_OOB:
-        return tcp_recv_urg(sk, msg, length, flags)
+        return tcp_recv_urg(sk, msg, length, flags, fault)
     peek = bool(flags & MSG_PEEK)
     if sk.repair:
         if not peek:
@@ -209,6 +212,9 @@ def tcp_recvmsg_locked(sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: l
                         offset += 1
                         used -= 1
                         skip_copy = not used
+            if fault and used and not flags & MSG_TRUNC:
+                copied = -errno.EFAULT
+                break
             if not skip_copy:
                 seq = (seq + used) & M32
                 if not peek:
@@ -246,7 +252,7 @@ def tcp_recvmsg_locked(sk: Sock, msg: "RecvMsg", length: int, flags: int, tss: l
 
 
 @cited("net/ipv4/tcp.c:tcp_recvmsg", "net/ipv4/af_inet.c:inet_recv_error")
-def tcp_recvmsg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> Blocking:
+def tcp_recvmsg(sk: Sock, msg: "RecvMsg", length: int, flags: int, fault: bool = False) -> Blocking:
     """A read while the application holds the socket, and what it is told beside the bytes."""
     if flags & MSG_ERRQUEUE:
         if sk.sk_family == AF_INET:
@@ -254,7 +260,7 @@ def tcp_recvmsg(sk: Sock, msg: "RecvMsg", length: int, flags: int) -> Blocking:
         return errqueue.ipv6_recv_error(sk, msg, length)
     tss = [0, 0]
     stream.lock_sock(sk)
-    ret = yield from tcp_recvmsg_locked(sk, msg, length, flags, tss)
+    ret = yield from tcp_recvmsg_locked(sk, msg, length, flags, tss, fault)
     stream.release_sock(sk)
     if (tss[0] or msg.msg_get_inq) and ret >= 0:
         if tss[0] & TCP_CMSG_TS:

@@ -393,6 +393,10 @@ def tcp_sendmsg_locked(sk: Sock, msg: MsgHdr, size: int) -> Blocking:
                     skb.sacked |= TCPCB_REPAIRED
             assert skb is not None
             copy = min(copy, msg.left)
+            if msg.fault:
+                tcp_downgrade_zcopy_pure(sk, skb)
+                sk_forced_mem_schedule(sk, copy)
+                return do_error(sk, msg, flags, uarg, copied, copied_syn, mss_now, size_goal, tsflags, -errno.EFAULT)
             if zc == 0:
                 copy = copy_to_frag(sk, skb, copy)
             elif zc == MSG_ZEROCOPY:

@@ -279,10 +279,11 @@ class SockAddr:
 class MsgHdr:
     """struct msghdr of a send: `left` bytes are still to be copied; `frags` are the pages' sizes of a splice.
 
-    `iov` are what is left of the application's buffers, `at` how much of the first one is gone (bytes).
+    `iov` are what is left of the application's buffers, `at` how much of the first one is gone (bytes). `fault`: they
+    are no memory of the process.
     """
 
-    __slots__ = ("at", "cmsgs", "frags", "iov", "left", "msg_flags", "msg_name", "msg_ubuf")
+    __slots__ = ("at", "cmsgs", "fault", "frags", "iov", "left", "msg_flags", "msg_name", "msg_ubuf")
 
     def __init__(
         self,
@@ -300,6 +301,7 @@ class MsgHdr:
         self.frags = deque(frags)
         self.iov = deque(iov or (left,))
         self.at = 0
+        self.fault = False
         self.msg_ubuf: Any = None
 
 

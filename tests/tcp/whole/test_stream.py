@@ -277,3 +277,16 @@ def test_the_queue_length_rides_on_a_read_if_asked_for() -> None:
     assert task.ret.data.cmsgs == ((6, 36, pack("<I", 40)),)
     task = t.start(1, calls.sys_recvmsg(t.pair.hosts[1].process, t.fds[1], [60], 0, 0))
     assert task.ret.data.flags == 8  # MSG_CTRUNC
+
+
+def test_a_buffer_that_is_no_memory_gives_no_bytes_and_takes_none() -> None:
+    t = Talk()
+    server, client = t.pair.hosts[1].process, t.pair.hosts[0].process
+    assert t.ret(0, calls.sys_write(client, t.fds[0], 1000, True)) == -errno.EFAULT
+    assert t.sock(0).sk_wmem_queued == 0
+    assert not t.sock(0).sk_write_queue
+    t.write(0, 100)
+    t.run()
+    assert t.ret(1, calls.sys_read(server, t.fds[1], 1000, True)) == -errno.EFAULT
+    assert t.ret(1, calls.sys_recv(server, t.fds[1], 40, MSG_TRUNC, True)) == 40
+    assert t.read(1, 1000).ret.value == 60
