@@ -32,7 +32,7 @@ from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls
 
 NO_DESCRIPTOR: Final = 1_000_000
-AF_UNSPEC, AF_INET, AF_INET6, MSG_TRUNC, MSG_FASTOPEN = 0, 2, 10, 0x20, 0x20000000
+AF_UNSPEC, AF_INET, AF_INET6, MSG_FASTOPEN = 0, 2, 10, 0x20000000
 SIZEOF_SOCKADDR: Final = {AF_INET: 16, AF_INET6: 28}
 SIN6_LEN_RFC2133: Final = 24
 MAKES_DESCRIPTOR: Final = frozenset(("socket", "accept", "open", "epoll_create"))
@@ -189,44 +189,42 @@ class ModelCalls:
 
     # Data
 
-    def _size(self, buffer: Arg, size: Arg, reads: bool, flags: int = 0) -> int:
+    def _size(self, size: Arg) -> int:
         n = number(size)
-        if not isinstance(buffer, Auto) and n and not (reads and flags & MSG_TRUNC):
-            raise NotModelled("a buffer that is no memory of the process")
         if not 0 <= n <= LARGEST:
             raise CannotCall(f"a buffer of {n} bytes")
         return n
 
     def _read(self, call: Call) -> Made:
-        size = self._size(call.args[1], call.args[2], True)
-        return self._made(call, calls.sys_read(self.process, self.fd(call.args[0]), size))
+        size = self._size(call.args[2])
+        return self._made(call, calls.sys_read(self.process, self.fd(call.args[0]), size, no_memory(call)))
 
     def _write(self, call: Call) -> Made:
-        size = self._size(call.args[1], call.args[2], False)
-        return self._made(call, calls.sys_write(self.process, self.fd(call.args[0]), size))
+        size = self._size(call.args[2])
+        return self._made(call, calls.sys_write(self.process, self.fd(call.args[0]), size, no_memory(call)))
 
     def _recv(self, call: Call) -> Made:
         flags = number(call.args[3])
-        size = self._size(call.args[1], call.args[2], True, flags)
-        return self._made(call, calls.sys_recv(self.process, self.fd(call.args[0]), size, flags))
+        size = self._size(call.args[2])
+        return self._made(call, calls.sys_recv(self.process, self.fd(call.args[0]), size, flags, no_memory(call)))
 
     def _recvfrom(self, call: Call) -> Made:
         flags = number(call.args[3])
-        size = self._size(call.args[1], call.args[2], True, flags)
-        return self._made(call, calls.sys_recvfrom(self.process, self.fd(call.args[0]), size, flags))
+        size = self._size(call.args[2])
+        return self._made(call, calls.sys_recvfrom(self.process, self.fd(call.args[0]), size, flags, no_memory(call)))
 
     def _send(self, call: Call) -> Made:
-        size = self._size(call.args[1], call.args[2], False)
-        return self._made(call, calls.sys_send(self.process, self.fd(call.args[0]), size, number(call.args[3])))
+        size, flags = self._size(call.args[2]), number(call.args[3])
+        return self._made(call, calls.sys_send(self.process, self.fd(call.args[0]), size, flags, no_memory(call)))
 
     def _sendto(self, call: Call) -> Made:
-        size, flags = self._size(call.args[1], call.args[2], False), number(call.args[3])
+        size, flags, fault = self._size(call.args[2]), number(call.args[3]), no_memory(call)
         fd = self.fd(call.args[0])
         if not isinstance(call.args[4], (Auto, SockAddr)) and number(call.args[4]) == 0:
-            return self._made(call, calls.sys_sendto(self.process, fd, size, flags, None))
+            return self._made(call, calls.sys_sendto(self.process, fd, size, flags, None, fault))
         address = self._address(call.args[4], call.args[5], remote=True)
         self._connecting(call.args[0])
-        run = self._unless(address, lambda a: calls.sys_sendto(self.process, fd, size, flags, a))
+        run = self._unless(address, lambda a: calls.sys_sendto(self.process, fd, size, flags, a, fault))
         return self._made(call, run)
 
     def _iov(self, arg: Arg | None) -> list[int]:
@@ -400,6 +398,11 @@ class ModelCalls:
 
         run = calls.sys_epoll_wait(self.process, self.fd(call.args[0]), number(call.args[2]), number(call.args[3]))
         return self._made(call, run, then)
+
+
+def no_memory(call: Call) -> bool:
+    """The call's buffer is an address that is no memory of the process."""
+    return not isinstance(call.args[1], Auto)
 
 
 def _failing(error: int) -> Held:

@@ -214,6 +214,8 @@ def _syn_data(sk: Sock, syn: Skb) -> int | None:
     syn_data = sendmsg.tcp_stream_alloc_skb(sk, False)
     syn_data.seq, syn_data.end_seq, syn_data.tcp_flags = syn.seq, syn.end_seq, syn.tcp_flags
     syn_data.gso_segs = syn.gso_segs
+    if space and fo.data.fault:
+        return None
     if space:
         space = _copy_to_syn(sk, syn_data, space)
         if fo.uarg is not None:
