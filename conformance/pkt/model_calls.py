@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from msgspec import Struct
-from refmodel.tcp.whole.calls import Process, Ret
 
 from conformance.pkt import constants, printer
 from conformance.pkt.ast import (
@@ -30,6 +29,7 @@ from conformance.pkt.outcome import CannotCall, Unequal
 from conformance.pkt.wire import State, Wire
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls
+from refmodel.tcp.whole.calls import Process, Ret
 
 NO_DESCRIPTOR: Final = 1_000_000
 AF_UNSPEC, AF_INET, AF_INET6, MSG_FASTOPEN = 0, 2, 10, 0x20000000
