@@ -257,6 +257,8 @@ def tcp_data_queue_ofo(sk: Sock, skb: Skb) -> None:
             rcvbuf.tcp_grow_window(sk, skb, False)
         rcvbuf.skb_condense(net, skb)
         rcvbuf.skb_set_owner_r(skb, sk)
+    if net.p.kernel >= 618 and sk.has_socket:
+        rcvbuf.tcp_rcvbuf_grow(sk, sk.rcvq_space.space)
 
 
 def _ofo_insert(sk: Sock, skb: Skb, last: Skb) -> bool:

@@ -14,14 +14,11 @@ from refmodel.tcp.whole import ack, data, fastopen, inet, minisocks, poll, rcvbu
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.sock import (
     ACK,
-    CWR,
-    ICSK_ACK_NOW,
     ICSK_ACK_SCHED,
     PSH,
     RCV_SHUTDOWN,
     RST,
     SYN,
-    TCP_ECN_DEMAND_CWR,
     TCP_MAX_WSCALE,
     URG,
     FastopenCookie,
@@ -194,20 +191,6 @@ def tcp_disordered_ack(sk: Sock, skb: Skb) -> bool:
 def tcp_paws_discard(sk: Sock, skb: Skb) -> bool:
     """The timestamp is too old to accept the segment; source net/ipv4/tcp_input.c:tcp_paws_discard."""
     return not tcp_paws_check(sk.net, sk.rx_opt, TCP_PAWS_WINDOW) and not tcp_disordered_ack(sk, skb)
-
-
-# ---------------------------------------------------------------- ECN
-
-
-@cited("net/ipv4/tcp_input.c:tcp_ecn_accept_cwr", "RFC 3168 6.1.3")
-def tcp_ecn_accept_cwr(sk: Sock, skb: Skb) -> None:
-    """The peer reduced its window: nothing is to be echoed any more, and its data are acknowledged at once."""
-    th = skb.packet
-    assert th is not None
-    if th.flags & CWR:
-        sk.ecn_flags &= ~TCP_ECN_DEMAND_CWR
-        if skb.seq != skb.end_seq:
-            sk.icsk_ack.pending |= ICSK_ACK_NOW
 
 
 # ---------------------------------------------------------------- acknowledgments of what is not acceptable
@@ -522,7 +505,10 @@ def tcp_rcv_established(sk: Sock, skb: Skb) -> None:
                 ack.tcp_data_snd_check(sk)
                 sk.rcv_rtt_last_tsecr = sk.rx_opt.rcv_tsecr
                 return
-            if skb.truesize > sk.sk_forward_alloc:
+            if sk.net.p.kernel >= 618 and after(skb.end_seq, add(sk.rcv_nxt, tcp_receive_window(sk))):
+                if tcp_validate_incoming(sk, skb, th, 1):
+                    _step5(sk, skb, th)
+            elif skb.truesize > sk.sk_forward_alloc:
                 _step5(sk, skb, th)
             else:
                 _predicted_data(sk, skb, tstamps)

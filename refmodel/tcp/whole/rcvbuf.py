@@ -229,7 +229,7 @@ def tcp_measure_rcv_mss(sk: Sock, skb: Skb) -> None:
                 old_ratio = sk.scaling_ratio
                 sk.scaling_ratio = ((skb.len << TCP_RMEM_TO_WIN_SCALE) // skb.truesize) & 0xFF or 1
                 if old_ratio != sk.scaling_ratio:
-                    sk.window_clamp = tcp_win_from_space(sk, sk.sk_rcvbuf)
+                    _clamp(sk, tcp_win_from_space(sk, sk.sk_rcvbuf))
                     if sk.window_clamp < sk.rcvq_space.space:
                         sk.rcvq_space.space = sk.window_clamp
             icsk_ack.rcv_mss = min(n, sk.advmss)
@@ -250,6 +250,16 @@ def tcp_measure_rcv_mss(sk: Sock, skb: Skb) -> None:
     if icsk_ack.pending & ICSK_ACK_PUSHED:
         icsk_ack.pending |= ICSK_ACK_PUSHED2
     icsk_ack.pending |= ICSK_ACK_PUSHED
+
+
+def _clamp(sk: Sock, val: int) -> None:
+    """A new upper bound of the window; since 6.16 what the window has reached is bounded too."""
+    if sk.net.p.kernel >= 616 and val != sk.window_clamp:
+        if val < sk.window_clamp:
+            sk.rcv_ssthresh = min(sk.rcv_ssthresh, val)
+        else:
+            sk.rcv_ssthresh = max(min(sk.rcv_wnd, val), sk.rcv_ssthresh)
+    sk.window_clamp = val
 
 
 # ---------------------------------------------------------------- how eagerly to acknowledge
@@ -472,6 +482,24 @@ def tcp_rcv_rtt_measure_ts(sk: Sock, skb: Skb) -> None:
             tcp_rcv_rtt_update(sk, delta, False)
 
 
+def tcp_rcvbuf_grow(sk: Sock, newval: int) -> None:
+    """Since 6.16: makes room for what came in a round trip, what comes in the next, and what is out of order."""
+    q, p = sk.rcvq_space, sk.net.p
+    oldval = q.space
+    q.space = newval
+    if not p.tcp_moderate_rcvbuf or sk.sk_userlocks & SOCK_RCVBUF_LOCK:
+        return
+    rcvwin = newval << 1
+    rcvwin += (rcvwin * (newval - oldval) // oldval) << 1
+    last = sk.out_of_order_queue.tail
+    if last is not None:
+        rcvwin += (last.end_seq - sk.rcv_nxt) & M32
+    rcvbuf = min(tcp_space_from_win(sk, rcvwin), p.tcp_rmem_2)
+    if rcvbuf > sk.sk_rcvbuf:
+        sk.sk_rcvbuf = rcvbuf
+        sk.window_clamp = tcp_win_from_space(sk, rcvbuf)
+
+
 @cited("net/ipv4/tcp_input.c:tcp_rcv_space_adjust")
 def tcp_rcv_space_adjust(sk: Sock) -> None:
     """Once in a round trip: grows the receive buffer to what was read in it, with room for losses and slow start."""
@@ -484,7 +512,9 @@ def tcp_rcv_space_adjust(sk: Sock) -> None:
     copied = (sk.copied_seq - q.seq) & M32
     if p.kernel >= 612:
         copied -= (sk.rcv_nxt - sk.copied_seq) & M32
-    if copied > q.space:
+    if copied > q.space and p.kernel >= 618:
+        tcp_rcvbuf_grow(sk, copied)
+    elif copied > q.space:
         if p.tcp_moderate_rcvbuf and not sk.sk_userlocks & SOCK_RCVBUF_LOCK:
             rcvwin = (copied << 1) + 16 * sk.advmss
             grow = rcvwin * (copied - q.space) // q.space
