@@ -145,9 +145,10 @@ def ofo_is_beyond_rcv_nxt(sk: Sock) -> bool:
 
 
 @law
-def ofo_is_sorted_and_disjoint(sk: Sock) -> bool:
-    """Out-of-order skbs are sorted and don't overlap."""
-    return all(x.next is None or dist(x.end_seq, x.next.seq) >= 0 for x in sk.out_of_order_queue)
+def ofo_is_sorted(sk: Sock) -> bool:
+    """Out-of-order skbs are sorted, and none covers another; Linux leaves those that overlap in part."""
+    pairs = ((x, x.next) for x in sk.out_of_order_queue if x.next is not None)
+    return all(dist(x.seq, y.seq) > 0 and dist(x.end_seq, y.end_seq) > 0 for x, y in pairs)
 
 
 @law
@@ -217,8 +218,12 @@ def lost_out_counts_the_lost(sk: Sock) -> bool:
 
 @law
 def retrans_out_counts_the_retransmitted(sk: Sock) -> bool:
-    """retrans_out is the number of retransmitted segments that are out."""
-    return sk.retrans_out == _pcount(iter(sk.tcp_rtx_queue), TCPCB_SACKED_RETRANS)
+    """retrans_out counts every retransmitted segment that is out, and others only after an undo has left its marks.
+
+    Linux counts a segment twice that is retransmitted, kept by F-RTO's undo and retransmitted again by a timeout.
+    """
+    marked = _pcount(iter(sk.tcp_rtx_queue), TCPCB_SACKED_RETRANS)
+    return sk.retrans_out == marked or (sk.retrans_out > marked and sk.icsk_ca_state >= CA.Disorder)
 
 
 @law
@@ -354,8 +359,12 @@ def rcvbuf_is_kept(sk: Sock) -> bool:
 
 @law
 def window_within_the_clamp(sk: Sock) -> bool:
-    """The window that was promised from rcv_wup is not negative and fits the header."""
-    return 0 <= sk.rcv_wnd <= 65535 << max(sk.rx_opt.rcv_wscale, 0)
+    """The window promised from rcv_wup fits the header, or lies within the clamp.
+
+    Without a scale autotuning may raise the clamp beyond what the header can say, and rcv_wnd with it.
+    """
+    scale = sk.rx_opt.rcv_wscale
+    return 0 <= sk.rcv_wnd <= max(65535 << scale, sk.window_clamp + (1 << scale))
 
 
 @law
