@@ -33,7 +33,8 @@ from conformance.pkt.outcome import CannotCall, Unequal
 from conformance.pkt.wire import State, Wire
 
 NO_DESCRIPTOR: Final = 1_000_000
-AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM, MSG_FASTOPEN = 0, 2, 10, 1, 0x20000000
+AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM = 0, 2, 10, 1
+MSG_FASTOPEN, MSG_ZEROCOPY = 0x20000000, 0x4000000
 MAKES_DESCRIPTOR: Final = frozenset(("socket", "accept", "open", "epoll_create"))
 IPPROTO_TCP, TCP_CONGESTION = 6, 13
 ADDRESS_SPACE: Final = 128
@@ -59,6 +60,7 @@ class Calls:
         self.wire, self.to_script_ns, self.tolerance_usecs = wire, to_script_ns, tolerance_usecs
         self.fds: dict[int, int] = {}
         self.congestion: Callable[[], str] = lambda: ""
+        self._lent: list[Any] = []  # buffers that the kernel may read until the run ends (MSG_ZEROCOPY)
 
     def invoke(self, call: Call) -> None:
         """Makes a call and compares what it did; raises Unequal or CannotCall."""
@@ -174,8 +176,10 @@ class Calls:
     def _read(self, call: Call) -> None:
         size = number(call.args[2])
         rest = [number(a) for a in call.args[3:4]]
-        self._result(call, call.name, self.fd(call.args[0]), self._buffer(call.args[1], size), ctypes.c_size_t(size),
-                     *rest)  # fmt: skip
+        buffer = self._buffer(call.args[1], size)
+        if rest and rest[0] & MSG_ZEROCOPY:
+            self._lent.append(buffer)
+        self._result(call, call.name, self.fd(call.args[0]), buffer, ctypes.c_size_t(size), *rest)
 
     _write = _recv = _send = _read
 
@@ -190,7 +194,10 @@ class Calls:
         address = None if none else self._address(call.args[4], remote=True)
         if address is not None:
             self._connecting(call.args[0])
-        self._result(call, "sendto", self.fd(call.args[0]), self._buffer(call.args[1], size), ctypes.c_size_t(size),
+        buffer = self._buffer(call.args[1], size)
+        if flags & MSG_ZEROCOPY:
+            self._lent.append(buffer)
+        self._result(call, "sendto", self.fd(call.args[0]), buffer, ctypes.c_size_t(size),
                      flags, address and _padded(address), self._length(call.args[5], len(address or b"")))  # fmt: skip
 
     def _iov(self, arg: Arg | None) -> list[int]:
@@ -212,6 +219,8 @@ class Calls:
         if address:
             self._connecting(call.args[0])
         buffers = Buffers(self._iov(msg.iov), address, msg.control or ())
+        if flags & MSG_ZEROCOPY:
+            self._lent.append(buffers)
         self._result(call, "sendmsg", self.fd(call.args[0]), ctypes.byref(buffers.msghdr), flags)
 
     def _recvmsg(self, call: Call) -> None:

@@ -13,7 +13,7 @@ from struct import pack
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import info
+from refmodel.tcp.whole import info, rcvbuf
 from refmodel.tcp.whole.sock import SKB_TRUESIZE, IcmpError, Packet, Skb, Sock, SockAddr
 from refmodel.types import M32, before
 
@@ -81,7 +81,7 @@ SKBTX_HW_TSTAMP_USE_CYCLES: Final = 1 << 3
 SKBTX_SCHED_TSTAMP: Final = 1 << 6
 SKBTX_ANY_TSTAMP: Final = SKBTX_HW_TSTAMP | SKBTX_HW_TSTAMP_USE_CYCLES | SKBTX_SW_TSTAMP | SKBTX_SCHED_TSTAMP
 
-SMALL_SKB: Final = SKB_TRUESIZE(320)  # an skb whose head holds up to 320 bytes: alloc_skb(0)
+OPT_STATS_SIZE: Final = 256  # tcp_opt_stats_get_size
 BYTE_LIMIT: Final = 1 << 19  # of one notification
 USHRT_MAX: Final = 65535
 CMSG_HDR: Final = 16
@@ -90,6 +90,11 @@ TUN_IFINDEX: Final = 2
 AF_INET: Final = 2
 AF_INET6: Final = 10
 ICMP_QUOTED: Final = 8  # bytes of the segment that an ICMP error quotes
+
+
+def alloc_skb(sk: Sock, size: int = 0) -> int:
+    """The memory of an skb whose head has room for `size` bytes; source net/core/skbuff.c:__alloc_skb."""
+    return SKB_TRUESIZE(rcvbuf.skb_end_offset(size, sk.net.p.kernel))
 
 
 class RecvMsg:
@@ -266,7 +271,7 @@ def msg_zerocopy_alloc(sk: Sock, size: int) -> UbufInfo | None:
     """A zerocopy send gets the next number; None where the socket's option memory is used up."""
     if sk.sk_omem_alloc + SKB_TRUESIZE(0) > sk.net.p.optmem_max:
         return None
-    sk.sk_omem_alloc += SMALL_SKB
+    sk.sk_omem_alloc += alloc_skb(sk)
     sk.sk_zckey = (sk.sk_zckey + 1) & M32
     return UbufInfo(sk, (sk.sk_zckey - 1) & M32, size)
 
@@ -305,9 +310,9 @@ def __msg_zerocopy_callback(uarg: UbufInfo) -> None:
     """The last page of the sends is free: the application is told their numbers, and whether they were copied."""
     sk = uarg.sk
     if not uarg.len or "SOCK_DEAD" in sk.sk_flags:
-        sk.sk_omem_alloc -= SMALL_SKB
+        sk.sk_omem_alloc -= alloc_skb(sk)
         return
-    skb = ErrSkb(SMALL_SKB)
+    skb = ErrSkb(alloc_skb(sk))
     skb.charge = "omem"
     skb.ee_origin = SO_EE_ORIGIN_ZEROCOPY
     skb.ee_info = uarg.id
@@ -473,10 +478,10 @@ def __skb_tstamp_tx(sk: Sock, orig_skb: Skb, ack_skb: Packet | None, tstype: int
     if tsflags & SOF_TIMESTAMPING_OPT_TSONLY:
         if tsflags & SOF_TIMESTAMPING_OPT_STATS:
             data = info.tcp_get_timestamping_opt_stats(sk, orig_skb, ack_skb)
-            skb = ErrSkb(SMALL_SKB, len(data), data)
+            skb = ErrSkb(alloc_skb(sk, OPT_STATS_SIZE), len(data), data)
             opt_stats = True
         else:
-            skb = ErrSkb(SMALL_SKB)
+            skb = ErrSkb(alloc_skb(sk))
     else:
         length = orig_skb.len
         if packet is not None:
@@ -520,7 +525,7 @@ def ip_icmp_error(sk: Sock, error: IcmpError, err: int, port: int, info_: int, s
     """An ICMP error goes into the error queue; an IPv6 socket's only if IPV6_RECVERR is on."""
     if len(error.daddr) == 16 and not sk.recverr6:
         return
-    skb = ErrSkb(SMALL_SKB, ICMP_QUOTED)
+    skb = ErrSkb(alloc_skb(sk, 128), ICMP_QUOTED)
     skb.ee_errno = err
     skb.ee_origin = SO_EE_ORIGIN_ICMP if len(error.daddr) == 4 else SO_EE_ORIGIN_ICMP6
     skb.ee_type = error.type
