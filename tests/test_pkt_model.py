@@ -7,9 +7,10 @@ import pytest
 
 from conformance.pkt import model_run
 from conformance.pkt.model_run import Setting, run_script, run_text
-from conformance.pkt.model_wire import cut, truesize
+from conformance.pkt.model_wire import cut
 from conformance.pkt.outcome import Outcome
 from conformance.pkt.variant import Variant, scripts_in
+from refmodel.tcp.whole import rcvbuf
 from refmodel.tcp.whole.sock import CWR, FIN, PSH, Packet
 
 SCRIPTS = scripts_in((Path(__file__).parent / "scripts",))
@@ -187,7 +188,7 @@ def test_a_sysctl_that_came_later_is_missing_in_an_older_kernel() -> None:
     ],
 )
 def test_the_memory_of_a_packet_from_a_tun_device(length: int, kernel: int, size: int) -> None:
-    assert truesize(length, kernel) == size
+    assert rcvbuf.tun_layout(length, kernel)[0] == size
 
 
 def test_a_device_without_tso_cuts_super_segments() -> None:

@@ -270,7 +270,7 @@ def execute(job: Job) -> Outcome:
         return refusal(why)
     except (OSError, CommandFailed) as why:
         return Outcome(UNAVAILABLE, 0, f"the run could not be set up: {why}")
-    return structs.replace(outcome, counters=runner.counters, packets=tuple(runner.sent))
+    return structs.replace(outcome, counters=runner.counters, packets=tuple(runner.sent), infos=tuple(runner.infos))
 
 
 def main() -> None:

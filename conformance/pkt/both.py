@@ -4,10 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from conformance.pkt.constants import word_set
 from conformance.pkt.outcome import Outcome, Sent
 
 LATE: Final = 20_000  # us that a kernel may be late
 LATE_PERCENT: Final = 12.5
+MEASURED: Final = word_set("""
+    rtt rttvar min_rtt rto ato rcv_rtt last_data_sent last_ack_sent last_data_recv last_ack_recv pacing_rate
+    delivery_rate busy_time rwnd_limited sndbuf_limited total_rto_time
+""")
+"""Fields of TCP_INFO that a clock makes: no two runs on a kernel have the same."""
 _TIME_STAMP: Final = re.compile(r"TS val \d+ ecr \d+")
 
 
@@ -21,6 +27,17 @@ def difference(model: Outcome, kernel: Outcome) -> str:
             return _shown(n, a, b, model)
         if abs(a.time - b.time) > LATE + LATE_PERCENT / 100 * max(a.time, b.time):
             return f"packet {n} leaves at another time\n" + _pair(a, b)
+    for mine, live in zip(model.infos, kernel.infos, strict=False):
+        apart = [
+            f"{n} is {v} on the model, {live.values[n]} on the kernel"
+            for n, v in mine.values.items()
+            if n in live.values
+            and live.values[n] != v
+            and n.removeprefix("tcpi_") not in MEASURED
+            and not n.startswith("bbr_")
+        ]
+        if apart:
+            return f"line {mine.line}: {'; '.join(apart)}"
     if len(model.packets) != len(kernel.packets) and model.status == kernel.status:
         n = min(len(model.packets), len(kernel.packets))
         who, more = ("model", model.packets) if len(model.packets) > n else ("kernel", kernel.packets)

@@ -5,7 +5,6 @@ arrive (--mss), super-segments that a device without TSO cuts before it sends th
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 from conformance.pkt import ast
 from conformance.pkt.constants import icmp_numbers
@@ -14,47 +13,9 @@ from refmodel.packet.codec import Packet as Frame
 from refmodel.packet.ip import Ip, Ip6
 from refmodel.packet.transport import Tcp, TcpOption
 from refmodel.rule import NotModelled
-from refmodel.tcp.whole import options
+from refmodel.tcp.whole import options, rcvbuf
 from refmodel.tcp.whole.sock import CWR, FIN, PSH, IcmpError, Packet
 from refmodel.types import M32
-
-PAGE: Final = 4096
-SK_BUFF: Final = 256  # an sk_buff, as SKB_DATA_ALIGN rounds it, x86-64
-SHARED_INFO: Final = 320  # struct skb_shared_info, likewise
-CACHE_LINE: Final = 64
-NET_SKB_PAD: Final = 64
-SMALL_HEAD: Final = 704  # SKB_SMALL_HEAD_CACHE_SIZE, from 6.3 on
-LARGEST_ORDER: Final = 3  # PAGE_ALLOC_COSTLY_ORDER
-SMALL_HEADS_SINCE: Final = 603
-PAGED_SINCE: Final = 607  # tun_alloc_skb takes large pages, and pages at all without a header length
-
-
-def truesize(length: int, kernel: int) -> int:
-    """The memory of an skb for an IP packet of `length` bytes that was written to a tun device.
-
-    Source: drivers/net/tun.c:tun_alloc_skb, net/core/skbuff.c:alloc_skb_with_frags, kmalloc_reserve.
-    """
-    linear = length
-    if kernel >= PAGED_SINCE and NET_SKB_PAD + length >= PAGE:
-        linear = min(PAGE - NET_SKB_PAD - SHARED_INFO, length)
-    head = _aligned(NET_SKB_PAD + linear) + SHARED_INFO
-    if kernel >= SMALL_HEADS_SINCE and head <= SMALL_HEAD:
-        head = SMALL_HEAD
-    else:
-        head = 1 << (head - 1).bit_length()
-    size = head + SK_BUFF
-    left, order = length - linear, LARGEST_ORDER
-    while left > 0:
-        while order and -(-left // PAGE) * PAGE < PAGE << order:
-            order -= 1
-        size += PAGE << order
-        left -= min(left, PAGE << order)
-    return size
-
-
-def _aligned(n: int) -> int:
-    return -(-n // CACHE_LINE) * CACHE_LINE
-
 
 # Into the model
 
@@ -83,7 +44,7 @@ def segment_in(wire: Wire, packet: ast.Packet, kernel: int, mss: int) -> Packet:
         upper.urg_ptr,
         ip.tos if isinstance(ip, Ip) else ip.tclass,
         ip.ttl if isinstance(ip, Ip) else ip.hop_limit,
-        truesize=truesize(size, kernel),
+        truesize=rcvbuf.tun_layout(size, kernel)[0],
         md5_ok=False,  # nobody can write the digest of numbers that the stack chooses
         flowlabel=0 if isinstance(ip, Ip) else ip.flow_lbl,
     )

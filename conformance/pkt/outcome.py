@@ -23,13 +23,21 @@ class Sent(Struct, frozen=True):
     by: str = ""
 
 
+class Info(Struct, frozen=True):
+    """The variables of the socket under test when the code block in `line` asked for them."""
+
+    line: int
+    values: dict[str, int]
+
+
 class Outcome(Struct, frozen=True):
     """How a run ended.
 
     `passed`; `failed` (the stack does something else); `refused` (not a script that can run here); `unavailable` (the
     run could not be set up); `unmodelled` (it needs what the model leaves out); `broken` (the model itself failed).
     `message` is the whole report; `line` where, `field`, `expected` and `got` what differs in a packet, `sent` what the
-    stack sent, `why` the model's reasons. `counters` are the MIB counters that moved, `packets` what left.
+    stack sent, `why` the model's reasons. `counters` are the MIB counters that moved, `packets` what left,
+    `infos` what each code block saw.
     """
 
     status: str
@@ -42,6 +50,7 @@ class Outcome(Struct, frozen=True):
     why: str = ""
     counters: dict[str, int] = {}
     packets: tuple[Sent, ...] = ()
+    infos: tuple[Info, ...] = ()
 
 
 class Failed(Exception):

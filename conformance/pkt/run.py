@@ -7,7 +7,7 @@ from conformance.pkt import ast, printer
 from conformance.pkt.ast import Call, Code, Command, Direction, Event, Form, Script
 from conformance.pkt.expr import Program, Value, compile_code
 from conformance.pkt.match import Difference, differences, joined
-from conformance.pkt.outcome import MOST_SENT, Failed, Sent
+from conformance.pkt.outcome import MOST_SENT, Failed, Info, Sent
 from conformance.pkt.source import Pos, ScriptError
 from conformance.pkt.variant import Config
 from conformance.pkt.wire import Conn, Impossible, Wire
@@ -33,6 +33,7 @@ class Run(ABC):
         self.compiled: dict[Pos, Program] = {}
         self.names: dict[str, Value] = {}
         self.sent: list[Sent] = []
+        self.infos: list[Info] = []
         self.warnings: list[str] = []
 
     # What plays the stack
@@ -170,6 +171,8 @@ class Run(ABC):
 
     def evaluate(self, code: Code, values: dict[str, int]) -> None:
         """A code block over what was noted at its time; names go on from one to the next. Raises Failed."""
+        if self.config.remember:
+            self.infos.append(Info(code.at.line, values))
         outcome = self.compiled[code.at].run(values, self.names)
         self.names = dict(outcome.names)
         if outcome.failure is not None:
