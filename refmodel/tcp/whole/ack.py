@@ -447,6 +447,8 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
             return -TCP_TOO_OLD_ACK
         return old_ack(sk, skb, flag, prior_snd_una)
     if after(ack, sk.snd_nxt):
+        if sk.net.p.kernel >= 618 and not flag & FLAG_NO_CHALLENGE_ACK:
+            rcv.tcp_send_challenge_ack(sk)
         return -TCP_ACK_UNSENT_DATA
     if ack != prior_snd_una:
         flag |= FLAG_SND_UNA_ADVANCED
