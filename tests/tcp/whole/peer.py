@@ -11,7 +11,7 @@ M32 = 0xFFFFFFFF
 
 
 class Peer:
-    """A passive connection of `net`, 100 ms after its SYN. Sequence numbers are relative: theirs begin at 0, ours too."""
+    """A passive connection of `net`, 100 ms after its SYN. Sequence numbers of either end are relative, from 0."""
 
     def __init__(
         self, ts: bool = False, sack: bool = True, rcvbuf: int = 0, accept: bool = True, **params: int
@@ -43,19 +43,26 @@ class Peer:
         return file.sk
 
     def inject(
-        self, seq: int, ack: int, flags: int, window: int, length: int = 0, opts: TcpOptions | None = None, **more: int
+        self,
+        seq: int,
+        ack: int,
+        flags: int,
+        window: int,
+        length: int = 0,
+        opts: TcpOptions | None = None,
+        urg_ptr: int = 0,
     ) -> None:
         self.net.receive(
-            Packet(THEM, US, THEIR_PORT, PORT, seq & M32, (self.isn + ack) & M32, flags, window, length, opts, **more)
+            Packet(THEM, US, THEIR_PORT, PORT, seq & M32, (self.isn + ack) & M32, flags, window, length, opts, urg_ptr)
         )
         self.process.settle()
 
     def data(
-        self, seq: int, length: int, flags: int = ACK, ack: int = 1, tsval: int | None = None, **more: int
+        self, seq: int, length: int, flags: int = ACK, ack: int = 1, tsval: int | None = None, urg_ptr: int = 0
     ) -> list[Packet]:
         """A segment of theirs; returns what we answer at once."""
         opts = TcpOptions(tsval=tsval, tsecr=self.net.now // 1000 & M32) if tsval is not None else None
-        self.inject(seq, ack, flags, 257, length, opts, **more)
+        self.inject(seq, ack, flags, 257, length, opts, urg_ptr)
         return self.out()
 
     def out(self) -> list[Packet]:
@@ -73,6 +80,10 @@ class Peer:
         task = self.process.start(calls.sys_recv(self.process, self.fd, n, 0x40))
         assert task.ret is not None
         return task.ret.value
+
+    @property
+    def state(self) -> str:
+        return self.sk.sk_state.name
 
     def close(self) -> list[Packet]:
         self.process.start(calls.sys_close(self.process, self.fd))
