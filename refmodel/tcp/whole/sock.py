@@ -1484,9 +1484,13 @@ def sk_stream_wspace(sk: Sock) -> int:
 def tx_skb_truesize(sk: Sock) -> int:
     """Memory of an skb without payload that TCP allocates; source net/core/skbuff.c:SKB_SMALL_HEAD_HEADROOM.
 
-    Since 6.3 its head is of a slab of its own; before, of the slab of 1024 bytes.
+    Since 6.3 its head is of a slab of its own, of MAX_HEADER + 192 bytes with a multiple of 64; before, of the slab of
+    1024 bytes. MAX_HEADER is 176 where drivers of any kind are built, as in Debian; 32 in a small kernel, as 6.18's is.
     """
-    return 960 if sk.net.p.kernel >= 603 else 1280
+    kernel = sk.net.p.kernel
+    if kernel >= 618:
+        return 832
+    return 960 if kernel >= 603 else 1280
 
 
 def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
