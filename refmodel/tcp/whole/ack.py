@@ -370,6 +370,8 @@ def tcp_clean_rtx_queue(
     if ops.pkts_acked is not None:
         in_flight = (sk.mss_cache * (sk.delivered - rs.prior_delivered)) & M32
         ops.pkts_acked(sk, AckedSample(pkts_acked, rs.rtt_us, in_flight))
+    if is_sack and sk.packets_out == 0:
+        sk.lost_out = sk.sacked_out = sk.retrans_out = 0  # what an undo let leak ends with the queue
     return flag
 
 
