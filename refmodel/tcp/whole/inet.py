@@ -180,7 +180,7 @@ def inet_bind(sk: Sock, addr: SockAddr) -> int:
     if v6 and len(own) == 16 and any(own):
         sk.sk_ipv6only = True
     if addr.port or "BIND_ADDRESS_NO_PORT" not in sk.sk_flags:
-        err = hashtables.inet_csk_get_port(sk, addr.port)
+        err = bind.inet_csk_get_port(sk, addr.port)
         if err:
             sk.sk_ipv6only = saved_ipv6only
             sk.inet_saddr = sk.inet_rcv_saddr = b""
@@ -400,7 +400,7 @@ def tcp_set_state(sk: Sock, state: St) -> None:
                 net.count("TcpEstabResets")
             hashtables.inet_unhash(sk)
             if sk.icsk_bind_hash is not None and not sk.sk_userlocks & SOCK_BINDPORT_LOCK:
-                hashtables.inet_put_port(sk)
+                bind.inet_put_port(sk)
         if open_before:
             net.count("TcpCurrEstab", -1)
     sk.sk_state = state
@@ -422,7 +422,6 @@ def tcp_shutdown(sk: Sock, how: int) -> None:
     if not how & SEND_SHUTDOWN:
         return
     if sk.sk_state in (St.ESTABLISHED, St.SYN_SENT, St.CLOSE_WAIT) and tcp_close_state(sk):
-        sk.net.cause = "tcp_shutdown"
         output.tcp_send_fin(sk)
 
 
@@ -478,10 +477,19 @@ def tcp_done(sk: Sock) -> None:
         listen.inet_csk_destroy_sock(sk)
 
 
+def send_reset(sk: Sock, by: str) -> None:
+    """Resets the peer, and says who decided it; source net/ipv4/tcp_output.c:tcp_send_active_reset."""
+    from refmodel.tcp.whole import transmit
+
+    sk.net.cause = by
+    transmit.tcp_send_active_reset(sk)
+    sk.net.cause = ""
+
+
 @cited("net/ipv4/tcp.c:tcp_abort")
 def tcp_abort(sk: Sock, err: int) -> int:
     """An administrator ends the connection with the error `err`: 0, or a negative errno."""
-    from refmodel.tcp.whole import listen, rcv, transmit
+    from refmodel.tcp.whole import listen, rcv
 
     if sk.sk_state == St.CLOSE:
         return -errno.ENOENT
@@ -490,8 +498,7 @@ def tcp_abort(sk: Sock, err: int) -> int:
         tcp_set_state(sk, St.CLOSE)
         listen.inet_csk_listen_stop(sk)
     if sk.sk_state in NEED_RESET:
-        sk.net.cause = "tcp_abort"
-        transmit.tcp_send_active_reset(sk)
+        send_reset(sk, "tcp_abort")
     rcv.tcp_done_with_error(sk, err)
     stream.release_sock(sk)
     return 0
@@ -543,7 +550,7 @@ def purge_receive_queue(sk: Sock) -> None:
 @cited("net/ipv4/tcp.c:__tcp_close", "RFC 9293 3.10.4", "RFC 2525 2.17")
 def __tcp_close(sk: Sock, timeout: int) -> Generator[Wait, bool, None]:
     """The application lets go; lingering it waits for up to `timeout` jiffies until its data are acknowledged."""
-    from refmodel.tcp.whole import fastopen, listen, minisocks, output, recvmsg, timer, transmit
+    from refmodel.tcp.whole import fastopen, listen, minisocks, output, recvmsg, timer
 
     net = sk.net
     sk.sk_shutdown = SHUTDOWN_MASK
@@ -564,13 +571,11 @@ def __tcp_close(sk: Sock, timeout: int) -> Generator[Wait, bool, None]:
                 net.count("TcpExtTCPAbortOnClose")
                 net.note("tcp_close", "data were unread: reset")
                 tcp_set_state(sk, St.CLOSE)
-                net.cause = "tcp_close"
-                transmit.tcp_send_active_reset(sk)
+                send_reset(sk, "tcp_close")
             elif "SOCK_LINGER" in sk.sk_flags and not sk.sk_lingertime:
                 tcp_disconnect(sk, 0)
                 net.count("TcpExtTCPAbortOnData")
             elif tcp_close_state(sk):
-                net.cause = "tcp_close"
                 output.tcp_send_fin(sk)
             yield from stream.sk_stream_wait_close(sk, timeout)
     state = sk.sk_state
@@ -583,8 +588,7 @@ def __tcp_close(sk: Sock, timeout: int) -> Generator[Wait, bool, None]:
     if sk.sk_state == St.FIN_WAIT2:
         if sk.linger2 < 0:
             tcp_set_state(sk, St.CLOSE)
-            net.cause = "tcp_close"
-            transmit.tcp_send_active_reset(sk)
+            send_reset(sk, "tcp_close")
             net.count("TcpExtTCPAbortOnLinger")
         else:
             tmo = timer.tcp_fin_time(sk)
@@ -595,8 +599,7 @@ def __tcp_close(sk: Sock, timeout: int) -> Generator[Wait, bool, None]:
                 return
     if sk.sk_state != St.CLOSE and tcp_check_oom(sk, 0):
         tcp_set_state(sk, St.CLOSE)
-        net.cause = "tcp_close"
-        transmit.tcp_send_active_reset(sk)
+        send_reset(sk, "tcp_close")
         net.count("TcpExtTCPAbortOnMemory")
     if sk.sk_state == St.CLOSE:
         if sk.fastopen_rsk is not None:
@@ -622,7 +625,7 @@ def sock_orphan(sk: Sock) -> None:
 @cited("net/ipv4/tcp.c:tcp_disconnect", "RFC 9293 3.10.5")
 def tcp_disconnect(sk: Sock, flags: int) -> int:
     """Ends the connection at once and makes the socket as new; a peer that may expect more is reset."""
-    from refmodel.tcp.whole import ca, fastopen, hashtables, listen, transmit, undo
+    from refmodel.tcp.whole import ca, fastopen, hashtables, listen, undo
 
     net = sk.net
     old_state = sk.sk_state
@@ -633,8 +636,7 @@ def tcp_disconnect(sk: Sock, flags: int) -> int:
     elif sk.repair:
         sk.sk_err = errno.ECONNABORTED
     elif old_state in NEED_RESET or (sk.snd_nxt != sk.write_seq and old_state in (St.CLOSING, St.LAST_ACK)):
-        net.cause = "tcp_disconnect"
-        transmit.tcp_send_active_reset(sk)
+        send_reset(sk, "tcp_disconnect")
         sk.sk_err = errno.ECONNRESET
     elif old_state == St.SYN_SENT:
         sk.sk_err = errno.ECONNRESET
@@ -647,7 +649,7 @@ def tcp_disconnect(sk: Sock, flags: int) -> int:
     fastopen.tcp_fastopen_active_disable_ofo_check(sk)
     skb_rbtree_purge(sk)
     sk.inet_dport = 0
-    hashtables.inet_bhash2_reset_saddr(sk)
+    bind.inet_bhash2_reset_saddr(sk)
     sk.sk_shutdown = 0
     sk.sk_flags.discard("SOCK_DONE")
     sk.srtt_us = 0

@@ -94,6 +94,7 @@ def __tcp_cleanup_rbuf(sk: Sock, copied: int) -> None:
     if time_to_ack:
         sk.net.cause = "__tcp_cleanup_rbuf"
         transmit.tcp_send_ack(sk)
+        sk.net.cause = ""
 
 
 def tcp_cleanup_rbuf(sk: Sock, copied: int) -> None:
