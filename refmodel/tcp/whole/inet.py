@@ -143,7 +143,7 @@ def _local(net: "Net", addr: bytes) -> bool:
 @cited("net/ipv4/af_inet.c:__inet_bind", "net/ipv6/af_inet6.c:__inet6_bind")
 def inet_bind(sk: Sock, addr: SockAddr) -> int:
     """Gives the socket a local address and port: 0, or a negative errno."""
-    from refmodel.tcp.whole import hashtables
+    from refmodel.tcp.whole import bind
 
     net = sk.net
     own = addr.addr
@@ -394,7 +394,7 @@ def tcp_set_state(sk: Sock, state: St) -> None:
     else:
         open_before = oldstate in (St.ESTABLISHED, St.CLOSE_WAIT)
         if state == St.CLOSE:
-            from refmodel.tcp.whole import hashtables
+            from refmodel.tcp.whole import bind, hashtables
 
             if open_before:
                 net.count("TcpEstabResets")
@@ -625,7 +625,7 @@ def sock_orphan(sk: Sock) -> None:
 @cited("net/ipv4/tcp.c:tcp_disconnect", "RFC 9293 3.10.5")
 def tcp_disconnect(sk: Sock, flags: int) -> int:
     """Ends the connection at once and makes the socket as new; a peer that may expect more is reset."""
-    from refmodel.tcp.whole import ca, fastopen, hashtables, listen, undo
+    from refmodel.tcp.whole import bind, ca, fastopen, listen, undo
 
     net = sk.net
     old_state = sk.sk_state

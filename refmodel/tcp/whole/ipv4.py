@@ -7,13 +7,13 @@ time-wait socket, else to a listener, else it is reset. IPv6 sockets that talk I
 import copy
 import errno
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    bind,
     ca,
-    errqueue,
     fastopen,
     hashtables,
     inet,
@@ -22,44 +22,36 @@ from refmodel.tcp.whole import (
     minisocks,
     options,
     output,
-    poll,
     rcv,
     rcvbuf,
-    recovery,
     route,
     secure,
     sendmsg,
     syncookies,
-    timer,
     transmit,
 )
-from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
     CWR,
     ECE,
     GSO_LEGACY_MAX_SIZE,
-    ICSK_TIME_RETRANS,
     MAX_TCP_HEADER,
     RST,
     SYN,
     TCP_MSS_DEFAULT,
     URG,
     Dst,
-    FastopenCookie,
-    IcmpError,
     Packet,
     RequestSock,
     Skb,
     Sock,
     SockAddr,
-    TcpOptions,
     TimewaitSock,
     options_size,
     tcp_hdrlen,
     tcp_mss_clamp,
 )
-from refmodel.types import M32, add, between
+from refmodel.types import M32, add
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net
@@ -72,32 +64,6 @@ LOOPBACK6: Final = bytes(15) + b"\x01"
 MAPPED: Final = bytes(10) + b"\xff\xff"
 INET_ECN_MASK: Final = 3
 RTAX_FEATURE_TCP_USEC_TS: Final = 1 << 4
-ICMP_DEST_UNREACH: Final = 3
-ICMP_SOURCE_QUENCH: Final = 4
-ICMP_REDIRECT: Final = 5
-ICMP_TIME_EXCEEDED: Final = 11
-ICMP_PARAMETERPROB: Final = 12
-ICMP_NET_UNREACH: Final = 0
-ICMP_HOST_UNREACH: Final = 1
-ICMP_FRAG_NEEDED: Final = 4
-ICMP_EXC_FRAGTIME: Final = 1
-NR_ICMP_UNREACH: Final = 15
-ICMPV6_DEST_UNREACH: Final = 1
-ICMPV6_PKT_TOOBIG: Final = 2
-ICMPV6_TIME_EXCEED: Final = 3
-ICMPV6_PARAMPROB: Final = 4
-ICMPV6_NOROUTE: Final = 0
-NDISC_REDIRECT: Final = 137
-E_NONET: Final = 64
-ICMP_ERR_CONVERT: Final = (
-    errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.ECONNREFUSED, errno.EMSGSIZE, errno.EOPNOTSUPP,
-    errno.ENETUNREACH, errno.EHOSTDOWN, E_NONET, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETUNREACH,
-    errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH, errno.EHOSTUNREACH,
-)  # fmt: skip
-ICMPV6_UNREACH: Final = (
-    (errno.ENETUNREACH, False), (errno.EACCES, True), (errno.EHOSTUNREACH, False), (errno.EHOSTUNREACH, False),
-    (errno.ECONNREFUSED, True), (errno.EACCES, True), (errno.EACCES, True),
-)  # fmt: skip
 
 
 def is_mapped(addr: bytes) -> bool:
@@ -267,8 +233,8 @@ def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
         return -errno.EAFNOSUPPORT
     daddr = uaddr.addr
     bound = sk.inet_rcv_saddr
-    if hashtables.is_any(daddr):
-        v4 = len(daddr) == 4 or (len(bound) == 4 and not hashtables.is_any(bound))
+    if bind.is_any(daddr):
+        v4 = len(daddr) == 4 or (len(bound) == 4 and not bind.is_any(bound))
         daddr = LOOPBACK4 if v4 else LOOPBACK6
     elif is_mapped(daddr):
         if sk.sk_ipv6only:
@@ -277,15 +243,15 @@ def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
     v6 = len(daddr) == 16
     if (daddr[0] == 0xFF) if v6 else (daddr[0] >= 224):
         return -errno.ENETUNREACH
-    if v6 and len(bound) == 4 and not hashtables.is_any(bound):
+    if v6 and len(bound) == 4 and not bind.is_any(bound):
         return -errno.ENETUNREACH
     was_mapped = sk.mapped
     sk.mapped = sk.sk_family == AF_INET6 and not v6
     dst = route.ip_route_output(net, daddr)
     if v6:
         sk.tcp_usec_ts = dst_tcp_usec_ts(dst)
-    if hashtables.is_any(bound) or hashtables.is_any(sk.inet_saddr):
-        hashtables.inet_bhash2_update_saddr(sk, _source(net, daddr))
+    if bind.is_any(bound) or bind.is_any(sk.inet_saddr):
+        bind.inet_bhash2_update_saddr(sk, _source(net, daddr))
     else:
         sk.inet_rcv_saddr = sk.inet_saddr
     if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:
@@ -317,307 +283,12 @@ def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
             return 0
     inet.tcp_set_state(sk, St.CLOSE)
     sk.mapped = was_mapped
-    hashtables.inet_bhash2_reset_saddr(sk)
+    bind.inet_bhash2_reset_saddr(sk)
     sk.inet_dport = 0
     return err
 
 
-# ---------------------------------------------------------------- ICMP
-
-
-@cited(
-    "net/ipv4/tcp_ipv4.c:tcp_v4_mtu_reduced", "net/ipv6/tcp_ipv6.c:tcp_v6_mtu_reduced", "RFC 1191 6.4", "RFC 8201 5.4"
-)
-def tcp_v4_mtu_reduced(sk: Sock) -> None:
-    """The path carries less than was thought: smaller segments, and what was sent goes again at once."""
-    if sk.sk_state in (St.LISTEN, St.CLOSE):
-        return
-    mtu = sk.mtu_info
-    v6 = sk.sk_family == AF_INET6 and not sk.mapped
-    if v6 and output.tcp_mtu_to_mss(sk, mtu) >= sk.mss_cache:
-        return
-    dst = route.inet_csk_update_pmtu(sk, mtu)
-    if dst is None:
-        return
-    dmtu = route.dst_mtu(dst)
-    if not v6:
-        if mtu < dmtu and route.ip_dont_fragment(sk, dst):
-            sk.sk_err_soft = errno.EMSGSIZE
-        if sk.pmtudisc == route.IP_PMTUDISC_DONT or not route.ip_sk_accept_pmtu(sk):
-            return
-    if sk.icsk_pmtu_cookie > dmtu:
-        sk.net.note("tcp_v4_mtu_reduced", f"path MTU {dmtu}")
-        output.tcp_sync_mss(sk, dmtu)
-        sk.net.cause = "tcp_simple_retransmit"
-        recovery.tcp_simple_retransmit(sk)
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_req_err")
-def tcp_req_err(req: RequestSock, seq: int, abort: bool) -> None:
-    """An ICMP error for a request: a lasting one ends it, in silence."""
-    if seq != req.snt_isn:
-        req.net.count("TcpExtOutOfWindowIcmps")
-    elif abort:
-        listen.inet_csk_reqsk_queue_drop(req.rsk_listener, req)
-        listen.tcp_listendrop(req.rsk_listener)
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_ld_RTO_revert", "RFC 6069 4")
-def tcp_ld_RTO_revert(sk: Sock, seq: int) -> None:
-    """An unreachable network explains a time-out: the last doubling of the RTO is taken back."""
-    net = sk.net
-    if sk.sk_owned or seq != sk.snd_una or not sk.icsk_retransmits or not sk.icsk_backoff:
-        return
-    skb = sk.tcp_rtx_queue.head
-    if skb is None:
-        return
-    sk.icsk_backoff -= 1
-    sk.icsk_rto = timer.tcp_set_rto_value(sk) if sk.srtt_us else net.hz
-    sk.icsk_rto = timer.inet_csk_rto_backoff(sk, tcp_rto_max(sk))
-    sk.tcp_mstamp = net.now
-    delta_us = (sk.tcp_mstamp - skb.skb_mstamp) & M32
-    remaining = sk.icsk_rto - net.usecs_to_jiffies(delta_us)
-    if remaining > 0:
-        inet_csk_reset_xmit_timer(sk, ICSK_TIME_RETRANS, remaining, tcp_rto_max(sk))
-    else:
-        timer.tcp_retransmit_timer(sk)
-
-
-@cited("net/ipv6/icmp.c:icmpv6_err_convert")
-def icmpv6_err_convert(type: int, code: int) -> tuple[int, bool]:
-    """The errno that an ICMPv6 error means, and whether it lasts."""
-    if type == ICMPV6_DEST_UNREACH:
-        return ICMPV6_UNREACH[code] if code < len(ICMPV6_UNREACH) else (errno.EPROTO, True)
-    if type == ICMPV6_PKT_TOOBIG:
-        return errno.EMSGSIZE, False
-    if type == ICMPV6_TIME_EXCEED:
-        return errno.EHOSTUNREACH, False
-    return errno.EPROTO, type == ICMPV6_PARAMPROB
-
-
-@cited("net/ipv4/icmp.c:icmp_unreach")
-def _icmp_unreach(net: "Net", error: IcmpError) -> bool:
-    """The error reaches TCP; sets what it says of the MTU as ip_no_pmtu_disc allows."""
-    if error.type == ICMP_DEST_UNREACH:
-        if error.code & 15 == ICMP_FRAG_NEEDED:
-            if net.p.ip_no_pmtu_disc == 2:
-                return False
-            if net.p.ip_no_pmtu_disc not in (0, 3):
-                error.info = 0
-        return error.code <= NR_ICMP_UNREACH
-    return not (error.type == ICMP_TIME_EXCEEDED and error.code == ICMP_EXC_FRAGTIME)
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_err", "net/ipv6/tcp_ipv6.c:tcp_v6_err", "RFC 1122 4.2.3.9", "RFC 5927 4")
-def tcp_v4_err(net: "Net", error: IcmpError) -> int:
-    """An ICMP error that quotes a segment of ours: it ends a handshake, teaches the MTU, or is remembered."""
-    v6 = len(error.saddr) == 16
-    if not v6 and not _icmp_unreach(net, error):
-        return 0
-    sk = hashtables.inet_lookup_established(net, error.daddr, error.dport, error.saddr, error.sport)
-    if sk is None:
-        net.count("Icmp6InErrors" if v6 else "IcmpInErrors")
-        return -errno.ENOENT
-    if isinstance(sk, TimewaitSock):
-        return 0
-    type, code, seq = error.type, error.code, error.seq
-    if isinstance(sk, RequestSock):
-        if v6:
-            abort = icmpv6_err_convert(type, code)[1]
-        else:
-            abort = type in (ICMP_PARAMETERPROB, ICMP_TIME_EXCEEDED) or (
-                type == ICMP_DEST_UNREACH and code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH)
-            )
-        tcp_req_err(sk, seq, abort)
-        return 0
-    too_big = type == ICMPV6_PKT_TOOBIG if v6 else type == ICMP_DEST_UNREACH and code == ICMP_FRAG_NEEDED
-    if sk.sk_owned and not too_big:
-        net.count("TcpExtLockDroppedIcmps")
-    if sk.sk_state == St.CLOSE:
-        return 0
-    req: RequestSock | None = sk.fastopen_rsk
-    snd_una = req.snt_isn if req is not None else sk.snd_una
-    if sk.sk_state != St.LISTEN and not between(seq, snd_una, sk.snd_nxt):
-        net.count("TcpExtOutOfWindowIcmps")
-        return 0
-    if too_big:
-        _too_big(sk, error, v6)
-        return 0
-    handshake = sk.sk_state in (St.SYN_SENT, St.SYN_RECV)
-    if v6:
-        if type == NDISC_REDIRECT:
-            return 0
-        err = icmpv6_err_convert(type, code)[0]
-        if not handshake and req is None and type == ICMPV6_DEST_UNREACH and code == ICMPV6_NOROUTE:
-            tcp_ld_RTO_revert(sk, seq)
-    elif type == ICMP_PARAMETERPROB:
-        err = errno.EPROTO
-    elif type == ICMP_DEST_UNREACH:
-        err = ICMP_ERR_CONVERT[code]
-        if req is None and code in (ICMP_NET_UNREACH, ICMP_HOST_UNREACH):
-            tcp_ld_RTO_revert(sk, seq)
-    elif type == ICMP_TIME_EXCEEDED:
-        err = errno.EHOSTUNREACH
-    else:
-        return 0
-    if handshake and not (req is not None and req.sk is None):
-        errqueue.ip_icmp_error(sk, error, err, error.dport, error.info)
-        if not sk.sk_owned:
-            net.note("tcp_v4_err", f"ICMP {type}/{code} ends the handshake")
-            rcv.tcp_done_with_error(sk, err)
-        else:
-            sk.sk_err_soft = err
-        return 0
-    if not sk.sk_owned and (sk.recverr6 if v6 else sk.recverr):
-        sk.sk_err = err
-        poll.sk_error_report(sk)
-    else:
-        sk.sk_err_soft = err
-    return 0
-
-
-def _too_big(sk: Sock, error: IcmpError, v6: bool) -> None:
-    if sk.sk_state == St.LISTEN:
-        return
-    if v6 and (sk.np_pmtudisc in (route.IP_PMTUDISC_INTERFACE, route.IP_PMTUDISC_OMIT) or error.info < IPV6_MIN_MTU):
-        return
-    sk.mtu_info = error.info
-    if sk.sk_owned:
-        sk.sk_tsq_flags.add("TCP_MTU_REDUCED_DEFERRED")
-    else:
-        tcp_v4_mtu_reduced(sk)
-
-
-# ---------------------------------------------------------------- answers without a full socket
-
-
-def _reply(
-    net: "Net", to: Packet, seq: int, ack_seq: int, flags: int, window: int, opts: TcpOptions, tos: int, by: str
-) -> Packet:
-    v6 = len(to.saddr) == 16
-    dst = net.dst.get(to.saddr, net.default_dst)
-    ttl = dst.hoplimit or (64 if v6 else net.p.ip_default_ttl)
-    packet = Packet(
-        to.daddr, to.saddr, to.dport, to.sport, seq, ack_seq, flags, window, 0, opts,
-        tos=tos & ~INET_ECN_MASK, ttl=ttl, by=net.cause or by,
-    )  # fmt: skip
-    net.cause = ""
-    return packet
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_reset", "net/ipv6/tcp_ipv6.c:tcp_v6_send_reset", "RFC 9293 3.5.2")
-def send_reset(net: "Net", sk: Sock | TimewaitSock | None, skb: Skb, reason: object) -> None:
-    """Answers a segment by an RST made of nothing but that segment."""
-    to = skb.packet
-    assert to is not None
-    if to.flags & RST:
-        return
-    key: md5.Md5Key | None = None
-    if isinstance(sk, Sock):
-        key = md5.tcp_md5_do_lookup(sk, to.saddr)
-    elif to.opts.md5 is not None:
-        # The socket is gone: a listener on the segment's source port may have the key.
-        sk1 = hashtables.inet_lookup_listener(net, to.saddr, to.sport, to.daddr, to.sport)
-        key = md5.tcp_md5_do_lookup(sk1, to.saddr) if sk1 is not None else None
-        if key is None or not to.md5_ok:
-            return
-    if to.flags & ACK:
-        seq, ack_seq, flags = to.ack_seq, 0, RST
-    else:
-        seq, ack_seq, flags = 0, skb.end_seq, RST | ACK
-    packet = _reply(net, to, seq, ack_seq, flags, 0, TcpOptions(), to.tos, "tcp_v4_send_reset")
-    if key is not None:
-        packet.opts.md5 = bytes(16)
-        md5.calc_md5_hash(key, None, packet)
-    net.note("tcp_v4_send_reset", str(reason))
-    net.xmit(packet)
-    net.count("TcpOutSegs")
-    net.count("TcpOutRsts")
-
-
-def tcp_v4_send_reset(sk: Sock | TimewaitSock, skb: Skb, reason: object) -> None:
-    """Answers a segment for `sk` by an RST; source net/ipv4/tcp_ipv4.c:tcp_v4_send_reset."""
-    send_reset(sk.net, sk, skb, reason)
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_send_response")
-def tcp_v4_send_ack(
-    net: "Net", skb: Skb, seq: int, ack: int, win: int, tsval: int, tsecr: int, key: Any, tos: int, by: str
-) -> None:
-    """Sends an ACK on behalf of a request or a time-wait socket; timestamps only if there is one to echo."""
-    to = skb.packet
-    assert to is not None
-    opts = TcpOptions(tsval=tsval & M32, tsecr=tsecr) if tsecr else TcpOptions()
-    packet = _reply(net, to, seq, ack, ACK, win & 0xFFFF, opts, tos, by)
-    if key is not None:
-        opts.md5 = bytes(16)
-        md5.calc_md5_hash(key, None, packet)
-    net.xmit(packet)
-    net.count("TcpOutSegs")
-
-
-def _clock_ts(net: "Net", usec_ts: bool) -> int:
-    return net.now if usec_ts else net.now // 1000
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_timewait_ack")
-def tcp_v4_timewait_ack(tw: TimewaitSock, skb: Skb) -> None:
-    """A time-wait socket acknowledges what it had."""
-    tcp_v4_send_ack(
-        tw.net,
-        skb,
-        tw.tw_snd_nxt,
-        tw.tw_rcv_nxt,
-        tw.tw_rcv_wnd >> tw.tw_rcv_wscale,
-        _clock_ts(tw.net, tw.tw_usec_ts) + tw.tw_ts_offset,
-        tw.tw_ts_recent,
-        tw.tw_md5_key,
-        tw.tw_tos,
-        "tcp_v4_timewait_ack",
-    )
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_reqsk_send_ack", "net/ipv6/tcp_ipv6.c:tcp_v6_reqsk_send_ack")
-def tcp_v4_reqsk_send_ack(sk: Sock, skb: Skb, req: RequestSock) -> None:
-    """A request, or a fast open's child on its behalf, acknowledges the SYN once more."""
-    to = skb.packet
-    assert to is not None
-    tcp_v4_send_ack(
-        sk.net,
-        skb,
-        add(req.snt_isn, 1) if sk.sk_state == St.LISTEN else sk.snd_nxt,
-        req.rcv_nxt,
-        listen.tcp_synack_window(req) >> req.rcv_wscale,
-        _clock_ts(sk.net, req.req_usec_ts) + req.ts_off,
-        req.ts_recent,
-        md5.tcp_md5_do_lookup(sk, to.saddr),
-        to.tos,
-        "tcp_v4_reqsk_send_ack",
-    )
-
-
-@cited("net/ipv4/tcp_ipv4.c:tcp_v4_send_synack", "net/ipv6/tcp_ipv6.c:tcp_v6_send_synack")
-def tcp_v4_send_synack(
-    sk: Sock,
-    dst: Dst | None,
-    fl: Any,
-    req: RequestSock,
-    foc: FastopenCookie | None,
-    synack_type: int,
-    syn_skb: Skb | None,
-) -> int:
-    """Sends a request's SYN-ACK: 0, or what kept it from leaving."""
-    net = sk.net
-    if dst is None:
-        dst = route.ip_route_output(net, req.ir_rmt_addr)
-    packet = transmit.tcp_make_synack(sk, dst, req, foc, synack_type, syn_skb)
-    v6 = len(req.ir_rmt_addr) == 16
-    tos = sk.tclass if v6 else sk.inet_tos
-    if net.p.tcp_reflect_tos:
-        tos = (req.syn_tos & ~INET_ECN_MASK) | (tos & INET_ECN_MASK)
-    packet.tos = tos
-    err = net.xmit(packet)
-    return 0 if err == transmit.NET_XMIT_CN else err
+# ---------------------------------------------------------------- passive connections
 
 
 def tcp_v4_route_req(sk: Sock, skb: Skb, req: RequestSock) -> Dst:
@@ -679,7 +350,7 @@ def tcp_v4_syn_recv_sock(
     key = md5.tcp_md5_do_lookup(sk, req.ir_rmt_addr)
     if key is not None:
         md5.tcp_md5_key_copy(newsk, req.ir_rmt_addr, key)
-    if hashtables.inet_inherit_port(sk, newsk) < 0:
+    if bind.inet_inherit_port(sk, newsk) < 0:
         listen.inet_csk_prepare_forced_close(newsk)
         inet.tcp_done(newsk)
         listen.tcp_listendrop(sk)
@@ -861,7 +532,36 @@ def tcp_v4_destroy_sock(sk: Sock) -> None:
     sk.out_of_order_queue.clear()
     sk.md5sig_info = None
     if sk.icsk_bind_hash is not None:
-        hashtables.inet_put_port(sk)
+        bind.inet_put_port(sk)
     sendmsg.tcp_free_fastopen_req(sk)
     fastopen.tcp_fastopen_destroy_cipher(sk)
     sk.saved_syn = None
+
+
+from refmodel.tcp.whole.icmp import (  # noqa: E402
+    tcp_ld_RTO_revert as tcp_ld_RTO_revert,
+)
+from refmodel.tcp.whole.icmp import (  # noqa: E402
+    tcp_req_err as tcp_req_err,
+)
+from refmodel.tcp.whole.icmp import (  # noqa: E402
+    tcp_v4_err as tcp_v4_err,
+)
+from refmodel.tcp.whole.icmp import (  # noqa: E402
+    tcp_v4_mtu_reduced as tcp_v4_mtu_reduced,
+)
+from refmodel.tcp.whole.reply import (  # noqa: E402
+    send_reset as send_reset,
+)
+from refmodel.tcp.whole.reply import (  # noqa: E402
+    tcp_v4_reqsk_send_ack as tcp_v4_reqsk_send_ack,
+)
+from refmodel.tcp.whole.reply import (  # noqa: E402
+    tcp_v4_send_reset as tcp_v4_send_reset,
+)
+from refmodel.tcp.whole.reply import (  # noqa: E402
+    tcp_v4_send_synack as tcp_v4_send_synack,
+)
+from refmodel.tcp.whole.reply import (  # noqa: E402
+    tcp_v4_timewait_ack as tcp_v4_timewait_ack,
+)

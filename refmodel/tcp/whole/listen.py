@@ -10,6 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    bind,
     ca,
     fastopen,
     hashtables,
@@ -452,7 +453,7 @@ def inet_csk_listen_start(sk: Sock) -> int:
     sk.sk_ack_backlog = 0
     sk.icsk_ack = type(sk.icsk_ack)()
     sk.sk_state = St.LISTEN
-    err = hashtables.inet_csk_get_port(sk, sk.inet_num)
+    err = bind.inet_csk_get_port(sk, sk.inet_num)
     if not err:
         sk.inet_sport = sk.inet_num
         sk.sk_dst = None

@@ -12,6 +12,7 @@ from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
     ack,
+    bind,
     ca,
     fastopen,
     hashtables,
@@ -271,7 +272,7 @@ def inet_csk_clone_lock(sk: Sock, req: RequestSock) -> Sock:
     newsk.sk_dst = None
     newsk.sk_hash = None
     newsk.sk_drops = 0
-    newsk.sk_userlocks = sk.sk_userlocks & ~hashtables.SOCK_BINDPORT_LOCK
+    newsk.sk_userlocks = sk.sk_userlocks & ~bind.SOCK_BINDPORT_LOCK
     newsk.sk_zckey = 0
     newsk.sk_err = newsk.sk_err_soft = 0
     newsk.sk_priority = 0

@@ -32,7 +32,7 @@ from refmodel.tcp.whole.sock import (
 )
 
 if TYPE_CHECKING:
-    from refmodel.tcp.whole.hashtables import InetBindBucket
+    from refmodel.tcp.whole.bind import InetBindBucket
 
 BOOT: Final = 1_000_000_250  # us: the clock when a namespace begins, a little behind a tick as packetdrill starts
 USEC_PER_SEC: Final = 1_000_000
@@ -264,6 +264,8 @@ class Net:
             if not s.min <= number <= s.max:
                 raise OutOfRange(f"{n} = {number}: the kernel takes {s.min} to {s.max}")
             self.p = replace(self.p, **{field: number})
+        if name == "net.ipv4.tcp_fastopen_blackhole_timeout_sec":
+            self.tfo_active_disable_times = 0
 
     def count(self, name: str, n: int = 1) -> None:
         """Adds to a MIB counter (NET_INC_STATS, TCP_INC_STATS), by its name in /proc: TcpExtTCPTimeouts."""

@@ -914,7 +914,7 @@ class Sock:
         self.sk_bound = False  # SOCK_BINDPORT_LOCK or bind() done
         self.sk_dst: Dst | None = None
         self.sk_hash: tuple[bytes, int, bytes, int] | None = None  # its key in ehash; (b"", 0, b"", 0) of a listener
-        self.icsk_bind_hash: Any = None  # refmodel.tcp.whole.hashtables.InetBindBucket
+        self.icsk_bind_hash: Any = None  # refmodel.tcp.whole.bind.InetBindBucket
         self.local_port_range: tuple[int, int] | None = None  # IP_LOCAL_PORT_RANGE
         self.min_ttl = 0
         self.min_hopcount = 0
@@ -1209,7 +1209,7 @@ class TimewaitSock:
         self.tw_reuseport = 0
         self.tw_flowlabel = 0
         self.tw_usec_ts = False
-        self.tw_tb: Any = None  # refmodel.tcp.whole.hashtables.InetBindBucket
+        self.tw_tb: Any = None  # refmodel.tcp.whole.bind.InetBindBucket
         self.sk_hash: tuple[bytes, int, bytes, int] | None = None
         self.tw_timer: Timer
 
