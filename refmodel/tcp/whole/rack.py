@@ -166,7 +166,7 @@ def tcp_mark_skb_lost(sk: Sock, skb: Skb) -> None:
 @cited("net/ipv4/tcp_input.c:tcp_is_rack")
 def tcp_is_rack(sk: Sock) -> bool:
     """Losses are found by time; net.ipv4.tcp_recovery says so."""
-    return sk.net.p.tcp_recovery & TCP_RACK_LOSS_DETECTION != 0
+    return sk.net.p.tcp_recovery & TCP_RACK_LOSS_DETECTION != 0 or sk.net.p.kernel >= 617
 
 
 @cited("net/ipv4/tcp_input.c:tcp_mark_head_lost", "RFC 6675 4")
