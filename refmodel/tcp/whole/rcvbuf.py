@@ -53,7 +53,8 @@ TCP_REMNANT: Final = FIN | URG | SYN | PSH
 TCP_HEADER: Final = 20
 I31: Final = 0x7FFFFFFF
 NET_SKB_PAD: Final = 64
-SMALL_HEAD: Final = 704  # skb_small_head_cache, since 6.3
+SMALL_HEAD: Final = 704  # skb_small_head_cache, since 6.3, where MAX_HEADER is 176
+SMALLEST_HEAD: Final = 576  # where it is 32: see tx_skb_truesize
 COSTLY_ORDER: Final = 3
 INET_ECN_MASK: Final = 3
 INET_ECN_CE: Final = 3
@@ -67,8 +68,9 @@ TCP_MIN_GSO_SIZE: Final = 8
 def skb_end_offset(size: int, kernel: int) -> int:
     """How many bytes the head of an skb holds that was allocated for `size`; source net/core/skbuff.c:__alloc_skb."""
     obj = ((size + 63) & ~63) + SHARED_INFO_SIZE
-    if kernel >= 603 and obj <= SMALL_HEAD:
-        return SMALL_HEAD - SHARED_INFO_SIZE
+    small = SMALLEST_HEAD if kernel >= 618 else SMALL_HEAD
+    if kernel >= 603 and obj <= small:
+        return small - SHARED_INFO_SIZE
     return (1 << (obj - 1).bit_length()) - SHARED_INFO_SIZE
 
 
