@@ -268,7 +268,7 @@ def tcp_schedule_loss_probe(sk: Sock, advancing_rto: bool) -> bool:
 @cited("net/ipv4/tcp_output.c:skb_still_in_host_queue")
 def skb_still_in_host_queue(sk: Sock, skb: Skb) -> bool:
     """What would be sent again has not left this host yet."""
-    if skb.packet is None:
+    if skb.packet is None or skb.packet.sk is None:
         return False
     sk.sk_tsq_flags.add("TSQ_THROTTLED")
     sk.net.count("TcpExtTCPSpuriousRtxHostQueues")
@@ -346,8 +346,14 @@ def tcp_collapse_retrans(sk: Sock, skb: Skb) -> bool:
 
 
 def tcp_can_collapse(sk: Sock, skb: Skb) -> bool:
-    """The skb is one segment, has left this host and isn't SACKed; source net/ipv4/tcp_output.c:tcp_can_collapse."""
-    return skb.gso_segs <= 1 and skb.packet is None and not skb.sacked & TCPCB_SACKED_ACKED
+    """The skb is one segment of which nobody holds a clone, and isn't SACKed.
+
+    Source: net/ipv4/tcp_output.c:tcp_can_collapse. A packet socket holds a clone until it is read.
+    """
+    if skb.gso_segs > 1 or skb.sacked & TCPCB_SACKED_ACKED:
+        return False
+    packet = skb.packet
+    return packet is None or (packet.sk is None and packet not in sk.net.out)
 
 
 @cited("net/ipv4/tcp_output.c:tcp_retrans_try_collapse", "RFC 9293 3.7.4")
@@ -357,6 +363,7 @@ def tcp_retrans_try_collapse(sk: Sock, to: Skb, space: int) -> None:
         return
     skb: Skb | None = to
     first = True
+    to.packet = None
     while skb is not None:
         following = skb.next
         if not tcp_can_collapse(sk, skb) or not tcp_skb_can_collapse(to, skb):

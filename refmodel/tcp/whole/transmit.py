@@ -434,6 +434,8 @@ def queue_xmit(sk: Sock, skb: Skb, packet: Packet, clone: bool) -> int:
         errqueue.skb_sched_timestamp(sk, skb, packet)
     if net.qdisc is None:
         net.xmit(packet)
+        if net.tap and clone:
+            skb.packet = packet
         if skb.tx_flags:
             errqueue.skb_tx_timestamp(sk, skb, packet)
         if skb.uarg is not None:
@@ -458,7 +460,7 @@ def tcp_wfree(packet: Packet) -> None:
     skb = packet.skb
     if skb is not None:
         packet.skb = None
-        if skb.packet is packet:
+        if skb.packet is packet and not sk.net.tap:
             skb.packet = None
         if skb.tx_flags:
             errqueue.skb_tx_timestamp(sk, skb, packet)
