@@ -119,10 +119,13 @@ def ip_dst_mtu_configured(dst: Dst) -> int:
     "RFC 9293 3.7.1",
 )
 def dst_metric_advmss(dst: Dst) -> int:
-    """The MSS to advertise to the peer: the route's, else what fits into its MTU behind plain headers."""
+    """The MSS to advertise to the peer: the route's, else what fits into its MTU behind plain headers.
+
+    6.12 takes the configured MTU; 6.1 and 6.18 take the path's, so that a smaller one is advertised too.
+    """
     if dst.advmss:
         return dst.advmss
-    mtu = ip_dst_mtu_configured(dst)
+    mtu = ip_dst_mtu_configured(dst) if dst.net is None or dst.net.p.kernel == 612 else dst_mtu(dst)
     if dst.v6:
         advmss = max(mtu - 60, IP6_RT_MIN_ADVMSS)
         return min(IPV6_MAXPLEN, GSO_BY_FRAGS - 1) if advmss > IPV6_MAXPLEN - 20 else advmss
