@@ -669,3 +669,33 @@ def test_the_send_buffer_holds_two_windows() -> None:
     sk.sk_sndbuf = 16384
     ack.tcp_sndbuf_expand(sk)
     assert sk.sk_sndbuf == 2 * 10 * (2048 + 256)  # 1000 + 320 + 320, rounded up to 2048
+
+
+# ---------------------------------------------------------------- RACK off
+
+
+def test_without_rack_counts_of_sacks_mark_what_lies_below() -> None:
+    sk = sender(8, tcp_recovery=0)
+    flag, _ = tag(sk, acks(sk, 0, (3000, 6000)))  # three SACKed: all below the first of them is lost
+    _, rexmit = recovery.tcp_fastretrans_alert(sk, START, 0, flag)
+    assert rexmit == REXMIT_LOST
+    assert sk.icsk_ca_state == CA.Recovery
+    assert [s[2] for s in spans(sk)][:3] == [TCPCB_LOST] * 3
+    assert sk.lost_out == 3
+
+
+def test_without_rack_a_cumulated_count_goes_on_from_the_hint() -> None:
+    sk = sender(8, tcp_recovery=0)
+    flag, _ = tag(sk, acks(sk, 0, (1000, 4000)))
+    recovery.tcp_fastretrans_alert(sk, START, 0, flag)
+    assert sk.lost_out == 1
+    flag, _ = tag(sk, acks(sk, 0, (1000, 4000), (5000, 8000)))
+    recovery.tcp_fastretrans_alert(sk, START, 0, flag)
+    assert [s[0] for s in spans(sk) if s[2] & TCPCB_LOST] == [0, 4000]
+
+
+def test_counts_that_an_undo_let_leak_end_with_the_queue() -> None:
+    sk = sender(2)
+    sk.retrans_out = 1
+    clean(sk, 2000)
+    assert sk.retrans_out == 0
