@@ -82,6 +82,7 @@ def tcp_make_synack(
         0,
         opts,
     )
+    packet.ttl = transmit.ttl_of(sk, dst, len(req.ir_rmt_addr) == 16)
     packet.by = net.cause or "tcp_make_synack"
     net.cause = ""
     net.count("TcpOutSegs")

@@ -41,6 +41,7 @@ from refmodel.tcp.whole.sock import (
     TCP_ECN_QUEUE_CWR,
     TCP_MAX_WSCALE,
     URG,
+    Dst,
     Packet,
     Skb,
     Sock,
@@ -370,7 +371,7 @@ def __tcp_transmit_skb(sk: Sock, skb: Skb, clone_it: bool, rcv_nxt: int) -> int:
         opts,
         urg_ptr,
         sk.tclass if v6 else sk.inet_tos,
-        ttl_of(sk, v6),
+        ttl_of(sk, sk.sk_dst, v6),
         skb.gso_size if skb.gso_segs > 1 else 0,
         skb.gso_segs,
         skb.truesize,
@@ -403,14 +404,13 @@ def tcp_transmit_skb(sk: Sock, skb: Skb, clone_it: bool) -> int:
     return __tcp_transmit_skb(sk, skb, clone_it, sk.rcv_nxt)
 
 
-def ttl_of(sk: Sock, v6: bool) -> int:
+def ttl_of(sk: Sock, dst: Dst | None, v6: bool) -> int:
     """The TTL or hop limit of what the socket sends; source include/net/route.h:ip_select_ttl."""
     if v6:
         if sk.hop_limit >= 0:
             return sk.hop_limit
     elif sk.inet_ttl >= 0:
         return sk.inet_ttl
-    dst = sk.sk_dst
     if dst is not None and dst.hoplimit:
         return dst.hoplimit
     return 64 if v6 else sk.net.p.ip_default_ttl
