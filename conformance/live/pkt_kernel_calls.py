@@ -29,7 +29,7 @@ from conformance.pkt.ast import (
 )
 from conformance.pkt.calls import number
 from conformance.pkt.msg import compare_control, compare_sockopt, sockopt_bytes
-from conformance.pkt.outcome import CannotCall, Unequal
+from conformance.pkt.outcome import CannotCall, Returned, Unequal
 from conformance.pkt.wire import State, Wire
 
 NO_DESCRIPTOR: Final = 1_000_000
@@ -59,6 +59,7 @@ class Calls:
     def __init__(self, wire: Wire, to_script_ns: Callable[[int], int], tolerance_usecs: int) -> None:
         self.wire, self.to_script_ns, self.tolerance_usecs = wire, to_script_ns, tolerance_usecs
         self.fds: dict[int, int] = {}
+        self.returns: list[Returned] = []
         self.congestion: Callable[[], str] = lambda: ""
         self._lent: list[Any] = []  # buffers that the kernel may read until the run ends (MSG_ZEROCOPY)
 
@@ -78,6 +79,8 @@ class Calls:
         ctypes.set_errno(0)
         got: int = getattr(_libc, function)(*args)
         code = ctypes.get_errno()
+        value = -code if got < 0 else 0 if call.name in MAKES_DESCRIPTOR else got
+        self.returns.append(Returned(call.at.line, call.name, value))
         if isinstance(call.result, Auto):
             return got
         wanted = number(call.result)

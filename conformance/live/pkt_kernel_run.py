@@ -270,7 +270,13 @@ def execute(job: Job) -> Outcome:
         return refusal(why)
     except (OSError, CommandFailed) as why:
         return Outcome(UNAVAILABLE, 0, f"the run could not be set up: {why}")
-    return structs.replace(outcome, counters=runner.counters, packets=tuple(runner.sent), infos=tuple(runner.infos))
+    return structs.replace(
+        outcome,
+        counters=runner.counters,
+        packets=tuple(runner.sent),
+        infos=tuple(runner.infos),
+        returns=tuple(runner.calls.returns),
+    )
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The same script on the model and on a kernel: where the two differ from each other, whatever the script says."""
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -27,6 +28,10 @@ def difference(model: Outcome, kernel: Outcome) -> str:
             return _shown(n, a, b, model)
         if abs(a.time - b.time) > LATE + LATE_PERCENT / 100 * max(a.time, b.time):
             return f"packet {n} leaves at another time\n" + _pair(a, b)
+    for ours, theirs in zip(model.returns, kernel.returns, strict=False):
+        if ours != theirs:
+            values = f"{_value(ours.value)} on the model, {_value(theirs.value)} on the kernel"
+            return f"line {ours.line}: {ours.call} returns {values}"
     for mine, live in zip(model.infos, kernel.infos, strict=False):
         apart = [
             f"{n} is {v} on the model, {live.values[n]} on the kernel"
@@ -74,6 +79,10 @@ def _by(packet: Sent) -> str:
     from conformance.pkt.model_why import citation
 
     return f"\n         by {citation(packet.by)}"
+
+
+def _value(value: int) -> str:
+    return f"-1 {errno.errorcode.get(-value, -value)}" if value < 0 else str(value)
 
 
 def _end(outcome: Outcome) -> str:

@@ -25,7 +25,7 @@ from conformance.pkt.ast import (
 )
 from conformance.pkt.calls import number
 from conformance.pkt.msg import CMSG_HEADER, Control, compare_control, compare_sockopt, packed, sockopt_bytes
-from conformance.pkt.outcome import CannotCall, Unequal
+from conformance.pkt.outcome import CannotCall, Returned, Unequal
 from conformance.pkt.wire import State, Wire
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls
@@ -57,6 +57,7 @@ class ModelCalls:
         self.process, self.wire = process, wire
         self.to_script_ns, self.tolerance_usecs = to_script_ns, tolerance_usecs
         self.fds: dict[int, int] = {}
+        self.returns: list[Returned] = []
 
     def make(self, call: Call) -> Made:
         """A call, ready to run; `then` raises Unequal. Raises CannotCall, NotModelled."""
@@ -80,6 +81,8 @@ class ModelCalls:
         return Made(run, check)
 
     def _result(self, call: Call, got: int) -> None:
+        value = 0 if got >= 0 and call.name in MAKES_DESCRIPTOR else got
+        self.returns.append(Returned(call.at.line, call.name, value))
         if isinstance(call.result, Auto):
             return
         wanted = number(call.result)

@@ -359,7 +359,13 @@ def run_parsed(script: Script, config: Config, params: WholeParams) -> Outcome:
     except (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError,
             ValueError, ImportError) as fault:  # fmt: skip
         outcome = _broken(run, fault)
-    return structs.replace(outcome, counters=dict(run.net.mib), packets=tuple(run.sent), infos=tuple(run.infos))
+    return structs.replace(
+        outcome,
+        counters=dict(run.net.mib),
+        packets=tuple(run.sent),
+        infos=tuple(run.infos),
+        returns=tuple(run.calls.returns),
+    )
 
 
 def _line(run: ModelRun) -> int:

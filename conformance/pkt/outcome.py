@@ -30,6 +30,14 @@ class Info(Struct, frozen=True):
     values: dict[str, int]
 
 
+class Returned(Struct, frozen=True):
+    """What the call in `line` returned: a negative value is an errno, 0 stands for any new descriptor."""
+
+    line: int
+    call: str
+    value: int
+
+
 class Outcome(Struct, frozen=True):
     """How a run ended.
 
@@ -37,7 +45,7 @@ class Outcome(Struct, frozen=True):
     run could not be set up); `unmodelled` (it needs what the model leaves out); `broken` (the model itself failed).
     `message` is the whole report; `line` where, `field`, `expected` and `got` what differs in a packet, `sent` what the
     stack sent, `why` the model's reasons. `counters` are the MIB counters that moved, `packets` what left,
-    `infos` what each code block saw.
+    `infos` what each code block saw, `returns` what each call returned.
     """
 
     status: str
@@ -51,6 +59,7 @@ class Outcome(Struct, frozen=True):
     counters: dict[str, int] = {}
     packets: tuple[Sent, ...] = ()
     infos: tuple[Info, ...] = ()
+    returns: tuple[Returned, ...] = ()
 
 
 class Failed(Exception):
