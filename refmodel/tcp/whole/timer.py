@@ -297,7 +297,7 @@ def tcp_delack_timer_handler(sk: Sock) -> None:
     if ack.pending & ICSK_ACK_SCHED:
         if ack.pingpong < sk.net.p.tcp_pingpong_thresh:
             ato = min(ack.ato << 1, sk.icsk_rto)
-            ack.ato = min(ato, sk.net.hz // 5) if sk.net.p.kernel >= 612 else ato & 0xFF
+            ack.ato = min(ato, sk.net.hz // 5) if sk.net.p.kernel >= 612 else ato
         else:
             ack.pingpong = 0
             ack.ato = tcp_ato_min(sk)
