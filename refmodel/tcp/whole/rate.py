@@ -18,7 +18,7 @@ from refmodel.tcp.whole.sock import (
     tcp_packets_in_flight,
     tcp_skb_sent_after,
 )
-from refmodel.types import M32
+from refmodel.types import M32, after
 
 TCPCB_DELIVERED_CE_MASK: Final = (1 << 20) - 1
 ONE_BYTE: Final = SKB_TRUESIZE(1)
@@ -61,7 +61,7 @@ def tcp_rate_skb_delivered(sk: Sock, skb: Skb, rs: RateSample) -> None:
 @cited("net/ipv4/tcp_rate.c:tcp_rate_gen")
 def tcp_rate_gen(sk: Sock, delivered: int, lost: int, is_sack_reneg: bool, rs: RateSample) -> None:
     """The sample of one acknowledgment is finished, and the socket keeps the last that tells the path's rate."""
-    if sk.app_limited and sk.delivered > sk.app_limited:
+    if sk.app_limited and after(sk.delivered, sk.app_limited):
         sk.app_limited = 0
     if delivered:
         sk.delivered_mstamp = sk.tcp_mstamp
