@@ -41,15 +41,20 @@ class Transfer:
     def run(self, seconds: float = 600.0) -> None:
         """Sends and reads until all is there, or model time is over."""
         sender, receiver = self.pair.hosts[0].process, self.pair.hosts[1].process
+        reading = receiver.fds[self.fds[1]].sk
         end = self.pair.now + int(seconds * 1e6)
+        acked = -1
+        writing = sender.fds[self.fds[0]].sk
         while self.got < self.total and self.pair.now < end:
-            while self.left > 0:
-                n = sender.start(calls.sys_send(sender, self.fds[0], min(self.left, 65536), DONTWAIT)).ret.value
-                if n <= 0:
-                    break
-                self.left -= n
-            while (n := receiver.start(calls.sys_recv(receiver, self.fds[1], 1 << 20, DONTWAIT)).ret.value) > 0:
-                self.got += n
+            if writing.snd_una != acked:
+                acked = writing.snd_una
+                while self.left > 0:
+                    n = sender.start(calls.sys_send(sender, self.fds[0], min(self.left, 65536), DONTWAIT)).ret.value
+                    if n <= 0:
+                        break
+                    self.left -= n
+            if reading.rcv_nxt != reading.copied_seq:
+                self.got += receiver.start(calls.sys_recv(receiver, self.fds[1], 1 << 20, DONTWAIT)).ret.value
             self.pair.settle()
             if not self.pair.step():
                 break

@@ -94,11 +94,9 @@ class Pair:
         if when is None:
             return False
         for host in self.hosts:
-            host.net.advance(when - 1)
-        if self._wire and self._wire[0][0] == when:
+            host.net.now = max(host.net.now, when)
+        if self._wire and self._wire[0][0] <= when:
             _, _, to, packet = heapq.heappop(self._wire)
-            for host in self.hosts:
-                host.net.now = max(host.net.now, when)
             self.hosts[to].net.receive(packet)
         else:
             for host in self.hosts:
