@@ -170,7 +170,7 @@ class ModelRun(Run):
             if error is not None:
                 self.net.receive_icmp(error)
         else:
-            self.net.receive(segment_in(self.wire, packet, self.net.p.kernel, self.config.mss))
+            self.net.receive(segment_in(self.wire, packet, self.net.p, self.config.mss))
         self.settle()
 
     def next_packet(self, limit: int | None) -> tuple[Frame, int] | None:

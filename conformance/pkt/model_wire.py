@@ -14,13 +14,14 @@ from refmodel.packet.ip import Ip, Ip6
 from refmodel.packet.transport import Tcp, TcpOption
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import options, rcvbuf
+from refmodel.tcp.whole.params import WholeParams
 from refmodel.tcp.whole.sock import CWR, FIN, PSH, IcmpError, Packet
 from refmodel.types import M32
 
 # Into the model
 
 
-def segment_in(wire: Wire, packet: ast.Packet, kernel: int, mss: int) -> Packet:
+def segment_in(wire: Wire, packet: ast.Packet, params: WholeParams, mss: int) -> Packet:
     """The segment that a line injects; raises Impossible, and NotModelled for what is no TCP."""
     if packet.layers:
         raise NotModelled("packets with outer headers")
@@ -44,7 +45,7 @@ def segment_in(wire: Wire, packet: ast.Packet, kernel: int, mss: int) -> Packet:
         upper.urg_ptr,
         ip.tos if isinstance(ip, Ip) else ip.tclass,
         ip.ttl if isinstance(ip, Ip) else ip.hop_limit,
-        truesize=rcvbuf.tun_layout(size, kernel)[0],
+        truesize=rcvbuf.tun_truesize(size, params),
         md5_ok=False,  # nobody can write the digest of numbers that the stack chooses
         flowlabel=0 if isinstance(ip, Ip) else ip.flow_lbl,
     )

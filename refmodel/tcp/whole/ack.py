@@ -544,7 +544,7 @@ def old_ack(sk: Sock, skb: Skb, flag: int, prior_snd_una: int) -> int:
 @cited("net/ipv4/tcp_input.c:tcp_sndbuf_expand")
 def tcp_sndbuf_expand(sk: Sock) -> None:
     """The send buffer holds two windows, counted in the memory that single segments take."""
-    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER + SHARED_INFO_SIZE
+    per_mss = max(sk.rx_opt.mss_clamp, sk.mss_cache) + MAX_TCP_HEADER(sk.net.p.max_header) + SHARED_INFO_SIZE
     per_mss = (1 << (per_mss - 1).bit_length()) + SK_BUFF_SIZE
     nr_segs = max(TCP_INIT_CWND, sk.snd_cwnd, sk.reordering + 1)
     ops = sk.icsk_ca_ops

@@ -213,7 +213,7 @@ def bbr_min_tso_segs(sk: Sock) -> int:
 @cited("net/ipv4/tcp_bbr.c:bbr_tso_segs_goal")
 def bbr_tso_segs_goal(sk: Sock) -> int:
     """How many segments leave together: those of about a millisecond."""
-    size = min(sk.sk_pacing_rate >> sk.sk_pacing_shift, GSO_LEGACY_MAX_SIZE - 1 - MAX_TCP_HEADER)
+    size = min(sk.sk_pacing_rate >> sk.sk_pacing_shift, GSO_LEGACY_MAX_SIZE - 1 - MAX_TCP_HEADER(sk.net.p.max_header))
     return min(max(size // sk.mss_cache, bbr_min_tso_segs(sk)), 0x7F)
 
 

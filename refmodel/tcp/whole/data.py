@@ -19,6 +19,7 @@ from refmodel.tcp.whole.sock import (
     Sock,
     sk_forced_mem_schedule,
     sk_mem_charge,
+    skb_end_offset,
     tcp_fast_path_check,
     tcp_is_sack,
     tcp_receive_window,
@@ -354,6 +355,7 @@ def tcp_send_rcvq(sk: Sock, size: int) -> int:
     """Repair: a process puts bytes into its own receive queue."""
     if size == 0:
         return 0
+    p = sk.net.p
     page = 4096
     data_len = 0
     if size > page:
@@ -361,7 +363,7 @@ def tcp_send_rcvq(sk: Sock, size: int) -> int:
         size = data_len + (size & (page - 1))
     skb = Skb(sk.rcv_nxt, add(sk.rcv_nxt, size), size)
     skb.ack_seq = add(sk.snd_una, -1)
-    skb.end_offset = rcvbuf.skb_end_offset(size - data_len, sk.net.p.kernel)
+    skb.end_offset = skb_end_offset(size - data_len, p.kernel, p.max_header)
     skb.linear = size - data_len
     skb.truesize = skb.end_offset + 576
     left, order = data_len, 3

@@ -13,8 +13,8 @@ from struct import pack
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import info, rcvbuf
-from refmodel.tcp.whole.sock import SKB_TRUESIZE, IcmpError, Packet, Skb, Sock, SockAddr
+from refmodel.tcp.whole import info
+from refmodel.tcp.whole.sock import SKB_TRUESIZE, IcmpError, Packet, Skb, Sock, SockAddr, skb_end_offset
 from refmodel.types import M32, before
 
 SOL_IP: Final = 0
@@ -94,7 +94,8 @@ ICMP_QUOTED: Final = 8  # bytes of the segment that an ICMP error quotes
 
 def alloc_skb(sk: Sock, size: int = 0) -> int:
     """The memory of an skb whose head has room for `size` bytes; source net/core/skbuff.c:__alloc_skb."""
-    return SKB_TRUESIZE(rcvbuf.skb_end_offset(size, sk.net.p.kernel))
+    p = sk.net.p
+    return SKB_TRUESIZE(skb_end_offset(size, p.kernel, p.max_header))
 
 
 class RecvMsg:

@@ -208,7 +208,7 @@ def sk_setup_caps(sk: Sock, dst: Dst) -> None:
     """Gives a socket its route, and with it what the device can do."""
     sk.sk_dst = dst
     sk.icsk_ack.dst_quick_ack = bool(dst.quickack)
-    sk.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER + 1)
+    sk.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER(sk.net.p.max_header) + 1)
     sk.sk_gso_max_segs = 1 if sk.md5sig_info is not None else 65535
 
 

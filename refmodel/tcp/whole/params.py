@@ -19,11 +19,20 @@ INT_MIN: Final = -(2**31)
 SECONDS: Final = I32 // 1000  # what is kept in jiffies has to fit an int
 
 
+DISTRIBUTION: Final = 176  # MAX_HEADER where drivers of any kind are built: 128 and 48 for tunnels
+SMALL_KERNEL: Final = 32  # MAX_HEADER without wireless drivers and tunnels
+
+
 class WholeParams(Params, frozen=True):
-    """Kernel version, HZ and sysctls; each field is called like its sysctl. A triple is split: tcp_rmem_0, _1, _2."""
+    """Kernel version, HZ and sysctls; each field is called like its sysctl. A triple is split: tcp_rmem_0, _1, _2.
+
+    `max_header` is MAX_HEADER (bytes, include/linux/netdevice.h), which the kernel's configuration decides: the heads
+    of small skbs are as large as it wants, and with them what an skb costs.
+    """
 
     kernel: int = 612
     hz: int = 1000
+    max_header: int = DISTRIBUTION
     tcp_syn_retries: Annotated[int, Sysctl(N + "tcp_syn_retries", 6, 1, 127, IN)] = 6
     tcp_synack_retries: Annotated[int, Sysctl(N + "tcp_synack_retries", 5, 0, 255, IN)] = 5
     tcp_syn_linear_timeouts: Annotated[
@@ -180,8 +189,11 @@ INERT: Final = frozenset(
 
 
 def whole_params(profile: Profile) -> WholeParams:
-    """The parameters of `profile`; raises OutOfRange."""
-    return profile.params(WholeParams)
+    """The parameters of `profile`; raises OutOfRange.
+
+    The 6.18 that was measured is a small one: its small skbs have heads of 576 bytes, where distributions have 704.
+    """
+    return profile.params(WholeParams, max_header=SMALL_KERNEL if profile.kernel == "6.18" else DISTRIBUTION)
 
 
 @cache

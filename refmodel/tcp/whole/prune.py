@@ -7,6 +7,7 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import data, rcvbuf
+from refmodel.tcp.whole.params import WholeParams
 from refmodel.tcp.whole.sock import (
     FIN,
     PAGE_SIZE,
@@ -16,6 +17,7 @@ from refmodel.tcp.whole.sock import (
     Skb,
     SkbQueue,
     Sock,
+    skb_end_offset,
     tcp_sack_reset,
 )
 from refmodel.types import M32, after, before
@@ -43,7 +45,7 @@ def tcp_rbtree_insert(queue: SkbQueue, skb: Skb) -> None:
         queue.insert_after(at, skb)
 
 
-def _alloc(like: Skb, start: int, copy: int, kernel: int) -> Skb:
+def _alloc(like: Skb, start: int, copy: int, p: WholeParams) -> Skb:
     skb = Skb(start, start, 0, like.tcp_flags)
     skb.ack_seq = like.ack_seq
     skb.sacked = like.sacked
@@ -53,7 +55,7 @@ def _alloc(like: Skb, start: int, copy: int, kernel: int) -> Skb:
     skb.eor = like.eor
     skb.packet = like.packet
     skb.opts = like.opts
-    skb.end_offset = rcvbuf.skb_end_offset(copy, kernel)
+    skb.end_offset = skb_end_offset(copy, p.kernel, p.max_header)
     skb.truesize = SKB_TRUESIZE(skb.end_offset)
     skb.tailroom = skb.end_offset
     return skb
@@ -96,10 +98,10 @@ def _copy(
 ) -> None:
     """The copying of tcp_collapse: new skbs of a page each."""
     skb: Skb | None = first
-    kernel = sk.net.p.kernel
+    p = sk.net.p
     while skb is not None and before(start, end):
         copy = min(SKB_MAX_ORDER, (end - start) & M32)
-        nskb = _alloc(skb, start, copy, kernel)
+        nskb = _alloc(skb, start, copy, p)
         if fresh is None:
             queue.insert_before(skb, nskb)
         else:

@@ -11,6 +11,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.whole import ack, ca, transmit
 from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.params import DISTRIBUTION, WholeParams
 from refmodel.tcp.whole.sock import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
@@ -20,6 +21,7 @@ from refmodel.tcp.whole.sock import (
     ICSK_ACK_SCHED,
     MAX_SKB_FRAGS,
     MAX_TCP_HEADER,
+    NET_SKB_PAD,
     PAGE_SIZE,
     PSH,
     SHARED_INFO_SIZE,
@@ -40,6 +42,7 @@ from refmodel.tcp.whole.sock import (
     inet_csk_in_pingpong_mode,
     sk_mem_charge,
     sk_mem_uncharge,
+    skb_end_offset,
     tcp_hdrlen,
     tcp_stamp_us_delta,
     tcp_time_stamp_ts,
@@ -52,9 +55,6 @@ TCP_MAX_QUICKACKS: Final = 16
 TCP_REMNANT: Final = FIN | URG | SYN | PSH
 TCP_HEADER: Final = 20
 I31: Final = 0x7FFFFFFF
-NET_SKB_PAD: Final = 64
-SMALL_HEAD: Final = 704  # skb_small_head_cache, since 6.3, where MAX_HEADER is 176
-SMALLEST_HEAD: Final = 576  # where it is 32: see tx_skb_truesize
 COSTLY_ORDER: Final = 3
 INET_ECN_MASK: Final = 3
 INET_ECN_CE: Final = 3
@@ -65,17 +65,7 @@ TCP_MIN_GSO_SIZE: Final = 8
 
 
 @lru_cache(maxsize=4096)
-def skb_end_offset(size: int, kernel: int) -> int:
-    """How many bytes the head of an skb holds that was allocated for `size`; source net/core/skbuff.c:__alloc_skb."""
-    obj = ((size + 63) & ~63) + SHARED_INFO_SIZE
-    small = SMALLEST_HEAD if kernel >= 618 else SMALL_HEAD
-    if kernel >= 603 and obj <= small:
-        return small - SHARED_INFO_SIZE
-    return (1 << (obj - 1).bit_length()) - SHARED_INFO_SIZE
-
-
-@lru_cache(maxsize=4096)
-def tun_layout(len_ip_packet: int, kernel: int) -> tuple[int, int, int, int]:
+def tun_layout(len_ip_packet: int, kernel: int, max_header: int = DISTRIBUTION) -> tuple[int, int, int, int]:
     """An skb that tun makes of a packet: its truesize, head size, bytes in the head, fragments.
 
     Before 6.6 all of it is head. Source: drivers/net/tun.c:tun_get_user, tun_alloc_skb,
@@ -84,7 +74,7 @@ def tun_layout(len_ip_packet: int, kernel: int) -> tuple[int, int, int, int]:
     linear = len_ip_packet
     if kernel >= 606 and NET_SKB_PAD + len_ip_packet >= PAGE_SIZE:
         linear = min(PAGE_SIZE - NET_SKB_PAD - SHARED_INFO_SIZE, len_ip_packet)
-    end = skb_end_offset(NET_SKB_PAD + linear, kernel)
+    end = skb_end_offset(NET_SKB_PAD + linear, kernel, max_header)
     truesize = SKB_TRUESIZE(end)
     left = len_ip_packet - linear
     frags = 0
@@ -98,9 +88,9 @@ def tun_layout(len_ip_packet: int, kernel: int) -> tuple[int, int, int, int]:
     return truesize, end, linear, frags
 
 
-def tun_truesize(len_ip_packet: int, ipv6: bool = False, kernel: int = 612) -> int:
+def tun_truesize(len_ip_packet: int, p: WholeParams) -> int:
     """The memory that a packet of so many bytes takes when it arrives through a tun device."""
-    return tun_layout(len_ip_packet, kernel)[0]
+    return tun_layout(len_ip_packet, p.kernel, p.max_header)[0]
 
 
 @cited("drivers/net/tun.c:tun_get_user", "include/linux/virtio_net.h:virtio_net_hdr_to_skb")
@@ -109,8 +99,9 @@ def tun_skb(net: Net, skb: Skb) -> None:
     packet = skb.packet
     assert packet is not None
     headers = (20 if len(packet.saddr) == 4 else 40) + tcp_hdrlen(packet)
+    p = net.p
     skb.tap = net.tap_rx
-    skb.truesize, skb.end_offset, head, skb.frags = tun_layout(headers + packet.len, net.p.kernel)
+    skb.truesize, skb.end_offset, head, skb.frags = tun_layout(headers + packet.len, p.kernel, p.max_header)
     if packet.truesize not in (0, skb.truesize):
         skb.truesize = packet.truesize
         skb.end_offset = max(packet.truesize - SK_BUFF_SIZE - SHARED_INFO_SIZE, 0)
@@ -524,7 +515,7 @@ def tcp_rcv_space_adjust(sk: Sock) -> None:
             if p.kernel >= 606:
                 rcvbuf = min(tcp_space_from_win(sk, rcvwin), p.tcp_rmem_2)
             else:
-                rcvmem = SKB_TRUESIZE(sk.advmss + MAX_TCP_HEADER)
+                rcvmem = SKB_TRUESIZE(sk.advmss + MAX_TCP_HEADER(p.max_header))
                 while tcp_win_from_space(sk, rcvmem) < sk.advmss:
                     rcvmem += 128
                 rcvbuf = min(rcvwin // sk.advmss * rcvmem, p.tcp_rmem_2)

@@ -8,6 +8,7 @@ doubly linked, so that a step costs what it touches and never the length of a qu
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.tcp.state import St
@@ -99,7 +100,7 @@ TCP_BASE_MSS: Final = 1024
 TCP_FASTRETRANS_THRESH: Final = 3
 MAX_HEADER_V4: Final = 20
 GSO_LEGACY_MAX_SIZE: Final = 65536
-MAX_TCP_HEADER: Final = 320  # L1_CACHE_ALIGN(128 + MAX_HEADER); only truesize depends on it
+NET_SKB_PAD: Final = 64
 TCP_RMEM_TO_WIN_SCALE: Final = 8
 TCP_DEFAULT_SCALING_RATIO: Final = 128
 SK_BUFF_SIZE: Final = 256  # SKB_DATA_ALIGN(sizeof(struct sk_buff)), x86-64
@@ -109,6 +110,28 @@ SHARED_INFO_SIZE: Final = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info)),
 def SKB_TRUESIZE(n: int) -> int:
     """Memory of an skb whose head holds `n` bytes; source include/linux/skbuff.h:SKB_TRUESIZE."""
     return n + SK_BUFF_SIZE + SHARED_INFO_SIZE
+
+
+def MAX_TCP_HEADER(max_header: int) -> int:
+    """Room for the headers of a segment, by MAX_HEADER; source include/net/tcp.h:MAX_TCP_HEADER."""
+    return (128 + max_header + 63) & ~63
+
+
+@cache
+def skb_end_offset(size: int, kernel: int, max_header: int) -> int:
+    """How many bytes the head of an skb holds that was allocated for `size`; source net/core/skbuff.c:kmalloc_reserve.
+
+    Since 6.3 small heads are of a slab of their own, as large as the headers of a segment or the pulling of GRO want.
+    """
+    obj = ((size + 63) & ~63) + SHARED_INFO_SIZE
+    if kernel >= 603:
+        gro_max_head_pad = max_header + 128 + NET_SKB_PAD
+        small = ((max(MAX_TCP_HEADER(max_header), gro_max_head_pad) + 63) & ~63) + SHARED_INFO_SIZE
+        if not small & (small - 1):
+            small += 64
+        if obj <= small:
+            return small - SHARED_INFO_SIZE
+    return (1 << (obj - 1).bit_length()) - SHARED_INFO_SIZE
 
 
 class TcpOptions:
@@ -888,7 +911,7 @@ class Sock:
         self.sk_pacing_shift = 10
         self.sk_priority = 0
         self.sk_mark = 0
-        self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER + 1)
+        self.sk_gso_max_size = GSO_LEGACY_MAX_SIZE - (MAX_TCP_HEADER(net.p.max_header) + 1)
         self.sk_gso_max_segs = 65535
         self.sk_drops = 0
         self.sk_omem_alloc = 0
@@ -1482,15 +1505,9 @@ def sk_stream_wspace(sk: Sock) -> int:
 
 
 def tx_skb_truesize(sk: Sock) -> int:
-    """Memory of an skb without payload that TCP allocates; source net/core/skbuff.c:SKB_SMALL_HEAD_HEADROOM.
-
-    Since 6.3 its head is of a slab of its own, of MAX_HEADER + 192 bytes with a multiple of 64; before, of the slab of
-    1024 bytes. MAX_HEADER is 176 where drivers of any kind are built, as in Debian; 32 in a small kernel, as 6.18's is.
-    """
-    kernel = sk.net.p.kernel
-    if kernel >= 618:
-        return 832
-    return 960 if kernel >= 603 else 1280
+    """Memory of an skb without payload that TCP allocates; source net/ipv4/tcp.c:tcp_stream_alloc_skb."""
+    p = sk.net.p
+    return SKB_TRUESIZE(skb_end_offset(MAX_TCP_HEADER(p.max_header), p.kernel, p.max_header))
 
 
 def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from refmodel.profile import profile
 from refmodel.tcp.whole import rcvbuf
+from refmodel.tcp.whole.params import WholeParams, whole_params
 from refmodel.tcp.whole.sock import ACK, ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, PSH
 from tests.tcp.whole.peer import Peer
 
@@ -24,11 +26,17 @@ from tests.tcp.whole.peer import Peer
     ],
 )
 def test_the_memory_of_a_packet_from_a_tun_device(length: int, truesize: int) -> None:
-    assert rcvbuf.tun_truesize(length) == truesize
+    assert rcvbuf.tun_truesize(length, WholeParams()) == truesize
+
+
+def test_the_measured_6_18_has_small_heads() -> None:
+    p = whole_params(profile("6.18"))
+    assert [rcvbuf.tun_truesize(n, p) for n in (40, 192, 193)] == [832, 832, 1280]
+    assert whole_params(profile("6.12")).max_header == 176
 
 
 def test_before_6_3_small_heads_are_of_the_next_power_of_two() -> None:
-    assert [rcvbuf.tun_truesize(n, kernel=601) for n in (40, 300, 1040, 10000)] == [768, 1280, 2304, 16640]
+    assert [rcvbuf.tun_truesize(n, WholeParams(kernel=601)) for n in (40, 300, 1040, 10000)] == [768, 1280, 2304, 16640]
 
 
 def test_the_first_full_segment_tells_how_much_memory_is_payload() -> None:
