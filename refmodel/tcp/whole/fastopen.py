@@ -160,6 +160,7 @@ def tcp_fastopen_create_child(sk: Sock, skb: Skb, req: RequestSock) -> Sock | No
     assert skb.packet is not None
     sk.fastopenq_qlen += 1
     child.fastopen_rsk = req
+    child.syn_fastopen_child = True
     req.tfo_listener = True
     # The window of a SYN is never scaled.
     child.snd_wnd = skb.packet.window

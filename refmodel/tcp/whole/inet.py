@@ -703,6 +703,7 @@ def tcp_disconnect(sk: Sock, flags: int) -> int:
     sk.rack.reo_wnd_persist = 0
     sk.rack.dsack_seen = False
     sk.syn_data_acked = False
+    sk.syn_fastopen_child = False
     sk.rcv_ooopack = 0
     if sk.fastopen_rsk is not None:
         fastopen.reqsk_fastopen_remove(sk, sk.fastopen_rsk, False)

@@ -23,6 +23,7 @@ TCPI_OPT_ECN: Final = 8
 TCPI_OPT_ECN_SEEN: Final = 16
 TCPI_OPT_SYN_DATA: Final = 32
 TCPI_OPT_USEC_TS: Final = 64
+TCPI_OPT_TFO_CHILD: Final = 128
 
 BYTES: Final = ("state", "ca_state", "retransmits", "probes", "backoff", "options")
 """The fields of struct tcp_info that are a byte each, in order; behind them two bytes hold four bit fields."""
@@ -138,6 +139,8 @@ def tcp_get_info(sk: Sock) -> dict[str, int]:
         options |= TCPI_OPT_SYN_DATA
     if sk.tcp_usec_ts and net.p.kernel >= 612:
         options |= TCPI_OPT_USEC_TS
+    if sk.syn_fastopen_child and net.p.kernel >= 616:
+        options |= TCPI_OPT_TFO_CHILD
     i["tcpi_options"] = options
 
     i["tcpi_rto"] = net.jiffies_to_usecs(sk.icsk_rto)

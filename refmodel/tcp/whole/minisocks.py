@@ -222,16 +222,13 @@ def tcp_openreq_init_rwin(req: RequestSock, sk_listener: Sock, dst: Dst) -> None
     req.rsk_window_clamp = sk_listener.window_clamp or dst.window
     if sk_listener.sk_userlocks & SOCK_RCVBUF_LOCK and (req.rsk_window_clamp > full_space or req.rsk_window_clamp == 0):
         req.rsk_window_clamp = full_space
-    rcv_wnd = dst.initrwnd
-    if rcv_wnd and full_space < rcv_wnd * mss:
-        full_space = rcv_wnd * mss
     req.rsk_rcv_wnd, req.rsk_window_clamp, req.rcv_wscale = transmit.tcp_select_initial_window(
         sk_listener,
         full_space,
         mss - (TCPOLEN_TSTAMP_ALIGNED if req.tstamp_ok else 0),
         req.rsk_window_clamp,
         req.wscale_ok,
-        rcv_wnd,
+        dst.initrwnd,
     )
 
 

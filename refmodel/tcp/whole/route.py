@@ -1,7 +1,7 @@
 """Routes as TCP sees them: MTU, the MSS to advertise, what ICMP taught about a path, what connections left behind.
 
 The law: every peer has one `Dst`, made from the default route at its first use unless the driver gave it one. A path
-MTU that ICMP reports lowers `dst_mtu` for ten minutes; it never changes what is advertised.
+MTU that ICMP reports lowers `dst_mtu` for ten minutes, and with it what is advertised to that peer.
 """
 
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +28,6 @@ IPV4_MAX_PMTU: Final = 65535
 IPV6_MIN_MTU: Final = 1280
 IPV6_MAXPLEN: Final = 65535
 IP6_RT_MIN_ADVMSS: Final = IPV6_MIN_MTU - 20 - 40
-IP6_RT_MTU_EXPIRES: Final = 600  # seconds
 GSO_BY_FRAGS: Final = 0xFFFF
 IP_PMTUDISC_DONT: Final = 0
 IP_PMTUDISC_WANT: Final = 1
@@ -104,14 +103,6 @@ def dst_metric_locked(dst: Dst, metric: str) -> bool:
     return metric in dst.lock
 
 
-@cited("include/net/ip.h:ip_dst_mtu_configured", "include/net/ip6_route.h:ip6_dst_mtu_configured")
-def ip_dst_mtu_configured(dst: Dst) -> int:
-    """The MTU that the administrator gave the route or the device, whatever ICMP said."""
-    if dst.v6:
-        return min(dst.mtu or max(dst.dev_mtu, IPV6_MIN_MTU), IP6_MAX_MTU)
-    return min(dst.mtu or dst.dev_mtu, IP_MAX_MTU)
-
-
 @cited(
     "include/net/dst.h:dst_metric_advmss",
     "net/ipv4/route.c:ipv4_default_advmss",
@@ -121,13 +112,13 @@ def ip_dst_mtu_configured(dst: Dst) -> int:
 def dst_metric_advmss(dst: Dst) -> int:
     """The MSS to advertise to the peer: the route's, else what fits into its MTU behind plain headers.
 
-    6.12 takes the configured MTU; 6.1 and 6.18 take the path's, so that a smaller one is advertised too.
+    What ICMP taught about the path counts too. (Late stable releases take the configured MTU instead.)
     """
     if dst.advmss:
         return dst.advmss
-    mtu = ip_dst_mtu_configured(dst) if dst.net is None or dst.net.p.kernel == 612 else dst_mtu(dst)
+    mtu = dst_mtu(dst)
     if dst.v6:
-        advmss = max(mtu - 60, IP6_RT_MIN_ADVMSS)
+        advmss = max(mtu - 60, dst.net.p.route6_min_adv_mss if dst.net is not None else IP6_RT_MIN_ADVMSS)
         return min(IPV6_MAXPLEN, GSO_BY_FRAGS - 1) if advmss > IPV6_MAXPLEN - 20 else advmss
     return min(max(mtu - 40, dst.net.p.route_min_adv_mss if dst.net is not None else 256), IPV4_MAX_PMTU - 40)
 
@@ -178,7 +169,7 @@ def ip6_rt_update_pmtu(dst: Dst, net: "Net", mtu: int) -> None:
     if mtu < IPV6_MIN_MTU or mtu >= dst_mtu(dst):
         return
     dst.pmtu = mtu
-    dst.pmtu_expires = net.jiffies + IP6_RT_MTU_EXPIRES * net.hz
+    dst.pmtu_expires = net.jiffies + net.p.route6_mtu_expires * net.hz
 
 
 @cited("net/ipv4/inet_connection_sock.c:inet_csk_update_pmtu", "net/ipv6/inet6_connection_sock.c:inet6_csk_update_pmtu")

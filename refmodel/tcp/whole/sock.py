@@ -1109,6 +1109,7 @@ class Sock:
         self.syn_fastopen = False
         self.syn_fastopen_exp = False
         self.syn_fastopen_ch = False
+        self.syn_fastopen_child = False
         self.syn_data_acked = False
         self.keepalive_probes = 0
         self.mdev_max_us = 0

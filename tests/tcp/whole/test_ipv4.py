@@ -238,7 +238,7 @@ def test_a_path_mtu_is_believed_for_ten_minutes_down_to_the_minimum() -> None:
     dst = route.ip_route_output(net, PEER)
     assert (route.dst_mtu(dst), route.dst_metric_advmss(dst)) == (1500, 1460)
     route.ip_rt_update_pmtu(dst, net, 1200)
-    assert (route.dst_mtu(dst), route.dst_metric_advmss(dst)) == (1200, 1460)
+    assert (route.dst_mtu(dst), route.dst_metric_advmss(dst)) == (1200, 1160)
     route.ip_rt_update_pmtu(dst, net, 1300)
     assert route.dst_mtu(dst) == 1200
     route.ip_rt_update_pmtu(dst, net, 100)
