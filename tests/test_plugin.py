@@ -1,4 +1,4 @@
-"""Captures as test items."""
+"""Captures and scripts as test items."""
 
 import shutil
 import sys
@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from conformance.check import capture
 from conformance.pcap import Reader
+from conformance.pkt import model_run
+from refmodel import layers
 from tests.cli import CAPTURES
 from tests.test_cli_bad_input import BARE_PCAP, record
 
 pytest_plugins = ["pytester"]
+
+LOADED = (capture, model_run, layers)
+"""What the items import: loaded here, so that all inner sessions share one registry of rules."""
 
 PLUGIN = ("-p", "no:cacheprovider")
 
@@ -82,3 +88,34 @@ def test_an_unknown_kernel_is_a_usage_error(pytester: pytest.Pytester, folder: P
 def test_the_plugin_is_installed_under_its_name(pytester: pytest.Pytester) -> None:
     result = pytester.run(sys.executable, "-m", "pytest", "--help")
     result.stdout.fnmatch_lines(["*--refmodel-profile*"])
+
+
+SCRIPT = """\
+   0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
+  +0 close(3) = 0
+"""
+
+
+def test_a_script_has_an_item_for_each_variant(pytester: pytest.Pytester) -> None:
+    (pytester.path / "short.pkt").write_text(SCRIPT)
+    pytester.runpytest(*PLUGIN).assert_outcomes()
+    result = pytester.runpytest(*PLUGIN, "--refmodel", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*short.pkt::ipv4 PASSED*", "*short.pkt::ipv6 PASSED*", "*short.pkt::mapped PASSED*"])
+    pytester.runpytest(*PLUGIN, "--refmodel", "--pkt-variant", "ipv6").assert_outcomes(passed=1)
+
+
+def test_a_script_that_fails_tells_why(pytester: pytest.Pytester) -> None:
+    (pytester.path / "wrong.pkt").write_text(SCRIPT.replace("close(3) = 0", "close(3) = 1"))
+    result = pytester.runpytest(*PLUGIN, "wrong.pkt", "--pkt-variant", "ipv4", "--pkt-profile", "6.1")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*wrong.pkt:2:3: close: the result is 0, expected 1*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_script_that_cannot_be_read_fails_and_one_that_is_not_modelled_is_skipped(pytester: pytest.Pytester) -> None:
+    (pytester.path / "bad.pkt").write_text("0 nonsense(3) = 0\n")
+    (pytester.path / "udp.pkt").write_text(SCRIPT + "+0 < udp (100)\n")
+    result = pytester.runpytest(*PLUGIN, "--refmodel", "--pkt-variant", "ipv4")
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*unknown system call*"])
