@@ -209,11 +209,9 @@ class ModelRun(Run):
         """Remembers what left and no line expected."""
         line = ast.Tcp(flags="", ack_flag=True, range=ast.Range(seq=0, end=0, length=0))
         anything = ast.Packet(direction=ast.Direction.OUT, body=line)
-        while self.net.out and self.wire.under_test is not None:
-            p = self.net.out.popleft()
-            if self.wire.concerns(frame(p), anything):
-                self.latest = p
-                self.remember(frame(p), p.time - self.start)
+        while self.wire.under_test is not None and (got := self.next_packet(self.now())) is not None:
+            if self.wire.concerns(got[0], anything):
+                self.remember(*got)
 
     def by(self) -> str:
         """The function that sent the latest packet."""

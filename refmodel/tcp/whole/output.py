@@ -501,6 +501,8 @@ def tcp_queue_skb(sk: Sock, skb: Skb) -> None:
     """Puts an skb behind all others."""
     sk.write_seq = skb.end_seq
     sk.sk_write_queue.append(skb)
+    if sk.sk_write_queue.head is skb:
+        tcp_chrono_start(sk, TCP_CHRONO_BUSY)
     sk.sk_wmem_queued += skb.truesize
     sk_mem_charge(sk, skb.truesize)
 
