@@ -228,7 +228,12 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
     if now != net.challenge_timestamp:
         half = (ack_limit + 1) >> 1
         net.challenge_timestamp = now
-        net.challenge_count = half + net.random() % max(ack_limit, 1)
+        rnd = net.random()
+        if ack_limit:
+            rnd %= ack_limit
+        elif net.p.kernel < 602:
+            rnd = 0
+        net.challenge_count = (half + rnd) & M32  # since 6.2 a limit of 0 is none: the range wraps
     if net.challenge_count > 0:
         net.challenge_count -= 1
         return True
@@ -365,8 +370,9 @@ def tcp_urg(sk: Sock, skb: Skb, th: Packet) -> None:
     if th.flags & URG:
         tcp_check_urg(sk, th)
     if sk.urg_data == TCP_URG_NOTYET:
-        at = (sk.urg_seq - th.seq - (1 if th.flags & SYN else 0)) & M32
-        if at < th.len:
+        headers = 20 + options_size(th.opts)
+        at = (sk.urg_seq - th.seq + headers - (1 if th.flags & SYN else 0)) & M32
+        if at < headers + th.len:  # a pointer just before the segment finds a byte of its header
             sk.urg_data = TCP_URG_VALID
             if "SOCK_DEAD" not in sk.sk_flags:
                 poll.sk_data_ready(sk)
