@@ -64,29 +64,40 @@ class Pair:
     def collect(self) -> None:
         """Puts what left either host on the wire."""
         for i, host in enumerate(self.hosts):
-            while host.net.out:
-                for part in cut(host.net.out.popleft()):
-                    if self.seen is not None:
-                        self.seen(i, part)
-                    fate = self.fate(i, self.sent[i])
-                    self.sent[i] += 1
-                    for n in range(fate.copies):
-                        self._order += 1
-                        arriving = copy(part, fate.damaged)
-                        heapq.heappush(self._wire, (self.now + fate.delay + n, self._order, 1 - i, arriving))
+            out = host.net.out
+            while out:
+                packet = out.popleft()
+                for part in cut(packet) if packet.gso_size and packet.len > packet.gso_size else (copy(packet),):
+                    self._launch(i, part)
+
+    def _launch(self, i: int, part: Packet) -> None:
+        """One segment of host `i` meets its fate."""
+        if self.seen is not None:
+            self.seen(i, part)
+        fate = self.fate(i, self.sent[i])
+        self.sent[i] += 1
+        at = self.hosts[0].net.now + fate.delay
+        for n in range(fate.copies):
+            self._order += 1
+            arriving = copy(part) if n else part
+            arriving.bad_csum = part.bad_csum or fate.damaged
+            heapq.heappush(self._wire, (at + n, self._order, 1 - i, arriving))
 
     def settle(self) -> None:
         """Lets both processes go on as far as they can, and puts on the wire what leaves."""
         for host in self.hosts:
-            host.process.settle()
+            if host.process.blocked:
+                host.process.settle()
         self.collect()
 
     def next(self) -> int | None:
         """When the next delivery or timer is (us); None: nothing will ever happen by itself."""
-        times = [t for host in self.hosts if (t := host.net.next_timer()) is not None]
-        if self._wire:
-            times.append(self._wire[0][0])
-        return min(times, default=None)
+        when = self._wire[0][0] if self._wire else None
+        for host in self.hosts:
+            timer = host.net.next_timer()
+            if timer is not None and (when is None or timer < when):
+                when = timer
+        return when
 
     def step(self) -> bool:
         """Lets time pass to the next delivery or timer and carries it out; False if there is none."""
@@ -94,7 +105,9 @@ class Pair:
         if when is None:
             return False
         for host in self.hosts:
-            host.net.now = max(host.net.now, when)
+            net = host.net
+            if net.now < when:
+                net.now = when
         if self._wire and self._wire[0][0] <= when:
             _, _, to, packet = heapq.heappop(self._wire)
             self.hosts[to].net.receive(packet)
@@ -135,27 +148,20 @@ class Pair:
         return c, accepting.ret.value
 
 
-def copy(p: Packet, damaged: bool = False) -> Packet:
-    """A packet of its own with the same content."""
+def copy(p: Packet) -> Packet:
+    """A packet of its own with the same content, as one segment."""
     return Packet(
         p.saddr, p.daddr, p.sport, p.dport, p.seq, p.ack_seq, p.flags, p.window, p.len, p.opts, p.urg_ptr, p.tos, p.ttl,
-        0, 1, 0, p.by, p.time, damaged or p.bad_csum, p.md5_ok, p.flowlabel,
+        0, 1, 0, p.by, p.time, p.bad_csum, p.md5_ok, p.flowlabel,
     )  # fmt: skip
 
 
 def cut(p: Packet) -> Iterator[Packet]:
     """A super-segment as the segments that a device makes of it; source net/ipv4/tcp_offload.c:tcp_gso_segment."""
-    if p.gso_size == 0 or p.len <= p.gso_size:
-        yield p
-        return
-    at = 0
-    while at < p.len:
-        size = min(p.gso_size, p.len - at)
+    for at in range(0, p.len, p.gso_size):
         part = copy(p)
-        part.seq, part.len = add(p.seq, at), size
-        first, last = at == 0, at + size == p.len
-        part.flags = p.flags & ~(0 if first else CWR) & ~(0 if last else FIN | PSH)
-        at += size
+        part.seq, part.len = add(p.seq, at), min(p.gso_size, p.len - at)
+        part.flags = p.flags & ~(CWR if at else 0) & ~(FIN | PSH if at + part.len < p.len else 0)
         yield part
 
 
