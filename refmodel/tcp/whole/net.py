@@ -138,6 +138,9 @@ class Net:
         self.synq_overflow_ts: dict[int, int] = {}  # of a reuseport group, by its port (jiffies)
         self.tcp_md5_needed = False
         self.tcp_memory_pressure = False
+        from refmodel.tcp.whole import ipv4
+
+        self._ipv4 = ipv4
         self._heap: list[tuple[int, int, Timer]] = []
         self._tokens = 0
         self._jiffy_us = USEC_PER_SEC // self.hz
@@ -293,16 +296,12 @@ class Net:
 
     def receive(self, packet: Packet) -> None:
         """A TCP segment arrives now; source net/ipv4/tcp_ipv4.c:tcp_v4_rcv."""
-        from refmodel.tcp.whole import ipv4
-
         self.tap_rx += 1
-        ipv4.tcp_v4_rcv(self, packet)
+        self._ipv4.tcp_v4_rcv(self, packet)
 
     def receive_icmp(self, error: IcmpError) -> None:
         """An ICMP error that quotes a TCP segment arrives now; source net/ipv4/tcp_ipv4.c:tcp_v4_err."""
-        from refmodel.tcp.whole import ipv4
-
-        ipv4.tcp_v4_err(self, error)
+        self._ipv4.tcp_v4_err(self, error)
 
 
 # ---------------------------------------------------------------- include/net/inet_connection_sock.h

@@ -15,6 +15,7 @@ from refmodel.tcp.whole.sock import (
     RateSample,
     Skb,
     Sock,
+    TxInfo,
     tcp_packets_in_flight,
     tcp_skb_sent_after,
 )
@@ -30,7 +31,7 @@ def tcp_rate_skb_sent(sk: Sock, skb: Skb) -> None:
     if sk.packets_out == 0:
         sk.first_tx_mstamp = skb.skb_mstamp
         sk.delivered_mstamp = skb.skb_mstamp
-    tx = skb.tx
+    tx = skb.tx = TxInfo()
     tx.first_tx_mstamp = sk.first_tx_mstamp
     tx.delivered_mstamp = sk.delivered_mstamp
     tx.delivered = sk.delivered
@@ -42,7 +43,7 @@ def tcp_rate_skb_sent(sk: Sock, skb: Skb) -> None:
 def tcp_rate_skb_delivered(sk: Sock, skb: Skb, rs: RateSample) -> None:
     """Of the segments that an acknowledgment delivers the one that was sent last gives the sample."""
     tx = skb.tx
-    if tx.delivered_mstamp == 0:
+    if tx is None or tx.delivered_mstamp == 0:
         return
     tx_tstamp = skb.skb_mstamp
     if rs.prior_delivered == 0 or tcp_skb_sent_after(tx_tstamp, sk.first_tx_mstamp, skb.end_seq, rs.last_end_seq):

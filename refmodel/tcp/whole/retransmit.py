@@ -4,6 +4,7 @@ The law: whatever is done to the skbs of a queue, their ranges stay adjacent and
 `sacked_out`, `lost_out` and `retrans_out` count the segments that they stand for.
 """
 
+import copy
 import errno
 from typing import Final
 
@@ -185,10 +186,7 @@ def tcp_fragment(sk: Sock, tcp_queue: int, skb: Skb, length: int, mss_now: int) 
     buff.skb_mstamp = skb.skb_mstamp
     tcp_set_skb_tso_segs(skb, mss_now)
     tcp_set_skb_tso_segs(buff, mss_now)
-    tx, of = buff.tx, skb.tx
-    tx.delivered, tx.delivered_ce = of.delivered, of.delivered_ce
-    tx.delivered_mstamp, tx.first_tx_mstamp = of.delivered_mstamp, of.first_tx_mstamp
-    tx.is_app_limited = of.is_app_limited
+    buff.tx = copy.copy(skb.tx)
     if not before(sk.snd_nxt, buff.end_seq):
         diff = old_factor - skb.gso_segs - buff.gso_segs
         if diff:

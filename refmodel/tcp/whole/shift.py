@@ -107,7 +107,8 @@ def tcp_shifted_skb(
     if skb is sk.highest_sack:
         tcp_advance_highest_sack(sk, skb)
     output.tcp_skb_collapse_tstamp(prev, skb)
-    prev.tx.delivered_mstamp = 0
+    if prev.tx is not None:
+        prev.tx.delivered_mstamp = 0
     tcp_rtx_queue_unlink_and_free(skb, sk)
     sk.net.count("TcpExtTCPSackMerged")
     return True

@@ -428,7 +428,7 @@ class Skb:
         self.truesize = 0
         self.skb_mstamp = 0
         self.tstamp = 0
-        self.tx = TxInfo()
+        self.tx: TxInfo | None = None  # None: it was never sent
         self.tx_flags = 0
         self.tskey = 0
         self.uarg: Any = None

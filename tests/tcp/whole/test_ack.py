@@ -176,6 +176,7 @@ def test_a_lone_runt_may_have_been_acknowledged_late() -> None:
     sk.delivered = 5
     skb = sk.tcp_rtx_queue.head
     assert skb is not None
+    assert skb.tx is not None
     skb.tx.delivered = 5
     flag, _ = clean(sk, 1000)
     assert flag & FLAG_ACK_MAYBE_DELAYED
