@@ -175,7 +175,8 @@ class Runner(Run):
 
     def inject(self, event: Event, packet: ast.Packet) -> None:
         """Gives the kernel a packet."""
-        self.tun.send(self.wire.inbound(packet))
+        gso_size = self.config.mss if isinstance(packet.body, ast.Tcp) else 0
+        self.tun.send(self.wire.inbound(packet), gso_size)
 
     def command(self, command: Command) -> None:
         """A shell command."""

@@ -23,6 +23,7 @@ SO_RCVBUFFORCE: Final = 33
 PACKET_OUTGOING: Final = 4
 ETH_P_ALL: Final = 0x0003
 NO_OFFLOAD: Final = bytes(10)  # struct virtio_net_hdr: no checksum to fill in, not a super-frame
+GSO_TCPV4, GSO_TCPV6 = 1, 4
 LARGEST: Final = 1 << 18
 QUEUE: Final = 8 << 20
 CLONE_NEWNET: Final = 0x40000000
@@ -72,9 +73,12 @@ class Tun:
         tap.setblocking(False)
         self.tap = tap
 
-    def send(self, packet: bytes) -> None:
-        """Gives the stack a packet as if it came from the wire."""
-        os.write(self.fd, NO_OFFLOAD + packet)
+    def send(self, packet: bytes, gso_size: int = 0) -> None:
+        """Gives the stack a packet as if it came from the wire, a super-segment of segments of `gso_size` bytes."""
+        header = NO_OFFLOAD
+        if gso_size:
+            header = struct.pack("=BBHHHH", 0, GSO_TCPV4 if packet[0] >> 4 == 4 else GSO_TCPV6, 0, gso_size, 0, 0)
+        os.write(self.fd, header + packet)
 
     def drain(self) -> None:
         """Takes what the device holds, as a card that has sent it: only then are its buffers free."""

@@ -76,7 +76,7 @@ _NUMBERS: Final = {
 }
 _ADDRESSES: Final = ("local_ip", "gateway_ip", "remote_ip")
 _WITHOUT_EFFECT: Final = ("verbose", "debug", "define", "ip_version", "speed", "send_omit_free", "is_anyip")
-_NOT_ON_KERNEL: Final = ("mss", "non_fatal", "dry_run", "init_scripts", "is_anyip")
+_NOT_ON_KERNEL: Final = ("non_fatal", "dry_run", "init_scripts", "is_anyip")
 _VERSIONS: Final = {
     "ipv4": (Variant.IPV4,),
     "ipv6": (Variant.IPV6,),

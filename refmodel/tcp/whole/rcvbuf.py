@@ -40,6 +40,7 @@ from refmodel.tcp.whole.sock import (
     Sock,
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
+    options_size,
     sk_mem_charge,
     sk_mem_uncharge,
     skb_end_offset,
@@ -51,6 +52,7 @@ from refmodel.types import M32, add, before
 
 SOCK_SNDBUF_LOCK: Final = 1
 SOCK_RCVBUF_LOCK: Final = 2
+SOCK_MIN_RCVBUF: Final = 2304
 TCP_MAX_QUICKACKS: Final = 16
 TCP_REMNANT: Final = FIN | URG | SYN | PSH
 TCP_HEADER: Final = 20
@@ -98,19 +100,24 @@ def tun_skb(net: Net, skb: Skb) -> None:
     """Gives the skb of a packet that arrives its memory, and its segment size if it is a super-segment."""
     packet = skb.packet
     assert packet is not None
-    headers = (20 if len(packet.saddr) == 4 else 40) + tcp_hdrlen(packet)
+    options = options_size(packet.opts)
+    headers = (40 if len(packet.saddr) == 4 else 60) + options
     p = net.p
     skb.tap = net.tap_rx
-    skb.truesize, skb.end_offset, head, skb.frags = tun_layout(headers + packet.len, p.kernel, p.max_header)
-    if packet.truesize not in (0, skb.truesize):
-        skb.truesize = packet.truesize
-        skb.end_offset = max(packet.truesize - SK_BUFF_SIZE - SHARED_INFO_SIZE, 0)
-        head, skb.frags = headers + packet.len, 0
-    skb.linear = max(head - headers, 0)
-    skb.tailroom = 0 if skb.frags else max(skb.end_offset - NET_SKB_PAD - head, 0)
+    truesize, end, head, frags = tun_layout(headers + packet.len, p.kernel, p.max_header)
+    if packet.truesize and packet.truesize != truesize:
+        truesize = packet.truesize
+        end = max(truesize - SK_BUFF_SIZE - SHARED_INFO_SIZE, 0)
+        head, frags = headers + packet.len, 0
+    skb.truesize = truesize
+    skb.end_offset = end
+    skb.frags = frags
+    skb.linear = head - headers if head > headers else 0
+    room = end - NET_SKB_PAD - head
+    skb.tailroom = room if room > 0 and not frags else 0
     if net.tun_mss:
         gso_size = max(net.tun_mss, TCP_MIN_GSO_SIZE)
-        if packet.len + tcp_hdrlen(packet) - TCP_HEADER > gso_size:
+        if packet.len + options > gso_size:
             skb.gso_size, skb.gso_segs = gso_size, 0
     elif packet.gso_size and packet.len > packet.gso_size:
         skb.gso_size, skb.gso_segs = packet.gso_size, packet.gso_segs
@@ -247,10 +254,11 @@ def tcp_measure_rcv_mss(sk: Sock, skb: Skb) -> None:
 
 def _clamp(sk: Sock, val: int) -> None:
     """A new upper bound of the window; since 6.16 what the window has reached is bounded too."""
-    if sk.net.p.kernel >= 616 and val != sk.window_clamp:
+    if sk.net.p.kernel >= 616:
+        val = max(val, SOCK_MIN_RCVBUF // 2)
         if val < sk.window_clamp:
             sk.rcv_ssthresh = min(sk.rcv_ssthresh, val)
-        else:
+        elif val > sk.window_clamp:
             sk.rcv_ssthresh = max(min(sk.rcv_wnd, val), sk.rcv_ssthresh)
     sk.window_clamp = val
 
