@@ -60,12 +60,15 @@ class Task:
     def __init__(self, gen: Call, net: Net) -> None:
         self.gen = gen
         self.done = False
-        self.ret = Ret(0)
+        self.ret = UNDONE
         self.called = net.now
         self.returned = 0
         self.wait: Wait | None = None
         self.expired = False
-        self.timer = Timer(net, "schedule_timeout", _expire, self)
+        self.timer: Timer | None = None
+
+
+UNDONE: Final = Ret(0)
 
 
 def _expire(task: Task) -> None:
@@ -155,7 +158,9 @@ class Process:
         return task
 
     def _go_on(self, task: Task, held: bool | None) -> None:
-        task.timer.stop()
+        if task.timer is not None:
+            task.timer.stop()
+            task.timer = None
         task.expired = False
         try:
             wait = task.gen.send(held)  # type: ignore[arg-type]
@@ -167,6 +172,7 @@ class Process:
             return
         task.wait = wait
         if wait.timeout is not None:
+            task.timer = Timer(self.net, "schedule_timeout", _expire, task)
             if wait.hr:
                 task.timer.start_us(self.net.now + wait.timeout)
             else:
@@ -385,6 +391,9 @@ def sys_sendto(
     msg = MsgHdr(n, flags, addr)
     msg.fault = fault
     value = yield from sendmsg.tcp_sendmsg(file.sk, msg, n)
+    if file.f_count > 1:
+        file.f_count -= 1
+        return Ret(value)
     return (yield from _done(proc, file, value))
 
 
@@ -427,6 +436,9 @@ def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = F
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg()
     value = yield from recvmsg.tcp_recvmsg(file.sk, msg, min(n, MAX_RW_COUNT), flags, fault)
+    if file.f_count > 1:
+        file.f_count -= 1
+        return Ret(value, msg.msg_name)
     return (yield from _done(proc, file, value, msg.msg_name))
 
 

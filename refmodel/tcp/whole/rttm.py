@@ -9,7 +9,7 @@ from refmodel.rule import cited
 from refmodel.tcp import rtt
 from refmodel.tcp.whole import rcvbuf
 from refmodel.tcp.whole.acktag import FLAG_ACK_MAYBE_DELAYED, FLAG_ACKED
-from refmodel.tcp.whole.sock import RateSample, Sock, tcp_rto_min
+from refmodel.tcp.whole.sock import RateSample, Sock, tcp_rto_min_us
 
 
 @lru_cache(maxsize=64)
@@ -21,7 +21,7 @@ def rtt_params(hz: int, rto_min_us: int, rto_max_ms: int) -> rtt.RttParams:
 def socket_rtt_params(sk: Sock) -> rtt.RttParams:
     """The estimator's parameters for a socket; source include/net/tcp.h:tcp_rto_min_us."""
     net = sk.net
-    return rtt_params(net.hz, net.jiffies_to_usecs(tcp_rto_min(sk)), net.p.tcp_rto_max_ms)
+    return rtt_params(net.hz, tcp_rto_min_us(sk), net.p.tcp_rto_max_ms)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_rtt_estimator", "RFC 6298 2")
