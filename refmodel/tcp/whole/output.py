@@ -8,6 +8,7 @@ the retransmit queue at the instant of sending.
 from typing import Final
 
 from refmodel.rule import cited
+from refmodel.tcp import nagle
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ack, ca, retransmit, route, sendmsg, shift, transmit
 from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_max
@@ -142,14 +143,13 @@ def tcp_cwnd_validate(sk: Sock, is_cwnd_limited: bool) -> None:
 @cited("net/ipv4/tcp_output.c:tcp_minshall_check", "RFC 9293 3.7.4")
 def tcp_minshall_check(sk: Sock) -> bool:
     """A small segment is unacknowledged."""
-    return after(sk.snd_sml, sk.snd_una) and not after(sk.snd_sml, sk.snd_nxt)
+    return nagle.tcp_minshall_check(sk.snd_sml, sk.snd_una, sk.snd_nxt)
 
 
 def tcp_nagle_check(partial: bool, sk: Sock, nonagle: int) -> bool:
     """A partial segment has to wait; source net/ipv4/tcp_output.c:tcp_nagle_check, RFC 9293 3.7.4."""
-    return partial and (
-        bool(nonagle & TCP_NAGLE_CORK) or (not nonagle and sk.packets_out > 0 and tcp_minshall_check(sk))
-    )
+    out, small = sk.packets_out > 0, tcp_minshall_check(sk)
+    return nagle.tcp_nagle_check(partial, nonagle != 0, nonagle & TCP_NAGLE_CORK != 0, out, small)
 
 
 @cited("net/ipv4/tcp_output.c:tcp_nagle_test", "RFC 9293 3.7.4")

@@ -7,6 +7,7 @@ the skb with the time of its departure, and says in `Packet.by` which decision s
 from typing import Any, Final
 
 from refmodel.rule import cited
+from refmodel.tcp import delack, window
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
     ca,
@@ -169,14 +170,10 @@ def tcp_select_window(sk: Sock) -> int:
     if new_win < cur_win and (not net.p.tcp_shrink_window or not wscale):
         if new_win == 0:
             net.count("TcpExtTCPWantZeroWindowAdv")
-        new_win = (cur_win + (1 << wscale) - 1) >> wscale << wscale
+        new_win = window.scaled_up(cur_win, wscale)
     sk.rcv_wnd = new_win
     sk.rcv_wup = sk.rcv_nxt
-    if not wscale and net.p.tcp_workaround_signed_windows:
-        new_win = min(new_win, MAX_TCP_WINDOW)
-    else:
-        new_win = min(new_win, U16_MAX << wscale)
-    new_win >>= wscale
+    new_win = window.header_bound(new_win, wscale, net.p.tcp_workaround_signed_windows != 0) >> wscale
     if new_win == 0:
         sk.pred_flags = None
         if old_win:
@@ -205,18 +202,12 @@ def __tcp_select_window(sk: Sock) -> int:
         icsk_ack.quick = 0
         if output.tcp_under_memory_pressure(sk):
             rcvbuf.tcp_adjust_rcv_ssthresh(sk)
-        free_space = free_space >> wscale << wscale
-        if free_space < allowed_space >> 4 or free_space < mss:
-            return 0
-    free_space = min(free_space, sk.rcv_ssthresh)
+    if window.is_silly(free_space, full_space, allowed_space, mss, wscale):
+        return 0
+    space = window.offered(free_space, full_space, sk.rcv_ssthresh, wscale)
     if wscale:
-        return (free_space + (1 << wscale) - 1) >> wscale << wscale
-    window = sk.rcv_wnd
-    if window <= free_space - mss or window > free_space:
-        return free_space - free_space % mss
-    if mss == full_space and free_space > window + (full_space >> 1):
-        return free_space
-    return window
+        return window.scaled_up(space, wscale)
+    return window.unscaled_window(sk.rcv_wnd, space, full_space, mss, space - space % mss)
 
 
 def _shrinking_window(sk: Sock, mss: int, free_space: int, allowed_space: int, full_space: int) -> int:
@@ -516,28 +507,19 @@ def tcp_delack_max(sk: Sock) -> int:
 def tcp_send_delayed_ack(sk: Sock) -> None:
     """Arms the delayed ACK, or sends it if the one that waits is about to expire anyway."""
     net = sk.net
-    hz = net.hz
     icsk_ack = sk.icsk_ack
-    ato = icsk_ack.ato
-    if ato > hz // 25:
-        max_ato = hz // 2
-        if inet_csk_in_pingpong_mode(sk) or icsk_ack.pending & ICSK_ACK_PUSHED:
-            max_ato = hz // 5
-        if sk.srtt_us:
-            max_ato = min(max_ato, max(net.usecs_to_jiffies(sk.srtt_us >> 3), hz // 25))
-        ato = min(ato, max_ato)
-    ato = min(ato, tcp_delack_max(sk) if net.p.kernel >= 606 else sk.icsk_delack_max)
-    now = net.jiffies
-    timeout = now + ato
-    if icsk_ack.pending & ICSK_ACK_TIMER:
-        if icsk_ack.timeout <= now + (ato >> 2):
-            net.cause = "tcp_send_delayed_ack"
-            tcp_send_ack(sk)
-            return
-        timeout = min(timeout, icsk_ack.timeout)
+    pushed = icsk_ack.pending & ICSK_ACK_PUSHED != 0
+    srtt = max(net.usecs_to_jiffies(sk.srtt_us >> 3), 1) if sk.srtt_us else 0
+    longest = tcp_delack_max(sk) if net.p.kernel >= 606 else sk.icsk_delack_max
+    delay = delack.ack_delay(icsk_ack.ato, inet_csk_in_pingpong_mode(sk), pushed, srtt, longest, net.hz)
+    timer = icsk_ack.pending & ICSK_ACK_TIMER != 0
+    if delack.about_to_expire(timer, icsk_ack.timeout, net.jiffies, delay):
+        net.cause = "tcp_send_delayed_ack"
+        tcp_send_ack(sk)
+        return
     icsk_ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER
-    icsk_ack.timeout = timeout
-    sk_reset_timer(sk, sk.icsk_delack_timer, timeout)
+    icsk_ack.timeout = delack.delayed_until(timer, icsk_ack.timeout, net.jiffies, delay)
+    sk_reset_timer(sk, sk.icsk_delack_timer, icsk_ack.timeout)
 
 
 @cited("net/ipv4/tcp_output.c:__tcp_send_ack", "RFC 9293 3.10.7.4")
