@@ -270,24 +270,26 @@ def _ofo_insert(sk: Sock, skb: Skb, last: Skb) -> bool:
     if tcp_ooo_try_coalesce(sk, last, skb):
         return _ofo_coalesced(sk, skb)
     if before(seq, last.end_seq):
-        at = _ofo_predecessor(sk, seq)
-        if at is not None:
-            if before(seq, at.end_seq):
-                if not after(end_seq, at.end_seq):
+        at, node = None, ofo.tree.root
+        while node is not None:
+            skb1 = node.item
+            if before(seq, skb1.seq):
+                node = node.left
+                continue
+            if before(seq, skb1.end_seq):
+                if not after(end_seq, skb1.end_seq):
                     sk.net.count("TcpExtTCPOFOMerge")
                     tcp_drop_reason(sk, skb)
                     tcp_dsack_set(sk, seq, end_seq)
                     return False
-                if after(seq, at.seq):
-                    tcp_dsack_set(sk, seq, at.end_seq)
+                if after(seq, skb1.seq):
+                    tcp_dsack_set(sk, seq, skb1.end_seq)
                 else:
-                    ofo.insert_after(at, skb)
-                    tcp_dsack_extend(sk, at.seq, at.end_seq)
-                    _ofo_merge(sk, at)
-                    _ofo_merge_right(sk, skb)
+                    _ofo_replace(sk, skb1, skb)
                     return True
-            elif tcp_ooo_try_coalesce(sk, at, skb):
+            elif tcp_ooo_try_coalesce(sk, skb1, skb):
                 return _ofo_coalesced(sk, skb)
+            at, node = skb1, node.right
     if at is None:
         ofo.push(skb)
     else:
@@ -302,10 +304,17 @@ def _ofo_coalesced(sk: Sock, skb: Skb) -> bool:
     return False
 
 
-def _ofo_merge(sk: Sock, skb: Skb) -> None:
+def _ofo_replace(sk: Sock, skb1: Skb, skb: Skb) -> None:
+    """Puts a segment in the place of one that it covers from the same byte on."""
+    sk.out_of_order_queue.replace(skb1, skb)
+    tcp_dsack_extend(sk, skb1.seq, skb1.end_seq)
+    _ofo_merged(sk, skb1)
+    _ofo_merge_right(sk, skb)
+
+
+def _ofo_merged(sk: Sock, skb: Skb) -> None:
     """Drops an skb whose bytes another one of the queue has."""
     sk.net.count("TcpExtTCPOFOMerge")
-    sk.out_of_order_queue.unlink(skb)
     tcp_drop_reason(sk, skb)
     rcvbuf.sock_rfree(skb, sk)
 
@@ -317,23 +326,9 @@ def _ofo_merge_right(sk: Sock, skb: Skb) -> None:
         if before(end_seq, skb1.end_seq):
             tcp_dsack_extend(sk, skb1.seq, end_seq)
             break
+        sk.out_of_order_queue.unlink(skb1)
         tcp_dsack_extend(sk, skb1.seq, skb1.end_seq)
-        _ofo_merge(sk, skb1)
-
-
-def _ofo_predecessor(sk: Sock, seq: int) -> Skb | None:
-    """The last skb that doesn't begin behind `seq`, sought from both ends at once."""
-    ofo = sk.out_of_order_queue
-    low, high = ofo.head, ofo.tail
-    found: Skb | None = None
-    while high is not None and low is not None:
-        if not before(seq, high.seq):
-            return high
-        if before(seq, low.seq):
-            return found
-        found, low = low, low.next
-        high = high.prev
-    return found
+        _ofo_merged(sk, skb1)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_queue_rcv")

@@ -40,6 +40,7 @@ from refmodel.tcp.whole.sock import (
     RxOpt,
     SentQueue,
     Skb,
+    OfoQueue,
     SkbQueue,
     Sock,
     TimewaitSock,
@@ -250,8 +251,9 @@ def inet_csk_clone_lock(sk: Sock, req: RequestSock) -> Sock:
     for name in ("icsk_ack", "icsk_mtup", "rx_opt", "rack", "rcv_rtt_est", "rcvq_space", "rtt_min"):
         setattr(newsk, name, copy.copy(getattr(sk, name)))
     newsk.rtt_min.s = list(sk.rtt_min.s)
-    for name in ("sk_receive_queue", "sk_write_queue", "tcp_rtx_queue", "out_of_order_queue"):
+    for name in ("sk_receive_queue", "sk_write_queue", "tcp_rtx_queue"):
         setattr(newsk, name, SkbQueue())
+    newsk.out_of_order_queue = OfoQueue()
     newsk.tsorted_sent_queue = SentQueue()
     for name in ("duplicate_sack", "selective_acks", "recv_sack_cache"):
         setattr(newsk, name, [copy.copy(block) for block in getattr(sk, name)])

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.tcp.state import St
+from refmodel.tcp.whole.rbtree import Node, RbTree
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net, Timer
@@ -538,6 +539,60 @@ class SkbQueue:
         self.len = 0
 
 
+class OfoQueue(SkbQueue):
+    """out_of_order_queue: in the order of sequence numbers, and a tree, whose shape decides what is compared."""
+
+    __slots__ = ("nodes", "tree")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree: RbTree[Skb] = RbTree()
+        self.nodes: dict[Skb, Node[Skb]] = {}
+
+    def _link(self, skb: Skb) -> None:
+        nodes = self.nodes
+        node = nodes[skb] = Node(skb)
+        self.tree.insert(
+            node, nodes[skb.prev] if skb.prev is not None else None, nodes[skb.next] if skb.next is not None else None
+        )
+
+    def append(self, skb: Skb) -> None:
+        """Puts `skb` at the tail."""
+        super().append(skb)
+        self._link(skb)
+
+    def push(self, skb: Skb) -> None:
+        """Puts `skb` at the head."""
+        super().push(skb)
+        self._link(skb)
+
+    def insert_after(self, at: Skb, skb: Skb) -> None:
+        """Puts `skb` behind `at`."""
+        if at is self.tail:
+            self.append(skb)
+            return
+        super().insert_after(at, skb)
+        self._link(skb)
+
+    def replace(self, old: Skb, new: Skb) -> None:
+        """Puts `new` where `old` stands; source lib/rbtree.c:rb_replace_node."""
+        SkbQueue.insert_after(self, old, new) if old is not self.tail else SkbQueue.append(self, new)
+        SkbQueue.unlink(self, old)
+        node = self.nodes[new] = self.nodes.pop(old)
+        node.item = new
+
+    def unlink(self, skb: Skb) -> None:
+        """Takes `skb` out."""
+        super().unlink(skb)
+        self.tree.erase(self.nodes.pop(skb))
+
+    def clear(self) -> None:
+        """Empties the queue."""
+        super().clear()
+        self.tree.root = None
+        self.nodes.clear()
+
+
 class SentQueue:
     """tsorted_sent_queue: skbs that were sent and aren't SACKed, in the order of their last transmission."""
 
@@ -1044,7 +1099,7 @@ class Sock:
         self.urg_data = 0
         self.lost = 0
         self.rtt_min = MinMax()  # us, time in jiffies
-        self.out_of_order_queue = SkbQueue()
+        self.out_of_order_queue = OfoQueue()
         self.snd_ssthresh = TCP_INFINITE_SSTHRESH
         self.recvmsg_inq = False
         self.segs_out = 0
