@@ -14,6 +14,7 @@ from refmodel.tcp.whole import ack, data, fastopen, inet, minisocks, poll, rcvbu
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.sock import (
     ACK,
+    FIN,
     ICSK_ACK_SCHED,
     PSH,
     RCV_SHUTDOWN,
@@ -382,12 +383,12 @@ def tcp_urg(sk: Sock, skb: Skb, th: Packet) -> None:
 
 
 @cited("net/ipv4/tcp_input.c:tcp_sequence", "RFC 9293 3.10.7.4")
-def tcp_sequence(sk: Sock, seq: int, end_seq: int) -> str:
+def tcp_sequence(sk: Sock, seq: int, end_seq: int, fin: int = 0) -> str:
     """Why a segment lies outside the window, "" if it doesn't. The lower edge is the last acknowledgment sent."""
     if before(end_seq, sk.rcv_wup):
         return "TCP_OLD_SEQUENCE"
     limit = add(sk.rcv_nxt, tcp_receive_window(sk))
-    if sk.net.p.kernel >= 618 and after(end_seq, limit) and sk.sk_receive_queue.head is not None:
+    if sk.net.p.kernel >= 618 and after((end_seq - fin) & M32, limit) and sk.sk_receive_queue.head is not None:
         return "TCP_INVALID_SEQUENCE" if after(seq, limit) else "TCP_INVALID_END_SEQUENCE"
     return "TCP_INVALID_SEQUENCE" if after(seq, limit) else ""
 
@@ -414,7 +415,7 @@ def tcp_validate_incoming(sk: Sock, skb: Skb, th: Packet, syn_inerr: int) -> boo
             tcp_send_dupack(sk, skb)
         data.tcp_drop_reason(sk, skb)
         return False
-    reason = tcp_sequence(sk, skb.seq, skb.end_seq)
+    reason = tcp_sequence(sk, skb.seq, skb.end_seq, flags & FIN)
     if reason:
         return _outside(sk, skb, th, syn_inerr, reason)
     if flags & RST:
