@@ -401,7 +401,7 @@ def __tcp_retransmit_skb(sk: Sock, skb: Skb, segs: int) -> int:
         if skb.seq != sk.snd_una:
             return -errno.EAGAIN
         avail_wnd = cur_mss
-    length = cur_mss * (1 if tcp_urg_mode(sk) else segs)
+    length = cur_mss * (1 if tcp_urg_mode(sk) and net.p.kernel < 618 else segs)
     if length > avail_wnd:
         length = avail_wnd - avail_wnd % cur_mss or avail_wnd
     if skb.len > length:
@@ -415,7 +415,9 @@ def __tcp_retransmit_skb(sk: Sock, skb: Skb, segs: int) -> int:
         avail_wnd = min(avail_wnd, cur_mss)
         if skb.len < avail_wnd:
             tcp_retrans_try_collapse(sk, skb, avail_wnd)
-    if skb.tcp_flags & SYN_ECN == SYN_ECN:
+    if skb.tcp_flags & SYN_ECN == SYN_ECN and (
+        sk.icsk_retransmits > 1 or not accecn.tcp_ecn_mode_pending(sk) or not accecn.enabled(net)
+    ):
         transmit.tcp_ecn_clear_syn(sk, skb)
     segs = skb.gso_segs
     net.count("TcpRetransSegs", segs)
@@ -570,6 +572,7 @@ def tcp_send_probe0(sk: Sock) -> None:
 
 
 from refmodel.tcp.whole import (  # noqa: E402
+    accecn,
     ack,
     errqueue,
     output,
