@@ -54,7 +54,7 @@ UNREAD: Final = word_set("""
     tcp_plb_idle_rehash_rounds tcp_plb_rehash_rounds tcp_plb_suspend_rto_sec tcp_plb_cong_thresh tcp_mem
     netdev_max_backlog default_qdisc netdev_budget netdev_budget_usecs max_skb_frags high_order_alloc_disable
     gro_normal_batch busy_poll busy_read rps_sock_flow_entries tstamp_allow_data netdev_tstamp_prequeue txrehash
-    tcp_ecn_option_beacon tcp_comp_sack_rtt_percent
+    tcp_comp_sack_rtt_percent
     wmem_default rmem_default dev_weight skb_defer_max warnings message_cost message_burst
 """)
 """Sysctls of net.ipv4 and net.core that the kernel has and no function of the model reads."""

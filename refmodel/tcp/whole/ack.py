@@ -10,6 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp import cong
 from refmodel.tcp.whole import (
+    accecn,
     ca,
     errqueue,
     output,
@@ -78,6 +79,7 @@ from refmodel.tcp.whole.sock import (
     TCP_CHRONO_BUSY,
     TCP_CHRONO_SNDBUF_LIMITED,
     TCP_ECN_DEMAND_CWR,
+    TCP_ECN_MODE_ACCECN,
     TCP_ECN_OK,
     TCP_INIT_CWND,
     TCPCB_LOST,
@@ -297,6 +299,7 @@ def tcp_clean_rtx_queue(
                 flag |= FLAG_ORIG_SACK_ACKED
         if sacked & TCPCB_SACKED_ACKED:
             sk.sacked_out -= acked_pcount
+            state.delivered_bytes -= skb.len
         elif is_sack:
             sk.delivered += acked_pcount
             if ece_ack:
@@ -412,13 +415,13 @@ def tcp_in_ack_event(sk: Sock, flag: int) -> None:
 
 
 @cited("net/ipv4/tcp_input.c:tcp_newly_delivered")
-def tcp_newly_delivered(sk: Sock, prior_delivered: int, flag: int) -> int:
-    """How many segments this ACK delivered."""
+def tcp_newly_delivered(sk: Sock, prior_delivered: int, ecn_count: int, flag: int) -> int:
+    """How many segments this ACK delivered; with Accurate ECN `ecn_count` of them with marks."""
     delivered = sk.delivered - prior_delivered
     if delivered:
         sk.net.count("TcpExtTCPDelivered", delivered)
-        if flag & FLAG_ECE:
-            sk.net.count("TcpExtTCPDeliveredCE", delivered)
+    if flag & FLAG_ECE:
+        sk.net.count("TcpExtTCPDeliveredCE", delivered if sk.ecn_flags & TCP_ECN_OK else ecn_count)
     return delivered
 
 
@@ -463,7 +466,7 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
         if sk.rx_opt.sack_ok:
             prior_fack = tcp_highest_sack_seq(sk)
     if flag & FLAG_UPDATE_TS_RECENT:
-        rcv.tcp_replace_ts_recent(sk, ack_seq)
+        flag |= rcv.tcp_replace_ts_recent(sk, ack_seq)
     if flag & (FLAG_SLOWPATH | FLAG_SND_UNA_ADVANCED) == FLAG_SND_UNA_ADVANCED:
         sk.snd_wl1 = ack_seq
         tcp_snd_una_update(sk, ack)
@@ -481,16 +484,19 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
             flag |= FLAG_ECE
         if state is not None and state.sack_delivered:
             sack.tcp_count_delivered(sk, state.sack_delivered, flag & FLAG_ECE != 0)
-    if skb.tcp_flags & CWR:
+    if skb.tcp_flags & CWR and (sk.net.p.kernel < 618 or sk.ecn_flags & TCP_ECN_OK):
         tcp_ecn_accept_cwr(sk, skb)
     sk.sk_err_soft = 0
     sk.icsk_probes_out = 0
     sk.rcv_tstamp = sk.net.jiffies
     if prior_packets == 0 or state is None:
-        return no_queue(sk, ack, flag, prior_snd_una, delivered)
+        return no_queue(sk, skb, ack, flag, prior_snd_una, delivered)
     rs = state.rate
     flag |= tcp_clean_rtx_queue(sk, skb, prior_fack, prior_snd_una, state, flag & FLAG_ECE != 0)
     rack.tcp_rack_update_reo_wnd(sk, rs)
+    ecn_count = 0
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+        ecn_count, flag = accecn.tcp_accecn_process(sk, skb, sk.delivered - delivered, state, flag)
     tcp_in_ack_event(sk, flag)
     if sk.tlp_high_seq:
         tcp_process_tlp_ack(sk, ack, flag)
@@ -503,7 +509,7 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
         flag, rexmit = recovery.tcp_fastretrans_alert(sk, prior_snd_una, num_dupack, flag)
     if flag & FLAG_SET_XMIT_TIMER:
         tcp_set_xmit_timer(sk)
-    delivered = tcp_newly_delivered(sk, delivered, flag)
+    delivered = tcp_newly_delivered(sk, delivered, ecn_count, flag)
     rs.is_ack_delayed = flag & FLAG_ACK_MAYBE_DELAYED != 0
     rate.tcp_rate_gen(sk, delivered, sk.lost - lost, is_sack_reneg, rs)
     tcp_cong_control(sk, ack, delivered, flag, rs)
@@ -512,12 +518,15 @@ def tcp_ack(sk: Sock, skb: Skb, flag: int) -> int:
     return 1
 
 
-def no_queue(sk: Sock, ack: int, flag: int, prior_snd_una: int, delivered: int) -> int:
+def no_queue(sk: Sock, skb: Skb, ack: int, flag: int, prior_snd_una: int, delivered: int) -> int:
     """The ACK comes while nothing is out: a DSACK may undo, a window may open; source as tcp_ack."""
+    ecn_count = 0
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN:
+        ecn_count, flag = accecn.tcp_accecn_process(sk, skb, sk.delivered - delivered, None, flag)
     tcp_in_ack_event(sk, flag)
     if flag & FLAG_DSACKING_ACK:
         flag, _ = recovery.tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-        tcp_newly_delivered(sk, delivered, flag)
+        tcp_newly_delivered(sk, delivered, ecn_count, flag)
     tcp_ack_probe(sk)
     if sk.tlp_high_seq:
         tcp_process_tlp_ack(sk, ack, flag)
@@ -533,7 +542,7 @@ def old_ack(sk: Sock, skb: Skb, flag: int, prior_snd_una: int) -> int:
         state = SacktagState(RateSample())
         flag |= sack.tcp_sacktag_write_queue(sk, skb, prior_snd_una, state)
         flag, rexmit = recovery.tcp_fastretrans_alert(sk, prior_snd_una, 0, flag)
-        tcp_newly_delivered(sk, delivered, flag)
+        tcp_newly_delivered(sk, delivered, 0, flag)
         recovery.tcp_xmit_recovery(sk, rexmit)
     return 0
 
@@ -619,3 +628,4 @@ def tcp_rcv_spurious_retrans(sk: Sock, skb: Skb) -> None:
     ):
         sk.net.count("TcpExtTcpDuplicateDataRehash")
     rcvbuf.tcp_save_lrcv_flowlabel(sk, skb)
+    accecn.dsack_of_lost_option(sk, skb)

@@ -22,6 +22,7 @@ FLAG_UPDATE_TS_RECENT: Final = 0x4000
 FLAG_NO_CHALLENGE_ACK: Final = 0x8000
 FLAG_ACK_MAYBE_DELAYED: Final = 0x10000
 FLAG_DSACK_TLP: Final = 0x20000
+FLAG_TS_PROGRESS: Final = 0x40000
 
 FLAG_ACKED: Final = FLAG_DATA_ACKED | FLAG_SYN_ACKED
 FLAG_NOT_DUP: Final = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED
@@ -40,13 +41,14 @@ TCP_ACK_UNSENT_DATA: Final = 2
 class SacktagState:
     """struct tcp_sacktag_state: when the first and the last never-repeated skb newly SACKed were sent (us; 0: none)."""
 
-    __slots__ = ("first_sackt", "flag", "last_sackt", "mss_now", "rate", "reord", "sack_delivered")
+    __slots__ = ("delivered_bytes", "first_sackt", "flag", "last_sackt", "mss_now", "rate", "reord", "sack_delivered")
 
     def __init__(self, rate: RateSample) -> None:
         self.first_sackt = 0
         self.last_sackt = 0
         self.reord = 0
         self.sack_delivered = 0
+        self.delivered_bytes = 0
         self.flag = 0
         self.mss_now = 0
         self.rate = rate

@@ -12,7 +12,6 @@ from refmodel.tcp.state import St
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
-    ECE,
     ICSK_TIME_RETRANS,
     PAGE_SIZE,
     PSH,
@@ -43,7 +42,7 @@ def tcp_send_synack(sk: Sock) -> int:
         return -errno.EFAULT
     if not skb.tcp_flags & ACK:
         skb.tcp_flags |= ACK
-        transmit.tcp_ecn_send_synack(sk, skb)
+        accecn.tcp_ecn_send_synack(sk, skb)
     return transmit.tcp_transmit_skb(sk, skb, True)
 
 
@@ -77,7 +76,7 @@ def tcp_make_synack(
         req.ir_rmt_port,
         req.snt_isn,
         req.rcv_nxt,
-        SYN | ACK | (ECE if req.ecn_ok else 0),
+        SYN | ACK | accecn.tcp_ecn_make_synack(req, synack_type == options.TCP_SYNACK_RETRANS),
         min(req.rsk_rcv_wnd, 65535),
         0,
         opts,
@@ -98,7 +97,7 @@ def tcp_rtx_synack(sk: Sock, req: RequestSock) -> int:
 
     net = sk.net
     net.cause = net.cause or "tcp_rtx_synack"
-    res = ipv4.tcp_v4_send_synack(sk, None, None, req, None, options.TCP_SYNACK_NORMAL, None)
+    res = ipv4.tcp_v4_send_synack(sk, None, None, req, None, options.TCP_SYNACK_RETRANS, None)
     net.cause = ""
     if not res:
         net.count("TcpRetransSegs")
@@ -272,7 +271,7 @@ def tcp_connect(sk: Sock) -> int:
     transmit.tcp_mstamp_refresh(sk)
     sk.retrans_stamp = tcp_time_stamp_ts(sk)
     tcp_connect_queue_skb(sk, buff)
-    transmit.tcp_ecn_send_syn(sk, buff)
+    accecn.tcp_ecn_send_syn(sk, buff)
     sk.tcp_rtx_queue.append(buff)
     err = tcp_send_syn_data(sk, buff) if sk.fastopen_req is not None else transmit.tcp_transmit_skb(sk, buff, True)
     if err == -errno.ECONNREFUSED:
@@ -289,6 +288,7 @@ def tcp_connect(sk: Sock) -> int:
 
 
 from refmodel.tcp.whole import (  # noqa: E402
+    accecn,
     ca,
     errqueue,
     fastopen,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import poll, stream
+from refmodel.tcp.whole import accecn, poll, stream
 from refmodel.tcp.whole.net import Wait, inet_csk_clear_xmit_timers
 from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, WaitEntry, add_wait_queue, remove_wait_queue, wait_woken
 from refmodel.tcp.whole.sock import (
@@ -670,6 +670,7 @@ def tcp_disconnect(sk: Sock, flags: int) -> int:
     sk.window_clamp = 0
     sk.delivered = 0
     sk.delivered_ce = 0
+    accecn.disconnect(sk)
     if sk.icsk_ca_ops.release is not None:
         sk.icsk_ca_ops.release(sk)
     sk.icsk_ca_priv = None

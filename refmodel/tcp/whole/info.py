@@ -131,7 +131,7 @@ def tcp_get_info(sk: Sock) -> dict[str, int]:
         options |= TCPI_OPT_WSCALE
         i["tcpi_snd_wscale"] = sk.rx_opt.snd_wscale
         i["tcpi_rcv_wscale"] = sk.rx_opt.rcv_wscale
-    if sk.ecn_flags & 1:
+    if sk.ecn_flags & 17:
         options |= TCPI_OPT_ECN
     if sk.ecn_flags & 8:
         options |= TCPI_OPT_ECN_SEEN

@@ -10,6 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    accecn,
     bind,
     ca,
     fastopen,
@@ -182,6 +183,7 @@ def reqsk_timer_handler(req: RequestSock) -> None:
     net.cause = "reqsk_timer_handler"
     if not expire and (not resend or not inet_rtx_syn_ack(sk_listener, req) or req.acked):
         net.cause = ""
+        accecn.synack_sent_again(req)
         if req.num_timeout == 0:
             sk_listener.young -= 1
         req.num_timeout += 1
@@ -258,6 +260,8 @@ def tcp_openreq_init(req: RequestSock, rx_opt: RxOpt, skb: Skb, sk: Sock) -> Non
     req.wscale_ok = rx_opt.wscale_ok
     req.acked = False
     req.ecn_ok = False
+    req.accecn_ok = False
+    req.saw_accecn_opt = req.accecn_fail_mode = req.syn_ect_rcv = req.syn_ect_snt = 0
     req.ir_rmt_port = skb.packet.sport
     req.ir_num = skb.packet.dport
     req.ir_mark = sk.sk_mark
@@ -267,7 +271,7 @@ def tcp_openreq_init(req: RequestSock, rx_opt: RxOpt, skb: Skb, sk: Sock) -> Non
 def tcp_ecn_create_request(req: RequestSock, skb: Skb, listen_sk: Sock, dst: Dst) -> None:
     """Agrees to ECN if the SYN asks for it and this end or its congestion control wants it."""
     flags = skb.tcp_flags
-    if not (flags & ECE and flags & CWR):
+    if accecn.request_wants_accecn(req, skb, listen_sk) or not (flags & ECE and flags & CWR):
         return
     ect = bool(skb.ip_dsfield & INET_ECN_MASK)
     ecn_ok_dst = dst.features & (DST_FEATURE_ECN | DST_FEATURE_ECN_CA)

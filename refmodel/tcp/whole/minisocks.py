@@ -11,6 +11,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    accecn,
     ack,
     bind,
     ca,
@@ -33,14 +34,13 @@ from refmodel.tcp.whole.sock import (
     FIN,
     RST,
     SYN,
-    TCP_ECN_OK,
     TCP_MSS_DEFAULT,
     Dst,
+    OfoQueue,
     RequestSock,
     RxOpt,
     SentQueue,
     Skb,
-    OfoQueue,
     SkbQueue,
     Sock,
     TimewaitSock,
@@ -364,7 +364,7 @@ def tcp_create_openreq_child(sk: Sock, req: RequestSock, skb: Skb) -> Sock:
     if length >= TCP_MSS_DEFAULT + newsk.tcp_header_len:
         newsk.icsk_ack.last_seg_size = length - newsk.tcp_header_len
     rx_opt.mss_clamp = req.mss
-    newsk.ecn_flags = TCP_ECN_OK if req.ecn_ok else 0
+    accecn.tcp_ecn_openreq_child(newsk, req, skb)
     newsk.fastopen_req = None
     newsk.fastopen_rsk = None
     net.count("TcpPassiveOpens")
@@ -402,7 +402,9 @@ def tcp_check_req(sk: Sock, skb: Skb, req: RequestSock, fastopen_child: bool) ->
         # The SYN again: so is the SYN-ACK, at most twice a second.
         if not rcv.tcp_oow_rate_limited(net, skb, "TcpExtTCPACKSkippedSynRecv", req):
             net.cause = "tcp_check_req"
+            accecn.syn_again(sk, skb, req)
             if not listen.inet_rtx_syn_ack(sk, req):
+                accecn.synack_sent_again(req)
                 expires = net.jiffies + listen.reqsk_timeout(req)
                 if fastopen_child:
                     req.expires = expires
@@ -433,6 +435,7 @@ def tcp_check_req(sk: Sock, skb: Skb, req: RequestSock, fastopen_child: bool) ->
         return None
     if not flg & ACK:
         return None
+    accecn.request_option(sk, req, tmp_opt.accecn)
     if fastopen_child:
         return sk
     if req.num_timeout < sk.rskq_defer_accept and skb.end_seq == add(req.rcv_isn, 1):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from refmodel.profile import OutOfRange, UnknownSysctl
-from refmodel.tcp.whole.params import INERT, WholeParams, sysctl_fields
+from refmodel.tcp.whole.params import INERT, WholeParams, sysctl_fields, upper_limit
 from refmodel.tcp.whole.sock import (
     ICSK_ACK_TIMER,
     ICSK_TIME_DACK,
@@ -264,8 +264,8 @@ class Net:
                 raise UnknownSysctl(f"no function of the model reads {n}")
             field, s = fields[n]
             number = int(v, 0)
-            if not s.min <= number <= s.max:
-                raise OutOfRange(f"{n} = {number}: the kernel takes {s.min} to {s.max}")
+            if not s.min <= number <= upper_limit(self.p.kernel, n, s.max):
+                raise OutOfRange(f"{n} = {number}: the kernel takes {s.min} to {upper_limit(self.p.kernel, n, s.max)}")
             self.p = replace(self.p, **{field: number})
         if name == "net.ipv4.tcp_fastopen_blackhole_timeout_sec":
             self.tfo_active_disable_times = 0

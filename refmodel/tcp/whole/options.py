@@ -6,6 +6,9 @@ The law: an option area is at most 40 bytes, and what does not fit is left out i
 from typing import Any, Final
 
 from refmodel.packet.transport import (
+    TCPOPT_ACCECN0,
+    TCPOPT_ACCECN1,
+    AccEcn,
     Eol,
     Fastopen,
     Md5,
@@ -20,8 +23,8 @@ from refmodel.packet.transport import (
 )
 from refmodel.packet.wire import Rest
 from refmodel.rule import cited
-from refmodel.tcp.whole import route
-from refmodel.tcp.whole.sock import FastopenCookie, RequestSock, Skb, Sock, TcpOptions, tcp_skb_timestamp_ts
+from refmodel.tcp.whole import accecn, route
+from refmodel.tcp.whole.sock import ACK, FastopenCookie, RequestSock, Skb, Sock, TcpOptions, tcp_skb_timestamp_ts
 from refmodel.types import M32
 
 MAX_TCP_OPTION_SPACE: Final = 40
@@ -37,6 +40,7 @@ TCPOLEN_EXP_FASTOPEN_BASE: Final = 4
 TCP_SYNACK_NORMAL: Final = 0
 TCP_SYNACK_FASTOPEN: Final = 1
 TCP_SYNACK_COOKIE: Final = 2
+TCP_SYNACK_RETRANS: Final = 3
 NO_SIGNATURE: Final = bytes(16)
 NOP: Final = Nop()
 NOPS: Final = (NOP, NOP)
@@ -91,6 +95,9 @@ def tcp_syn_options(sk: Sock, skb: Skb, opts: TcpOptions, key: Any) -> int:
             remaining -= need
             sk.syn_fastopen = True
             sk.syn_fastopen_exp = cookie.exp
+    if skb.tcp_flags & ACK and accecn.tcp_ecn_mode_accecn(sk) and sk.icsk_retransmits < 2 and p.tcp_ecn_option:
+        remaining -= accecn.synack_option(opts, remaining)
+    accecn.option_written(sk, opts, None, False)
     opts.size = MAX_TCP_OPTION_SPACE - remaining
     return opts.size
 
@@ -132,6 +139,9 @@ def tcp_synack_options(
             opts.fastopen = foc.val[: foc.len]
             opts.fastopen_exp = foc.exp
             remaining -= need
+    if req.accecn_ok and sk.net.p.tcp_ecn_option:
+        again = synack_type == TCP_SYNACK_RETRANS if accecn.enabled(sk.net) else req.num_timeout > 0
+        remaining -= 0 if again else accecn.synack_option(opts, remaining)
     opts.size = MAX_TCP_OPTION_SPACE - remaining
     return opts.size
 
@@ -151,19 +161,24 @@ def tcp_established_options(sk: Sock, skb: Skb | None, opts: TcpOptions | None, 
             opts.tsval = (tcp_skb_timestamp_ts(sk.tcp_usec_ts, skb) + sk.tsoffset) & M32 if skb is not None else 0
             opts.tsecr = rx_opt.ts_recent
     eff_sacks = rx_opt.num_sacks + (1 if rx_opt.dsack else 0)
+    blocks = 0
     if eff_sacks:
         remaining = MAX_TCP_OPTION_SPACE - size
-        if remaining < TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK:
-            if opts is not None:
-                opts.size = size
-            return size
-        blocks = min(eff_sacks, (remaining - TCPOLEN_SACK_BASE_ALIGNED) // TCPOLEN_SACK_PERBLOCK)
-        size += TCPOLEN_SACK_BASE_ALIGNED + blocks * TCPOLEN_SACK_PERBLOCK
+        if remaining >= TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK:
+            blocks = min(eff_sacks, (remaining - TCPOLEN_SACK_BASE_ALIGNED) // TCPOLEN_SACK_PERBLOCK)
+            size += TCPOLEN_SACK_BASE_ALIGNED + blocks * TCPOLEN_SACK_PERBLOCK
+    if sk.ecn_flags & 17 == 16:
+        fit = accecn.established_option(sk, size, blocks) if accecn.wants_option(sk) else None
+        if fit is not None:
+            size += fit[1]
+            blocks = fit[2]
         if opts is not None:
+            accecn.option_written(sk, opts, fit[0] if fit is not None else None, rx_opt.dsack)
+    if opts is not None:
+        if blocks:
             sp = sk.duplicate_sack + sk.selective_acks if rx_opt.dsack else sk.selective_acks
             opts.sacks = tuple((b.start_seq, b.end_seq) for b in sp[:blocks])
             rx_opt.dsack = False
-    if opts is not None:
         opts.size = size
     return size
 
@@ -184,12 +199,27 @@ def wire_options(opts: TcpOptions, flags: int = 0) -> tuple[Option, ...]:
         else:
             out += NOPS
         out.append(Timestamp(opts.tsval, opts.tsecr))
+    pad: tuple[Option, ...] = NOPS  # an option for Accurate ECN may stand where padding would
+    if opts.accecn is not None:
+        option = AccEcn(*opts.accecn)
+        fields = len(option.counters)
+        if fields >= 2:
+            out += (option, NOP) if fields == 3 else (option,)
+        else:
+            pad = (option, NOP) if fields else (option,)
     if sack_perm:
-        out += (*NOPS, SackPerm())
+        out += (*pad, SackPerm())
+        pad = NOPS
     if opts.wscale is not None:
-        out += (NOP, Wscale(opts.wscale))
+        if len(pad) == 2 and pad is not NOPS:
+            out += (pad[0], Wscale(opts.wscale))
+            pad = NOPS
+        else:
+            out += (NOP, Wscale(opts.wscale))
     if opts.sacks:
-        out += (*NOPS, Sack(opts.sacks))
+        out += (*pad, Sack(opts.sacks))
+    elif pad is not NOPS:
+        out += (*pad, *NOPS)
     if opts.fastopen is not None:
         out.append(Fastopen(opts.fastopen, opts.fastopen_exp))
         if len(opts.fastopen) & 3 == (2 if opts.fastopen_exp else 0):
@@ -221,8 +251,16 @@ def read_options(options: tuple[Option, ...]) -> TcpOptions:
             opts.md5 = o.digest
         elif isinstance(o, Eol | Rest):
             break
+        elif isinstance(o, AccEcn):
+            opts.accecn = o.order, o.counters
+            opts.size = -(-sum(len(x.wire()) for x in options) // 4) * 4
         elif isinstance(o, Unknown):
             opts.unknown += (o.number,)
+            if o.number in (TCPOPT_ACCECN0, TCPOPT_ACCECN1):
+                whole = range(0, min(len(o.data) // 3, 3) * 3, 3)
+                counters = tuple(int.from_bytes(o.data[i : i + 3], "big") for i in whole)
+                opts.accecn = int(o.number == TCPOPT_ACCECN1), counters
+                opts.size = -(-sum(len(x.wire()) for x in options) // 4) * 4
         else:
             opts.unknown += (o.kind,)
     return opts

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Annotated, Final
 
-from refmodel.profile import Profile, Sysctl, sysctl_of, version_number
+from refmodel.profile import OutOfRange, Profile, Sysctl, sysctl_of, version_number
 from refmodel.rule import Params
 
 IN: Final = "net/ipv4/tcp_ipv4.c:tcp_sk_init"
@@ -47,8 +47,9 @@ class WholeParams(Params, frozen=True):
     tcp_sack: Annotated[int, Sysctl(N + "tcp_sack", 1, 0, 255, IN)] = 1
     tcp_dsack: Annotated[int, Sysctl(N + "tcp_dsack", 1, 0, 255, IN)] = 1
     tcp_fack: Annotated[int, Sysctl(N + "tcp_fack", 0, 0, 255, TABLE)] = 0
-    tcp_ecn: Annotated[int, Sysctl(N + "tcp_ecn", 2, 0, 2, IN)] = 2
-    tcp_ecn_option: Annotated[int, Sysctl(N + "tcp_ecn_option", 2, 0, 2, IN)] = 2
+    tcp_ecn: Annotated[int, Sysctl(N + "tcp_ecn", 2, 0, 5, IN)] = 2
+    tcp_ecn_option: Annotated[int, Sysctl(N + "tcp_ecn_option", 2, 0, 3, IN)] = 2
+    tcp_ecn_option_beacon: Annotated[int, Sysctl(N + "tcp_ecn_option_beacon", 3, 0, 3, IN)] = 3
     tcp_ecn_fallback: Annotated[int, Sysctl(N + "tcp_ecn_fallback", 1, 0, 1, IN)] = 1
     tcp_retries1: Annotated[int, Sysctl(N + "tcp_retries1", 3, 0, 255, IN)] = 3
     tcp_retries2: Annotated[int, Sysctl(N + "tcp_retries2", 15, 0, 255, IN)] = 15
@@ -156,6 +157,16 @@ class WholeParams(Params, frozen=True):
     high_order_alloc_disable: Annotated[int, Sysctl("net.core.high_order_alloc_disable", 0, 0, 1, CORE)] = 0
 
 
+# Before 6.18 there is no Accurate ECN. 6.18 has all of it but the values that ask for it; they are taken here, because
+# no script can mean another thing by them, and make the model behave as 7.0, the first kernel to take them.
+CLASSIC_ECN: Final = {"net.ipv4.tcp_ecn": 2, "net.ipv4.tcp_ecn_option": 2}
+
+
+def upper_limit(kernel: int, name: str, limit: int) -> int:
+    """The largest value that the kernel takes for a sysctl whose range was widened since; `limit` is the last one's."""
+    return min(limit, CLASSIC_ECN.get(name, limit)) if kernel < 618 else limit
+
+
 # The kernel keeps these and nothing that is modelled reads them.
 INERT: Final = frozenset(
     {
@@ -193,7 +204,11 @@ def whole_params(profile: Profile) -> WholeParams:
 
     The 6.18 that was measured is a small one: its small skbs have heads of 576 bytes, where distributions have 704.
     """
-    return profile.params(WholeParams, max_header=SMALL_KERNEL if profile.kernel == "6.18" else DISTRIBUTION)
+    p = profile.params(WholeParams, max_header=SMALL_KERNEL if profile.kernel == "6.18" else DISTRIBUTION)
+    for name, limit in CLASSIC_ECN.items():
+        if p.kernel < 618 and profile.sysctls.get(name, 0) > limit:
+            raise OutOfRange(f"{name} = {profile.sysctls[name]}: the kernel takes 0 to {limit}")
+    return p
 
 
 @cache
@@ -209,4 +224,4 @@ def sysctl_fields() -> dict[str, tuple[str, Sysctl]]:
     return out
 
 
-__all__ = ["WholeParams", "sysctl_fields", "version_number", "whole_params"]
+__all__ = ["WholeParams", "sysctl_fields", "upper_limit", "version_number", "whole_params"]

@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import ack, data, fastopen, inet, minisocks, poll, rcvbuf, rcvstate, transmit
+from refmodel.tcp.whole import accecn, ack, data, fastopen, inet, minisocks, poll, rcvbuf, rcvstate, transmit
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.sock import (
     ACK,
+    AE,
     FIN,
     ICSK_ACK_SCHED,
     PSH,
@@ -41,6 +42,7 @@ from refmodel.types import H32, M32, add, after, before, between
 FLAG_DATA: Final = 0x01
 FLAG_SLOWPATH: Final = 0x100
 FLAG_UPDATE_TS_RECENT: Final = 0x4000
+FLAG_TS_PROGRESS: Final = 0x40000
 TCP_PAWS_WINDOW: Final = 1
 TCP_PAWS_WRAP: Final = 0x7FFFFFFF // 1_000_000  # s, since 6.7
 TCP_PAWS_24DAYS: Final = 60 * 60 * 24 * 24
@@ -51,7 +53,8 @@ TCP_FASTOPEN_COOKIE_MAX: Final = 16
 TCP_SACK_SEEN: Final = 1
 TCP_URG_VALID: Final = 0x0100
 TCP_URG_NOTYET: Final = 0x0200
-HP_BITS: Final = 0xFF & ~PSH
+HP_BITS_612: Final = 0xFF & ~PSH
+HP_BITS: Final = HP_BITS_612 | AE
 I31: Final = 0x7FFFFFFF
 
 
@@ -67,6 +70,7 @@ def tcp_parse_options(net: Net, skb: Skb, opt_rx: RxOpt, estab: int, foc: Fastop
     syn = th.flags & SYN
     opt_rx.saw_tstamp = False
     p = net.p
+    opt_rx.accecn = opts.accecn if p.kernel >= 618 else None
     if opts.tsval is not None and (opt_rx.tstamp_ok if estab else p.tcp_timestamps):
         opt_rx.saw_tstamp = True
         opt_rx.rcv_tsval = opts.tsval
@@ -118,8 +122,10 @@ def tcp_fast_parse_options(net: Net, skb: Skb, th: Packet, sk: Sock) -> bool:
     size = options_size(th.opts)
     if size == 0:
         rx_opt.saw_tstamp = False
+        rx_opt.accecn = None
         return False
     if rx_opt.tstamp_ok and size == TCPOLEN_TSTAMP_ALIGNED and tcp_parse_aligned_timestamp(sk, th):
+        rx_opt.accecn = None
         return True
     tcp_parse_options(net, skb, rx_opt, 1, None)
     if rx_opt.saw_tstamp and rx_opt.rcv_tsecr:
@@ -160,10 +166,14 @@ def tcp_store_ts_recent(sk: Sock) -> None:
 
 
 @cited("net/ipv4/tcp_input.c:tcp_replace_ts_recent", "RFC 7323 4.3")
-def tcp_replace_ts_recent(sk: Sock, seq: int) -> None:
-    """Echoes the timestamp of a segment that begins at or before the last acknowledgment, unless it is old."""
-    if sk.rx_opt.saw_tstamp and not after(seq, sk.rcv_wup) and tcp_paws_check(sk.net, sk.rx_opt, 0):
+def tcp_replace_ts_recent(sk: Sock, seq: int) -> int:
+    """Echoes the timestamp of a segment that begins at or before the last acknowledgment, unless it is old; flags."""
+    rx_opt = sk.rx_opt
+    if rx_opt.saw_tstamp and not after(seq, sk.rcv_wup) and tcp_paws_check(sk.net, rx_opt, 0):
+        delta = _s32(rx_opt.rcv_tsval - rx_opt.ts_recent)
         tcp_store_ts_recent(sk)
+        return FLAG_TS_PROGRESS if delta > 0 else 0
+    return 0
 
 
 def tcp_tsval_replay(sk: Sock) -> int:
@@ -242,7 +252,7 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
 
 
 @cited("net/ipv4/tcp_input.c:tcp_send_challenge_ack", "RFC 5961 3.2", "RFC 5961 7")
-def tcp_send_challenge_ack(sk: Sock) -> None:
+def tcp_send_challenge_ack(sk: Sock, accecn_reflector: bool = False) -> None:
     """Asks the peer, by an acknowledgment, whether it meant a RST or SYN or acknowledgment that can't be right."""
     net = sk.net
     if __tcp_oow_rate_limited(net, "TcpExtTCPACKSkippedChallenge", sk, "last_oow_ack_time"):
@@ -251,7 +261,7 @@ def tcp_send_challenge_ack(sk: Sock) -> None:
         net.count("TcpExtTCPChallengeACK")
         net.note("tcp_send_challenge_ack", "a segment that can't be right")
         net.cause = "tcp_send_challenge_ack"
-        transmit.tcp_send_ack(sk)
+        accecn.tcp_send_ack_reflect_ect(sk, accecn_reflector)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_reqsk_send_challenge_ack", "RFC 5961 3.2")
@@ -420,6 +430,7 @@ def tcp_validate_incoming(sk: Sock, skb: Skb, th: Packet, syn_inerr: int) -> boo
         return _outside(sk, skb, th, syn_inerr, reason)
     if flags & RST:
         return _reset(sk, skb)
+    reflect = bool(flags & SYN) and accecn.syn_for_connection(sk, skb)
     if flags & SYN and not (
         sk.sk_state == St.SYN_RECV
         and sk.has_socket
@@ -428,16 +439,16 @@ def tcp_validate_incoming(sk: Sock, skb: Skb, th: Packet, syn_inerr: int) -> boo
         and add(skb.seq, 1) == sk.rcv_nxt
         and skb.ack_seq == sk.snd_nxt
     ):
-        return _syn_challenge(sk, skb, syn_inerr)
+        return _syn_challenge(sk, skb, syn_inerr, reflect)
     return True
 
 
-def _syn_challenge(sk: Sock, skb: Skb, syn_inerr: int) -> bool:
+def _syn_challenge(sk: Sock, skb: Skb, syn_inerr: int, accecn_reflector: bool = False) -> bool:
     net = sk.net
     if syn_inerr:
         net.count("TcpInErrs")
     net.count("TcpExtTCPSYNChallenge")
-    tcp_send_challenge_ack(sk)
+    tcp_send_challenge_ack(sk, accecn_reflector)
     data.tcp_drop_reason(sk, skb)
     return False
 
@@ -491,10 +502,11 @@ def tcp_rcv_established(sk: Sock, skb: Skb) -> None:
         rcvbuf.tun_skb(sk.net, skb)
     transmit.tcp_mstamp_refresh(sk)
     sk.rx_opt.saw_tstamp = False
+    sk.rx_opt.accecn = None
     pred = sk.pred_flags
     if (
         pred is not None
-        and th.flags & HP_BITS == ACK
+        and (th.flags & HP_BITS == pred[2] if sk.net.p.kernel >= 618 else th.flags & HP_BITS_612 == ACK)
         and th.window == pred[1]
         and skb.seq == sk.rcv_nxt
         and _ack_predicted(sk, skb.ack_seq)
@@ -506,9 +518,13 @@ def tcp_rcv_established(sk: Sock, skb: Skb) -> None:
             tcp_parse_aligned_timestamp(sk, th) and (sk.rx_opt.rcv_tsval - sk.rx_opt.ts_recent) & M32 < H32
         ):
             if th.len == 0:
+                flag = 0
                 if tstamps and sk.rcv_nxt == sk.rcv_wup:
+                    flag = FLAG_TS_PROGRESS if sk.rx_opt.rcv_tsval != sk.rx_opt.ts_recent else 0
                     tcp_store_ts_recent(sk)
-                ack.tcp_ack(sk, skb, 0)
+                if (skb.ip_dsfield & 3 or sk.prev_ecnfield) and sk.net.p.kernel >= 618:
+                    accecn.tcp_ecn_received_counters(sk, skb, 0)
+                ack.tcp_ack(sk, skb, flag)
                 ack.tcp_data_snd_check(sk)
                 sk.rcv_rtt_last_tsecr = sk.rx_opt.rcv_tsecr
                 return
@@ -536,14 +552,18 @@ def _ack_predicted(sk: Sock, ack_seq: int) -> bool:
 
 def _predicted_data(sk: Sock, skb: Skb, tstamps: bool) -> None:
     """Bulk data in order, as predicted."""
+    flag = FLAG_DATA
     if tstamps and sk.rcv_nxt == sk.rcv_wup:
+        flag |= FLAG_TS_PROGRESS if sk.rx_opt.rcv_tsval != sk.rx_opt.ts_recent else 0
         tcp_store_ts_recent(sk)
     rcvbuf.tcp_rcv_rtt_measure_ts(sk, skb)
     sk.net.count("TcpExtTCPHPHits")
+    if (skb.ip_dsfield & 3 or sk.prev_ecnfield) and sk.net.p.kernel >= 618:
+        accecn.tcp_ecn_received_counters(sk, skb, skb.len)
     data.tcp_queue_rcv(sk, skb)
     rcvbuf.tcp_event_data_recv(sk, skb)
     if skb.ack_seq != sk.snd_una:
-        ack.tcp_ack(sk, skb, FLAG_DATA)
+        ack.tcp_ack(sk, skb, flag)
         ack.tcp_data_snd_check(sk)
         if sk.icsk_ack.pending & ICSK_ACK_SCHED:
             data.__tcp_ack_snd_check(sk, False)
@@ -555,6 +575,8 @@ def _predicted_data(sk: Sock, skb: Skb, tstamps: bool) -> None:
 
 def _step5(sk: Sock, skb: Skb, th: Packet) -> None:
     """The steps behind validation: acknowledgment, urgent pointer, text, and what is to be sent then."""
+    if (skb.ip_dsfield & 3 or sk.prev_ecnfield) and sk.net.p.kernel >= 618:
+        accecn.tcp_ecn_received_counters(sk, skb, th.len)
     if ack.tcp_ack(sk, skb, FLAG_SLOWPATH | FLAG_UPDATE_TS_RECENT) < 0:
         data.tcp_drop_reason(sk, skb)
         return

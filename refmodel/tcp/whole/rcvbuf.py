@@ -29,6 +29,7 @@ from refmodel.tcp.whole.sock import (
     SKB_TRUESIZE,
     SYN,
     TCP_ECN_DEMAND_CWR,
+    TCP_ECN_MODE_ACCECN,
     TCP_ECN_OK,
     TCP_ECN_SEEN,
     TCP_INIT_CWND,
@@ -292,8 +293,9 @@ def tcp_in_quickack_mode(sk: Sock) -> bool:
 @cited("net/ipv4/tcp_input.c:__tcp_ecn_check_ce", "RFC 3168 6.1.3", "RFC 8257 3.2")
 def tcp_ecn_check_ce(sk: Sock, skb: Skb) -> None:
     """Reads the mark on data that arrives: a mark is to be echoed, and acknowledged quickly the first time."""
-    if not sk.ecn_flags & TCP_ECN_OK:
+    if not sk.ecn_flags & (TCP_ECN_OK | TCP_ECN_MODE_ACCECN):
         return
+    classic = sk.ecn_flags & TCP_ECN_OK
     ect = skb.ip_dsfield & INET_ECN_MASK
     if ect == 0:
         if sk.ecn_flags & TCP_ECN_SEEN:
@@ -302,12 +304,13 @@ def tcp_ecn_check_ce(sk: Sock, skb: Skb) -> None:
     if ect == INET_ECN_CE:
         if ca.tcp_ca_needs_ecn(sk):
             ca.tcp_ca_event(sk, CA_EVENT_ECN_IS_CE)
-        if not sk.ecn_flags & TCP_ECN_DEMAND_CWR:
+        if not sk.ecn_flags & TCP_ECN_DEMAND_CWR and classic:
             tcp_enter_quickack_mode(sk, 2)
             sk.ecn_flags |= TCP_ECN_DEMAND_CWR
     elif ca.tcp_ca_needs_ecn(sk):
         ca.tcp_ca_event(sk, CA_EVENT_ECN_NO_CE)
-    sk.ecn_flags |= TCP_ECN_SEEN
+    if classic:
+        sk.ecn_flags |= TCP_ECN_SEEN
 
 
 def tcp_save_lrcv_flowlabel(sk: Sock, skb: Skb) -> None:

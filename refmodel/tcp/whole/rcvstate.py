@@ -9,6 +9,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    accecn,
     ack,
     data,
     fastopen,
@@ -66,15 +67,20 @@ ABORT_ON_DATA: Final = 2
 TIMEWAIT_LEN: Final = 60  # s
 
 
-def tcp_ecn_rcv_synack(sk: Sock, th: Packet) -> None:
+def tcp_ecn_rcv_synack(sk: Sock, skb: Skb, th: Packet) -> None:
     """ECN is off unless the SYN-ACK has ECE alone; source net/ipv4/tcp_input.c:tcp_ecn_rcv_synack."""
-    if sk.ecn_flags & TCP_ECN_OK and (not th.flags & ECE or th.flags & CWR):
+    if sk.net.p.kernel >= 618:
+        if sk.ecn_flags & accecn.TCP_ECN_MODE_ANY:
+            accecn.tcp_ecn_rcv_synack(sk, th, skb.ip_dsfield)
+    elif sk.ecn_flags & TCP_ECN_OK and (not th.flags & ECE or th.flags & CWR):
         sk.ecn_flags &= ~TCP_ECN_OK
 
 
-def tcp_ecn_rcv_syn(sk: Sock, th: Packet) -> None:
+def tcp_ecn_rcv_syn(sk: Sock, skb: Skb, th: Packet) -> None:
     """ECN is off unless the SYN has ECE and CWR; source net/ipv4/tcp_input.c:tcp_ecn_rcv_syn."""
-    if sk.ecn_flags & TCP_ECN_OK and (not th.flags & ECE or not th.flags & CWR):
+    if sk.net.p.kernel >= 618:
+        accecn.tcp_ecn_rcv_syn(sk, skb, th)
+    elif sk.ecn_flags & TCP_ECN_OK and (not th.flags & ECE or not th.flags & CWR):
         sk.ecn_flags &= ~TCP_ECN_OK
 
 
@@ -205,7 +211,7 @@ def _synack(sk: Sock, skb: Skb, th: Packet, foc: FastopenCookie) -> int:
     """An acceptable SYN-ACK."""
     net = sk.net
     rx_opt = sk.rx_opt
-    tcp_ecn_rcv_synack(sk, th)
+    tcp_ecn_rcv_synack(sk, skb, th)
     sk.snd_wl1 = skb.seq
     undo.tcp_try_undo_spurious_syn(sk)
     ack.tcp_ack(sk, skb, FLAG_SLOWPATH)
@@ -236,7 +242,7 @@ def _synack(sk: Sock, skb: Skb, th: Packet, foc: FastopenCookie) -> int:
         inet_csk_reset_xmit_timer(sk, ICSK_TIME_DACK, net.hz // 5, tcp_rto_max(sk))
         return 0
     net.cause = "tcp_rcv_synsent_state_process"
-    transmit.tcp_send_ack(sk)
+    accecn.tcp_send_ack_reflect_ect(sk, accecn.tcp_ecn_mode_accecn(sk))
     return -1
 
 
@@ -254,7 +260,7 @@ def _crossed_syn(sk: Sock, skb: Skb, th: Packet) -> None:
     sk.snd_wnd = th.window
     sk.snd_wl1 = skb.seq
     sk.max_window = sk.snd_wnd
-    tcp_ecn_rcv_syn(sk, th)
+    tcp_ecn_rcv_syn(sk, skb, th)
     output.tcp_mtup_init(sk)
     output.tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
     rcvbuf.tcp_initialize_rcv_mss(sk)
@@ -404,6 +410,8 @@ def _syn_recv(sk: Sock, skb: Skb, th: Packet) -> None:
         ack.tcp_update_pacing_rate(sk)
     sk.lsndtime = net.jiffies
     rcvbuf.tcp_initialize_rcv_mss(sk)
+    if accecn.tcp_ecn_mode_accecn(sk):
+        accecn.tcp_accecn_third_ack(sk, skb, sk.syn_ect_snt)
     tcp_fast_path_on(sk)
     if sk.sk_shutdown & SEND_SHUTDOWN:
         inet.tcp_shutdown(sk, SEND_SHUTDOWN)

@@ -148,6 +148,7 @@ def tcp_v4_send_synack(
     net = sk.net
     if dst is None:
         dst = route.ip_route_output(net, req.ir_rmt_addr)
+    req.syn_ect_snt = (sk.tclass if len(req.ir_rmt_addr) == 16 else sk.inet_tos) & INET_ECN_MASK
     packet = transmit.tcp_make_synack(sk, dst, req, foc, synack_type, syn_skb)
     v6 = len(req.ir_rmt_addr) == 16
     tos = sk.tclass if v6 else sk.inet_tos

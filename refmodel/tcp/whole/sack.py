@@ -19,6 +19,7 @@ from refmodel.tcp.whole.acktag import (
 )
 from refmodel.tcp.whole.sock import (
     CA,
+    TCP_ECN_OK,
     TCPCB_LOST,
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
@@ -199,6 +200,7 @@ def tcp_sacktag_one(
         state.flag |= FLAG_DATA_SACKED
         sk.sacked_out += pcount
         state.sack_delivered += pcount
+        state.delivered_bytes += (end_seq - start_seq) & M32
         if sk.lost_skb_hint is not None and before(start_seq, sk.lost_skb_hint.seq):
             sk.lost_cnt_hint += pcount
     if dup_sack and sacked & TCPCB_SACKED_RETRANS:
@@ -421,7 +423,7 @@ def tcp_check_reno_reordering(sk: Sock, addend: int) -> None:
 def tcp_count_delivered(sk: Sock, delivered: int, ece_ack: bool) -> None:
     """Counts segments that arrived, and those that an echo marks; source net/ipv4/tcp_input.c:tcp_count_delivered."""
     sk.delivered += delivered
-    if ece_ack:
+    if ece_ack and sk.ecn_flags & TCP_ECN_OK:
         sk.delivered_ce += delivered
 
 

@@ -42,6 +42,7 @@ TCP_ECN_OK: Final = 1
 TCP_ECN_QUEUE_CWR: Final = 2
 TCP_ECN_DEMAND_CWR: Final = 4
 TCP_ECN_SEEN: Final = 8
+TCP_ECN_MODE_ACCECN: Final = 16  # with TCP_ECN_OK: asked for, not answered yet
 
 # tcp_sock.nonagle
 TCP_NAGLE_OFF: Final = 1
@@ -139,13 +140,14 @@ class TcpOptions:
     """The options of one segment: struct tcp_options_received as read, struct tcp_out_options as written.
 
     What is absent is None, False or (). `sacks` are (start, end) pairs, a DSACK first. `fastopen` is the cookie (b"" a
-    request), `fastopen_exp` says that it has the experimental kind. `unknown` are kinds that TCP ignores. `size` is how
-    many bytes they take on the wire (-1: laid out as Linux does), `aligned` says that they begin NOP NOP TS.
+    request), `fastopen_exp` says that it has the experimental kind. `accecn` are Accurate ECN's order and counters.
+    `unknown` are kinds that TCP ignores. `size` is how many bytes they take on the wire (-1: laid out as Linux does),
+    `aligned` says that they begin NOP NOP TS.
     """
 
     __slots__ = (
-        "aligned", "fastopen", "fastopen_exp", "md5", "mss", "sack_perm", "sacks", "size", "tsecr", "tsval", "unknown",
-        "wscale",
+        "accecn", "aligned", "fastopen", "fastopen_exp", "md5", "mss", "sack_perm", "sacks", "size", "tsecr", "tsval",
+        "unknown", "wscale",
     )  # fmt: skip
 
     def __init__(
@@ -162,7 +164,9 @@ class TcpOptions:
         unknown: tuple[int, ...] = (),
         size: int = -1,
         aligned: bool = True,
+        accecn: tuple[int, tuple[int, ...]] | None = None,
     ) -> None:
+        self.accecn = accecn
         self.mss = mss
         self.wscale = wscale
         self.sack_perm = sack_perm
@@ -657,6 +661,7 @@ class RxOpt:
     """struct tcp_options_received as a socket keeps it."""
 
     __slots__ = (
+        "accecn",
         "dsack",
         "mss_clamp",
         "num_sacks",
@@ -674,6 +679,7 @@ class RxOpt:
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.accecn: tuple[int, tuple[int, ...]] | None = None  # order and counters of the segment at hand
         self.ts_recent_stamp = 0  # seconds
         self.ts_recent = 0
         self.rcv_tsval = 0
@@ -1117,6 +1123,21 @@ class Sock:
         self.tsorted_sent_queue = SentQueue()
         self.highest_sack: Skb | None = None
         self.ecn_flags = 0
+        self.received_ce = 0
+        self.received_ce_pending = 0
+        self.received_ecn_bytes = [0, 0, 0]  # by ECN field: ECT(1), ECT(0), CE
+        self.delivered_ecn_bytes = [0, 0, 0]
+        self.accecn_minlen = 0
+        self.est_ecnfield = 0
+        self.accecn_opt_demand = 0
+        self.accecn_opt_sent_w_dsack = False
+        self.accecn_opt_tstamp = 0
+        self.prev_ecnfield = 0
+        self.syn_ect_snt = 0
+        self.syn_ect_rcv = 0
+        self.saw_accecn_opt = 0
+        self.accecn_fail_mode = 0
+        self.pkts_acked_ewma = 0
         self.nonagle = 0
         self.rate_app_limited = False
         self.pred_flags: tuple[Any, ...] | None = None
@@ -1239,6 +1260,11 @@ class RequestSock:
         self.sack_ok = False
         self.wscale_ok = False
         self.ecn_ok = False
+        self.accecn_ok = False
+        self.saw_accecn_opt = 0
+        self.accecn_fail_mode = 0
+        self.syn_ect_rcv = 0
+        self.syn_ect_snt = 0
         self.acked = False
         self.tfo_listener = False
         self.ir_mark = 0
@@ -1600,6 +1626,8 @@ def options_size(opts: TcpOptions) -> int:
         n += 4 + 8 * len(opts.sacks)
     if opts.fastopen is not None:
         n += (len(opts.fastopen) + (4 if opts.fastopen_exp else 2) + 3) & ~3
+    if opts.accecn is not None:
+        n += (5 + 3 * len(opts.accecn[1])) & ~3
     opts.size = n
     return n
 
@@ -1610,14 +1638,18 @@ def tcp_hdrlen(packet: Packet) -> int:
 
 
 def tcp_fast_path_on(sk: Sock) -> None:
-    """Predicts the next header: its length, ACK alone, the window as it was; source include/net/tcp.h."""
-    sk.pred_flags = (sk.tcp_header_len, sk.snd_wnd >> sk.rx_opt.snd_wscale)
+    """Predicts the next header: its length, the window and the flags, with Accurate ECN those of the last mark.
+
+    source include/net/tcp.h:tcp_fast_path_on
+    """
+    ace = (sk.delivered_ce + 5 & 7) << 6 if sk.ecn_flags & 17 == 16 else 0
+    sk.pred_flags = (sk.tcp_header_len, sk.snd_wnd >> sk.rx_opt.snd_wscale, ACK | ace)
 
 
 def tcp_fast_path_check(sk: Sock) -> None:
     """Predicts headers unless something needs a closer look; source include/net/tcp.h:tcp_fast_path_check."""
     if sk.out_of_order_queue.head is None and sk.rcv_wnd and sk.sk_rmem_alloc < sk.sk_rcvbuf and not sk.urg_data:
-        sk.pred_flags = (sk.tcp_header_len, sk.snd_wnd >> sk.rx_opt.snd_wscale)
+        tcp_fast_path_on(sk)
 
 
 def tcp_sack_reset(rx_opt: RxOpt) -> None:

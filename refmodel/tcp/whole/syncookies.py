@@ -8,7 +8,7 @@ timestamp, so without timestamps there are none of them.
 from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import hashtables, ipv4, listen, rcv, rcvbuf, route, secure, transmit
+from refmodel.tcp.whole import accecn, hashtables, ipv4, listen, rcv, rcvbuf, route, secure, transmit
 from refmodel.tcp.whole.sock import ACK, RST, SYN, Dst, RequestSock, RxOpt, Skb, Sock, tcp_clear_options
 from refmodel.types import M32, add
 
@@ -237,5 +237,6 @@ def cookie_v4_check(sk: Sock, skb: Skb) -> Sock | None:
         sk, full_space, req.mss, req.rsk_window_clamp, req.wscale_ok, dst.initrwnd
     )
     req.ecn_ok = req.ecn_ok and bool(net.p.tcp_ecn or dst.features & listen.DST_FEATURE_ECN)
+    req.accecn_ok = req.ecn_ok and net.p.kernel >= 618 and accecn.tcp_accecn_ace(skb.tcp_flags) > 1
     net.note("cookie_v4_check", f"a cookie with MSS {req.mss} opens the connection")
     return tcp_get_cookie_sock(sk, skb, req)

@@ -10,6 +10,7 @@ from refmodel.rule import cited
 from refmodel.tcp import delack, window
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import (
+    accecn,
     ca,
     errqueue,
     md5,
@@ -74,8 +75,14 @@ DEFERRED: Final = frozenset(
 
 
 def tcp_mstamp_refresh(sk: Sock) -> None:
-    """The socket takes note of the time; source net/ipv4/tcp_output.c:tcp_mstamp_refresh."""
-    sk.tcp_mstamp = sk.net.now
+    """The socket takes note of the time, which goes on by 1 us at least: what is done later is later.
+
+    Source: net/ipv4/tcp_output.c:tcp_mstamp_refresh.
+    """
+    net = sk.net
+    if net.now <= sk.tcp_mstamp:
+        net.now = sk.tcp_mstamp + 1
+    sk.tcp_mstamp = net.now
     sk.tcp_clock_cache = sk.tcp_mstamp * 1000
 
 
@@ -228,35 +235,10 @@ def _shrinking_window(sk: Sock, mss: int, free_space: int, allowed_space: int, f
 # ---------------------------------------------------------------- ECN
 
 
-@cited("net/ipv4/tcp_output.c:tcp_ecn_send_synack", "RFC 3168 6.1.1")
-def tcp_ecn_send_synack(sk: Sock, skb: Skb) -> None:
-    """A crossed SYN-ACK says whether ECN is agreed on."""
-    skb.tcp_flags &= ~CWR
-    if not sk.ecn_flags & TCP_ECN_OK:
-        skb.tcp_flags &= ~ECE
-    elif ca.tcp_ca_needs_ecn(sk):
-        ca.INET_ECN_xmit(sk)
-
-
-@cited("net/ipv4/tcp_output.c:tcp_ecn_send_syn", "RFC 3168 6.1.1")
-def tcp_ecn_send_syn(sk: Sock, skb: Skb) -> None:
-    """A SYN asks for ECN if the sysctl, the congestion control or the route wants it."""
-    needs_ecn = ca.tcp_ca_needs_ecn(sk)
-    use_ecn = sk.net.p.tcp_ecn == 1 or needs_ecn
-    if not use_ecn and sk.sk_dst is not None:
-        use_ecn = bool(sk.sk_dst.features & 1)
-    sk.ecn_flags = 0
-    if use_ecn:
-        skb.tcp_flags |= ECE | CWR
-        sk.ecn_flags = TCP_ECN_OK
-        if needs_ecn:
-            ca.INET_ECN_xmit(sk)
-
-
 def tcp_ecn_clear_syn(sk: Sock, skb: Skb) -> None:
     """A SYN sent again asks for ECN no more; source net/ipv4/tcp_output.c:tcp_ecn_clear_syn, RFC 3168 6.1.1.1."""
     if sk.net.p.tcp_ecn_fallback:
-        skb.tcp_flags &= ~(ECE | CWR)
+        skb.tcp_flags &= ~accecn.TCPHDR_ACE
 
 
 @cited("net/ipv4/tcp_output.c:tcp_ecn_send", "RFC 3168 6.1.2", "RFC 3168 6.1.5")
@@ -346,6 +328,8 @@ def __tcp_transmit_skb(sk: Sock, skb: Skb, clone_it: bool, rcv_nxt: int) -> int:
         window = tcp_select_window(sk)
         if sk.ecn_flags & TCP_ECN_OK:
             wire_flags |= tcp_ecn_send(sk, skb)
+        elif accecn.tcp_ecn_mode_accecn(sk):
+            wire_flags |= accecn.tcp_ecn_send(sk, skb)
     v6 = sk.sk_family == AF_INET6 and not sk.mapped
     by = net.cause or default_by(flags, length)
     net.cause = ""
