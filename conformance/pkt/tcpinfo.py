@@ -18,9 +18,11 @@ _LAYOUT: Final = """
     notsent_bytes min_rtt data_segs_in data_segs_out delivery_rate:Q busy_time:Q rwnd_limited:Q sndbuf_limited:Q
     delivered delivered_ce bytes_sent:Q bytes_retrans:Q dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash
     total_rto:H total_rto_recoveries:H total_rto_time
+    received_ce delivered_e1_bytes delivered_e0_bytes delivered_ce_bytes
+    received_e1_bytes received_e0_bytes received_ce_bytes accecn_fail_mode:H accecn_opt_seen:H
 """
 FIELDS: Final = tuple((word.partition(":")[0], word.partition(":")[2] or "I") for word in _LAYOUT.split())
-"""The fields behind the first 8 bytes, in the order of include/uapi/linux/tcp.h (6.12); a later kernel appends."""
+"""The fields behind the first 8 bytes, in the order of include/uapi/linux/tcp.h (6.18); a later kernel appends."""
 
 CC_INFO: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "bbr": ("IIIII", ("bbr_bw_lo", "bbr_bw_hi", "bbr_min_rtt", "bbr_pacing_gain", "bbr_cwnd_gain")),

@@ -35,9 +35,14 @@ _WORDS: Final = """
     data_segs_out delivery_rate:Q busy_time:Q rwnd_limited:Q sndbuf_limited:Q delivered delivered_ce bytes_sent:Q
     bytes_retrans:Q dsack_dups reord_seen rcv_ooopack snd_wnd rcv_wnd rehash total_rto:H total_rto_recoveries:H
     total_rto_time
+    received_ce delivered_e1_bytes delivered_e0_bytes delivered_ce_bytes
+    received_e1_bytes received_e0_bytes received_ce_bytes accecn_fail_mode:H accecn_opt_seen:H
 """
 WORDS: Final = tuple(_WORDS.split())
 """The others in order; one without a letter is a __u32."""
+
+SINCE: Final = {"rcv_wnd": 612, "received_ce": 618}
+"""Fields from which on an older kernel's struct ends."""
 
 SK_MEMINFO: Final = (
     "RMEM_ALLOC", "RCVBUF", "WMEM_ALLOC", "SNDBUF", "FWD_ALLOC", "WMEM_QUEUED", "OPTMEM", "BACKLOG", "DROPS",
@@ -196,6 +201,13 @@ def tcp_get_info(sk: Sock) -> dict[str, int]:
         if sk.rto_stamp:
             total += (net.now // 1000 - sk.rto_stamp) & M32
         i["tcpi_total_rto_time"] = total & M32
+    if net.p.kernel >= 618:
+        i["tcpi_received_ce"] = sk.received_ce
+        for way, octets in (("delivered", sk.delivered_ecn_bytes), ("received", sk.received_ecn_bytes)):
+            for n, name in enumerate(("e1", "e0", "ce")):
+                i[f"tcpi_{way}_{name}_bytes"] = octets[n]
+        i["tcpi_accecn_fail_mode"] = sk.accecn_fail_mode
+        i["tcpi_accecn_opt_seen"] = sk.saw_accecn_opt
     return i
 
 
@@ -227,7 +239,7 @@ def tcp_info_bytes(sk: Sock) -> bytes:
     )
     for word in WORDS:
         name, _, kind = word.partition(":")
-        if name == "rcv_wnd" and sk.net.p.kernel < 612:
+        if sk.net.p.kernel < SINCE.get(name, 0):
             break
         out += pack("<" + (kind or "I"), i["tcpi_" + name] & (U64 if kind == "Q" else M32))
     return out + bytes(-len(out) % 8)
