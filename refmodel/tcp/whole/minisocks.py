@@ -38,6 +38,7 @@ from refmodel.tcp.whole.sock import (
     Dst,
     OfoQueue,
     RequestSock,
+    RtxQueue,
     RxOpt,
     SentQueue,
     Skb,
@@ -251,8 +252,8 @@ def inet_csk_clone_lock(sk: Sock, req: RequestSock) -> Sock:
     for name in ("icsk_ack", "icsk_mtup", "rx_opt", "rack", "rcv_rtt_est", "rcvq_space", "rtt_min"):
         setattr(newsk, name, copy.copy(getattr(sk, name)))
     newsk.rtt_min.s = list(sk.rtt_min.s)
-    for name in ("sk_receive_queue", "sk_write_queue", "tcp_rtx_queue"):
-        setattr(newsk, name, SkbQueue())
+    newsk.sk_receive_queue, newsk.sk_write_queue = SkbQueue(), SkbQueue()
+    newsk.tcp_rtx_queue = RtxQueue()
     newsk.out_of_order_queue = OfoQueue()
     newsk.tsorted_sent_queue = SentQueue()
     for name in ("duplicate_sack", "selective_acks", "recv_sack_cache"):

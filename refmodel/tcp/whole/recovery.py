@@ -209,6 +209,9 @@ def tcp_timeout_mark_lost(sk: Sock) -> None:
     while skb is not None:
         if is_reneg:
             skb.sacked &= ~TCPCB_SACKED_ACKED
+        elif skb.sacked & TCPCB_SACKED_ACKED:
+            skb = skb.next
+            continue
         elif is_rack and skb is not head and rack.tcp_rack_skb_timeout(sk, skb, 0) > 0:
             skb = skb.next
             continue

@@ -31,7 +31,7 @@ from refmodel.tcp.whole.sock import (
     tcp_highest_sack_reset,
     tcp_highest_sack_seq,
 )
-from refmodel.types import H32, M32, after, before
+from refmodel.types import M32, after, before
 
 TCP_NUM_SACKS: Final = 4
 TCP_DSACK_SEEN: Final = 4  # rx_opt.sack_ok
@@ -256,24 +256,11 @@ def tcp_sacktag_walk(
     return skb
 
 
-def distance(skb: Skb | None, seq: int) -> int:
-    """How far an skb is from a sequence number, in either direction."""
-    if skb is None:
-        return H32
-    d = (skb.seq - seq) & M32
-    return d if d < H32 else M32 + 1 - d
-
-
 @cited("net/ipv4/tcp_input.c:tcp_sacktag_bsearch")
-def tcp_sacktag_bsearch(sk: Sock, seq: int, near: Skb | None) -> Skb | None:
-    """The skb that holds sequence number `seq`, sought from the nearest of `near`, both ends and the highest SACK."""
-    queue = sk.tcp_rtx_queue
-    skb = min((near, queue.head, sk.highest_sack, queue.tail), key=lambda s: distance(s, seq))
-    while skb is not None and before(seq, skb.seq):
-        skb = skb.prev
-    while skb is not None and not before(seq, skb.end_seq):
-        skb = skb.next
-    return None if skb is None or before(seq, skb.seq) else skb
+def tcp_sacktag_bsearch(sk: Sock, seq: int) -> Skb | None:
+    """The skb that holds sequence number `seq`."""
+    skb = sk.tcp_rtx_queue.at_or_before(seq)
+    return skb if skb is not None and before(seq, skb.end_seq) else None
 
 
 @cited("net/ipv4/tcp_input.c:tcp_sacktag_skip")
@@ -281,7 +268,7 @@ def tcp_sacktag_skip(skb: Skb | None, sk: Sock, skip_to_seq: int) -> Skb | None:
     """Goes on where the block begins."""
     if skb is not None and after(skb.seq, skip_to_seq):
         return skb
-    return tcp_sacktag_bsearch(sk, skip_to_seq, skb)
+    return tcp_sacktag_bsearch(sk, skip_to_seq)
 
 
 @cited("net/ipv4/tcp_input.c:tcp_maybe_skipping_dsack")

@@ -5,6 +5,7 @@ The law: times are us in `tcp_mstamp` and in skbs, jiffies in timers and in fiel
 doubly linked, so that a step costs what it touches and never the length of a queue.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.tcp.state import St
 from refmodel.tcp.whole.rbtree import Node, RbTree
+from refmodel.types import M32, before
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net, Timer
@@ -107,6 +109,7 @@ TCP_RMEM_TO_WIN_SCALE: Final = 8
 TCP_DEFAULT_SCALING_RATIO: Final = 128
 SK_BUFF_SIZE: Final = 256  # SKB_DATA_ALIGN(sizeof(struct sk_buff)), x86-64
 SHARED_INFO_SIZE: Final = 320  # SKB_DATA_ALIGN(sizeof(struct skb_shared_info)), x86-64
+FEW: Final = 16  # skbs that are searched one by one
 
 
 def SKB_TRUESIZE(n: int) -> int:
@@ -597,6 +600,82 @@ class OfoQueue(SkbQueue):
         self.nodes.clear()
 
 
+class RtxQueue(SkbQueue):
+    """tcp_rtx_queue: in the order of sequence numbers; where the kernel has a tree, a long one has an array to search.
+
+    The array is made by the first search and kept until the queue is short.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.array: list[Skb] | None = None
+
+    def at_or_before(self, seq: int) -> Skb | None:
+        """The last skb that doesn't begin behind `seq`, for about the logarithm of the queue's length."""
+        skb = self.tail
+        if skb is None or not before(seq, skb.seq):
+            return skb
+        assert self.head is not None
+        if before(seq, self.head.seq):
+            return None
+        if self.len > FEW:
+            if self.array is None:
+                self.array = list(self)
+            return self.array[self._rank(self.array, seq)]
+        while skb is not None and before(seq, skb.seq):
+            skb = skb.prev
+        return skb
+
+    @staticmethod
+    def _rank(array: list[Skb], seq: int) -> int:
+        """Which skb is the last that doesn't begin behind `seq`."""
+        first = array[0].seq
+        return bisect_right(array, (seq - first) & M32, key=lambda skb: (skb.seq - first) & M32) - 1
+
+    def _place(self, array: list[Skb], skb: Skb) -> int:
+        """Where `skb` is; one that was emptied begins where the next one does."""
+        if skb is array[0]:
+            return 0
+        i = self._rank(array, skb.seq)
+        while array[i] is not skb:
+            i -= 1
+        return i
+
+    def append(self, skb: Skb) -> None:
+        """Puts `skb` at the tail."""
+        super().append(skb)
+        if self.array is not None:
+            self.array.append(skb)
+
+    def push(self, skb: Skb) -> None:
+        """Puts `skb` at the head."""
+        super().push(skb)
+        if self.array is not None:
+            self.array.insert(0, skb)
+
+    def insert_after(self, at: Skb, skb: Skb) -> None:
+        """Puts `skb` behind `at`."""
+        if self.array is not None and at is not self.tail:
+            self.array.insert(self._place(self.array, at) + 1, skb)
+        super().insert_after(at, skb)
+
+    def unlink(self, skb: Skb) -> None:
+        """Takes `skb` out."""
+        if self.array is not None:
+            if self.len <= FEW:
+                self.array = None
+            else:
+                del self.array[self._place(self.array, skb)]
+        super().unlink(skb)
+
+    def clear(self) -> None:
+        """Empties the queue."""
+        super().clear()
+        self.array = None
+
+
 class SentQueue:
     """tsorted_sent_queue: skbs that were sent and aren't SACKed, in the order of their last transmission."""
 
@@ -1004,7 +1083,7 @@ class Sock:
         self.min_hopcount = 0
         self.sk_receive_queue = SkbQueue()
         self.sk_write_queue = SkbQueue()
-        self.tcp_rtx_queue = SkbQueue()
+        self.tcp_rtx_queue = RtxQueue()
         self.sk_error_queue: deque[Any] = deque()
         self.sk_backlog: deque[Any] = deque()
         self.sk_owned = False  # an application holds the socket
