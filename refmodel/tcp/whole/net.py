@@ -1,9 +1,10 @@
 """A network namespace: its clock, timers, sysctls, counters and sockets.
 
 The law: time moves only when the host's driver moves it, to the next timer or the next event. Timers fire in the order
-of their expiry, and of their arming where that is equal. A jiffy timer is armed for a jiffy and fires when the timer
-wheel would run it: never early, late by the granularity of its level (kernel/time/timer.c:calc_wheel_index). An
-hrtimer fires at its microsecond.
+of their expiry. A jiffy timer is armed for a jiffy and fires when the timer wheel would run it: never early, late by
+the granularity of its level (kernel/time/timer.c:calc_wheel_index). Where several are due at once, the wheel goes from
+its coarsest level to its finest, and within one from the timer armed last to the one armed first (expire_timers). An
+hrtimer fires at its microsecond, behind the wheel's, and in the order of arming.
 """
 
 import heapq
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
 BOOT: Final = 1_000_000_250  # us: the clock when a namespace begins, a little behind a tick as packetdrill starts
 USEC_PER_SEC: Final = 1_000_000
 LVL_START: Final = (0, 63, 504, 4032, 32256, 258048, 2064384)  # jiffies from which a level of the wheel is used
+HR: Final = -1  # the level of an hrtimer
+TURNS: Final = 1 << 48  # of the wheel's timers that are due at once the last armed goes first, on the coarsest level
 TRACE_LENGTH: Final = 200
 
 
 class Timer:
     """A kernel timer: `expires` is when it will fire (us), None while idle, `jiffy` what it was armed for."""
 
-    __slots__ = ("expires", "fn", "jiffy", "name", "net", "sk", "token")
+    __slots__ = ("expires", "fn", "jiffy", "level", "name", "net", "sk", "token")
 
     def __init__(self, net: "Net", name: str, fn: Callable[[Any], None], sk: Any) -> None:
         self.net = net
@@ -52,6 +55,7 @@ class Timer:
         self.sk = sk
         self.expires: int | None = None
         self.jiffy = 0
+        self.level = HR
         self.token = 0
 
     @property
@@ -62,7 +66,7 @@ class Timer:
     def mod(self, jiffy: int) -> None:
         """Arms it for a jiffy (mod_timer)."""
         self.jiffy = jiffy
-        self.net.arm(self, self.net.wheel_us(jiffy))
+        self.net.arm(self, *self.net.wheel_us(jiffy))
 
     def start_us(self, when: int) -> None:
         """Arms it for a moment in us (hrtimer_start)."""
@@ -173,19 +177,22 @@ class Net:
         """Source kernel/time/time.c:jiffies_to_msecs."""
         return j * 1000 // self.hz
 
-    def wheel_us(self, jiffy: int) -> int:
-        """When a timer that is armed now for `jiffy` fires (us); source kernel/time/timer.c:calc_wheel_index."""
+    def wheel_us(self, jiffy: int) -> tuple[int, int]:
+        """When a timer that is armed now for `jiffy` fires (us), and its level of the wheel.
+
+        Source kernel/time/timer.c:calc_wheel_index.
+        """
         clk = self.jiffies
         if not self.wheel:
-            return max(jiffy, clk) * USEC_PER_SEC // self.hz if jiffy > clk else self.now
+            return (jiffy * USEC_PER_SEC // self.hz if jiffy > clk else self.now), HR
         delta = jiffy - clk
         if delta < 0:
-            return (clk + 1) * USEC_PER_SEC // self.hz
+            return (clk + 1) * USEC_PER_SEC // self.hz, 0
         level = 0
         while level + 1 < len(LVL_START) and delta >= LVL_START[level + 1]:
             level += 1
         shift = 3 * level
-        return (((jiffy >> shift) + 1) << shift) * USEC_PER_SEC // self.hz
+        return (((jiffy >> shift) + 1) << shift) * USEC_PER_SEC // self.hz, level
 
     # Timers
 
@@ -199,14 +206,15 @@ class Net:
         sk.pacing_timer = Timer(self, "pacing", timer.tcp_pace_kick, sk)
         sk.compressed_ack_timer = Timer(self, "compressed_ack", timer.tcp_compressed_ack_kick, sk)
 
-    def arm(self, timer: Timer, when: int) -> None:
-        """Arms `timer` for `when` (us)."""
-        if timer.expires == when:
+    def arm(self, timer: Timer, when: int, level: int = HR) -> None:
+        """Arms `timer` for `when` (us), on a level of the wheel; in the bucket where it is already it stays put."""
+        if timer.expires == when and timer.level == level:
             return
         self._tokens += 1
         timer.expires = when
-        timer.token = self._tokens
-        heapq.heappush(self._heap, (when, self._tokens, timer))
+        timer.level = level
+        timer.token = self._tokens if level == HR else -level * TURNS - self._tokens
+        heapq.heappush(self._heap, (when, timer.token, timer))
 
     def next_timer(self) -> int | None:
         """When the next timer fires (us), None if none is pending."""
