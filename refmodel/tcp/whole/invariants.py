@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.net import Net, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     CA,
     ICSK_ACK_SCHED,
@@ -19,6 +19,9 @@ from refmodel.tcp.whole.sock import (
     ICSK_TIME_RETRANS,
     RCV_SHUTDOWN,
     SEND_SHUTDOWN,
+    TCP_MIN_SND_MSS,
+    TCP_NAGLE_CORK,
+    TCPCB_EVER_RETRANS,
     TCPCB_LOST,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
@@ -27,9 +30,11 @@ from refmodel.tcp.whole.sock import (
     Sock,
     TimewaitSock,
     tcp_is_sack,
+    tcp_packets_in_flight,
+    tcp_rto_min,
     tcp_skb_pcount,
 )
-from refmodel.types import H32, M32
+from refmodel.types import H32, M32, add
 
 Law = Callable[[Sock], bool]
 LAWS: Final[list[Law]] = []
@@ -248,9 +253,11 @@ def open_has_nothing_lost(sk: Sock) -> bool:
 def tsorted_is_what_isnt_sacked(sk: Sock) -> bool:
     """The queue in order of sending holds skbs of the retransmit queue that aren't SACKed, and no others.
 
-    RACK takes out what it finds lost, until it goes again or an undo finds it isn't.
+    RACK takes out what it finds lost, until it goes again or an undo finds it isn't. A probe of a tail that is SACKed
+    already puts it back (tcp_send_loss_probe doesn't look).
     """
-    want = {id(x) for x in sk.tcp_rtx_queue if not x.sacked & TCPCB_SACKED_ACKED}
+    out = TCPCB_SACKED_ACKED
+    want = {id(x) for x in sk.tcp_rtx_queue if not x.sacked & out or x.sacked & TCPCB_EVER_RETRANS}
     return not tcp_is_sack(sk) or sk.sk_state not in OPEN or {id(x) for x in sk.tsorted_sent_queue} <= want
 
 
@@ -305,11 +312,11 @@ def what_waits_is_probed_for(sk: Sock) -> bool:
     return sk.sk_state not in SENDING or not waits or armed or sk.pacing_timer.pending
 
 
-@law
-def a_closed_socket_has_no_timer(sk: Sock) -> bool:
-    """CLOSE has no transmit and no delayed-ACK timer."""
-    pending = sk.icsk_retransmit_timer.pending or sk.icsk_delack_timer.pending
-    return sk.sk_state != St.CLOSE or not pending
+@net_law
+def a_closed_socket_has_no_timer(net: Net) -> bool:
+    """No timer waits for a socket that is closed."""
+    live = (t.sk for when, token, t in net._heap if t.token == token and t.expires == when)
+    return all(not isinstance(sk, Sock) or sk.sk_state != St.CLOSE for sk in live)
 
 
 @law
@@ -327,6 +334,68 @@ def an_owed_ack_is_not_forgotten(sk: Sock) -> bool:
     owed = sk.icsk_ack.pending & ICSK_ACK_SCHED and dist(sk.rcv_wup, sk.rcv_nxt) > 0
     waits = sk.icsk_delack_timer.pending or sk.compressed_ack_timer.pending
     return sk.sk_state not in OPEN or not owed or waits
+
+
+@law
+def nagle_lets_go(sk: Sock) -> bool:
+    """With nothing out, data that the window takes don't wait, unless a cork or the pace holds them back."""
+    head = sk.sk_write_queue.head
+    if head is None or sk.packets_out or sk.sk_state not in SENDING or sk.nonagle & TCP_NAGLE_CORK:
+        return True
+    first = head.end_seq if head.len <= sk.mss_cache else add(head.seq, sk.mss_cache)
+    fits = dist(first, add(sk.snd_una, sk.snd_wnd)) >= 0
+    return not fits or sk.pacing_timer.pending
+
+
+@law
+def the_timeout_is_bounded(sk: Sock) -> bool:
+    """The timeout lies between TCP_RTO_MIN and TCP_RTO_MAX once there is a sample."""
+    return not sk.srtt_us or tcp_rto_min(sk) <= sk.icsk_rto <= tcp_rto_max(sk)
+
+
+@law
+def the_ack_timeout_is_bounded(sk: Sock) -> bool:
+    """What the delay of acknowledgments adapts to is at least TCP_ATO_MIN, at most TCP_DELACK_MAX or the timeout."""
+    ack, hz = sk.icsk_ack, sk.net.hz
+    return ack.ato == 0 or ack.ato <= max(sk.icsk_rto, hz // LONGEST_DELACK)
+
+
+@law
+def nothing_negative_is_in_flight(sk: Sock) -> bool:
+    """What is out, less what left the network, plus what went again, is never negative."""
+    return tcp_packets_in_flight(sk) >= 0
+
+
+@law
+def the_urgent_pointer_is_in_the_stream(sk: Sock) -> bool:
+    """Our urgent pointer lies between snd_una and what was written."""
+    return sk.sk_state not in OPEN or (dist(sk.snd_una, sk.snd_up) >= 0 and dist(sk.snd_up, sk.write_seq) >= 0)
+
+
+@law
+def segments_have_a_size(sk: Sock) -> bool:
+    """The segment size is at least 48 bytes, and never more than the peer's MSS."""
+    return sk.sk_state not in OPEN or TCP_MIN_SND_MSS <= sk.mss_cache <= max(sk.rx_opt.mss_clamp, TCP_MIN_SND_MSS)
+
+
+@law
+def a_repeated_skb_is_full_or_whole(sk: Sock) -> bool:
+    """An skb of the retransmit queue counts as many segments as its payload makes of its size."""
+    skbs = (x for x in sk.tcp_rtx_queue if x.gso_segs > 1)
+    return all((x.gso_segs - 1) * x.gso_size < x.len <= x.gso_segs * x.gso_size for x in skbs)
+
+
+@net_law
+def no_timer_is_lost(net: Net) -> bool:
+    """A timer that is armed is in the order of timers, and none is overdue by a tick."""
+    tick = net.jiffies_to_usecs(1)
+    waiting = {token for when, token, t in net._heap if t.token == token and t.expires == when}
+    for sk in sockets(net):
+        xmit = (sk.icsk_retransmit_timer, sk.icsk_delack_timer, sk.pacing_timer, sk.compressed_ack_timer)
+        for t in (*xmit, sk.sk_timer):
+            if t.expires is not None and (t.token not in waiting or t.expires <= net.now - tick):
+                return False
+    return True
 
 
 # ---------------------------------------------------------------- memory and the state
@@ -352,9 +421,10 @@ def rmem_alloc_is_what_is_queued(sk: Sock) -> bool:
 
 @law
 def rcvbuf_is_kept(sk: Sock) -> bool:
-    """Received data takes at most one skb more than the receive buffer allows."""
-    largest = max((x.truesize for x in sk.sk_receive_queue), default=0)
-    return sk.sk_rmem_alloc <= sk.sk_rcvbuf + 2 * max(largest, 1 << 17)
+    """Received data take at most one skb more than the receive buffer allows."""
+    queues = (sk.sk_receive_queue, sk.out_of_order_queue)
+    largest = max((x.truesize for q in queues for x in q), default=0)
+    return sk.sk_rmem_alloc <= sk.sk_rcvbuf + largest
 
 
 @law
