@@ -169,7 +169,7 @@ def tcp_timewait_state_process(tw: TimewaitSock, skb: Skb) -> tuple[TcpTwStatus,
         return TcpTwStatus.SYN, isn or 1
 
     if paws_reject:
-        net.count("TcpExtPAWSEstab")
+        net.count("TcpExtPAWSTimewait" if net.p.kernel >= 616 else "TcpExtPAWSEstab")
     if not rst:
         if paws_reject or has_ack:
             hashtables.inet_twsk_reschedule(tw, tcp_timewait_len(net.hz))
