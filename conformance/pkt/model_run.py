@@ -190,7 +190,7 @@ class ModelRun(Run):
                 raise self.runaway(fired)
         packet = net.out.popleft()
         net.tap_read = packet.tap
-        if not self.shell.tso and packet.gso_size and packet.len > packet.gso_size:
+        if (packet.accecn or not self.shell.tso) and packet.gso_size and packet.len > packet.gso_size:
             packet, *rest = cut(packet)
             net.out.extendleft(reversed(rest))
         self.latest = packet

@@ -96,7 +96,7 @@ def cut(p: Packet) -> Iterator[Packet]:
         flags = p.flags
         if at + length < p.len:
             flags &= ~(FIN | PSH)
-        if at:
+        if at and not p.accecn:
             flags &= ~CWR
         yield Packet(p.saddr, p.daddr, p.sport, p.dport, (p.seq + at) & M32, p.ack_seq, flags, p.window, length,
                      p.opts, p.urg_ptr, p.tos, p.ttl, by=p.by, time=p.time, flowlabel=p.flowlabel)  # fmt: skip

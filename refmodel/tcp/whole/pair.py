@@ -161,7 +161,7 @@ def cut(p: Packet) -> Iterator[Packet]:
     for at in range(0, p.len, p.gso_size):
         part = copy(p)
         part.seq, part.len = add(p.seq, at), min(p.gso_size, p.len - at)
-        part.flags = p.flags & ~(CWR if at else 0) & ~(FIN | PSH if at + part.len < p.len else 0)
+        part.flags = p.flags & ~(CWR if at and not p.accecn else 0) & ~(FIN | PSH if at + part.len < p.len else 0)
         yield part
 
 

@@ -190,10 +190,11 @@ class Packet:
     Addresses are 4 or 16 bytes; `window` is the header's 16 bits; `len` counts payload bytes; `tos` is the whole byte;
     `gso_size` and `gso_segs` say how the device would cut a super-segment (0: it is none). `truesize` of a packet that
     arrives is the memory it takes. `by` names the step that sent it. `time` is when it left (us). `md5_ok`: whether a
-    signature that stands in it is right.
+    signature that stands in it is right. `accecn`: it is one of Accurate ECN (SKB_GSO_TCP_ACCECN).
     """
 
     __slots__ = (
+        "accecn",
         "ack_seq",
         "bad_csum",
         "by",
@@ -245,6 +246,7 @@ class Packet:
         md5_ok: bool = True,
         flowlabel: int = 0,
     ) -> None:
+        self.accecn = False
         self.saddr = saddr
         self.daddr = daddr
         self.sport = sport

@@ -352,6 +352,7 @@ def __tcp_transmit_skb(sk: Sock, skb: Skb, clone_it: bool, rcv_nxt: int) -> int:
         skb.truesize,
         by,
     )
+    packet.accecn = not flags & SYN and accecn.tcp_ecn_mode_accecn(sk)
     if key is not None:
         md5.calc_md5_hash(key, sk, packet)
     if flags & ACK:
