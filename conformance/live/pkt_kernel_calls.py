@@ -212,7 +212,8 @@ class Calls:
     def _readv(self, call: Call) -> None:
         sizes = self._iov(call.args[1])
         count = _counted(number(call.args[2]), len(sizes))
-        self._result(call, call.name, self.fd(call.args[0]), Buffers(sizes).vector, count)
+        buffers = Buffers(sizes)
+        self._result(call, call.name, self.fd(call.args[0]), buffers.vector, count)
 
     _writev = _readv
 
