@@ -239,6 +239,7 @@ def tcp_ca_openreq_child(sk: Sock, dst: Dst) -> None:
     """Gives a child its congestion control: the route's, the one set on the listener, or the system's."""
     ca_ops = ca.tcp_ca_find(dst.cc) if dst.cc else None
     if ca_ops is not None:
+        sk.icsk_ca_dst_locked = "cc" in dst.lock
         sk.icsk_ca_ops = ca_ops
     elif not sk.icsk_ca_setsockopt or sk.icsk_ca_ops is None:
         ca.tcp_assign_congestion_control(sk)
