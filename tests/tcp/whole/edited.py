@@ -81,17 +81,17 @@ def edited(name: str, text: str) -> Iterator[list[str]]:
     module = importlib.import_module(f"{PACKAGE}.{name}")
     before = source_of(name)
     tree = ast.parse(text)
-    new = {c.co_qualname: c for c in codes(compile(tree, module.__file__ or name, "exec", dont_inherit=True))}
+    old, new = ({c.co_qualname: c for c in codes(compile(t, name, "exec", dont_inherit=True))} for t in (before, tree))
     undo: list[tuple[Any, str, Any]] = []
     touched = []
     for fn in functions(module):
-        code = new.get(fn.__qualname__)
-        if code is not None and not same(code, fn.__code__):
+        was, code = old.get(fn.__qualname__), new.get(fn.__qualname__)
+        if was is not None and code is not None and not same(was, code):
             undo.append((fn, "__code__", fn.__code__))
             touched.append(fn.__qualname__)
-    old, now = constants(ast.parse(before)), constants(tree)
+    then, now = constants(ast.parse(before)), constants(tree)
     values = {k: eval(compile(ast.Expression(v), name, "eval"), vars(module)) for k, v in now.items()
-              if k in old and ast.dump(v) != ast.dump(old[k])}  # fmt: skip
+              if k in then and ast.dump(v) != ast.dump(then[k])}  # fmt: skip
     for key in values:
         touched.append(key)
         value = vars(module)[key]

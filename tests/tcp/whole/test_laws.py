@@ -30,14 +30,22 @@ def test_every_law_has_a_seeded_fault() -> None:
     assert set(FAULTS) == set(every_law())
 
 
+def fail_with_a_fault() -> None:
+    from refmodel.tcp.whole import data
+
+    before = data.tcp_queue_rcv.__code__
+    with replaced("data", "    sk.rcv_nxt = skb.end_seq\n", "    sk.rcv_nxt = skb.seq\n") as names:
+        assert names == ["tcp_queue_rcv"]
+        assert data.tcp_queue_rcv.__code__ is not before
+        raise KeyError
+
+
 def test_a_fault_is_gone_when_its_test_is_over() -> None:
     from refmodel.tcp.whole import data, timer
 
     before = data.tcp_queue_rcv.__code__
-    context = replaced("data", "    sk.rcv_nxt = skb.end_seq\n", "    sk.rcv_nxt = skb.seq\n")
-    assert context.__enter__() == ["tcp_queue_rcv"]
-    assert data.tcp_queue_rcv.__code__ is not before
-    assert not context.__exit__(RuntimeError, RuntimeError(), None)
+    with pytest.raises(KeyError):
+        fail_with_a_fault()
     assert data.tcp_queue_rcv.__code__ is before
     with replaced("timer", "TCP_TIMEOUT_MIN: Final = 2", "TCP_TIMEOUT_MIN: Final = 3") as names:
         assert (names, timer.TCP_TIMEOUT_MIN) == (["TCP_TIMEOUT_MIN"], 3)
