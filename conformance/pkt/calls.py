@@ -91,8 +91,12 @@ _NAMES: Final[dict[type[object], str]] = {
 }
 
 
+class CannotCall(Exception):
+    """A call that is not made here; the message says why."""
+
+
 def number(arg: Arg) -> int:
-    """The value of a number, a constant or constants joined by |; raises TypeError for any other argument."""
+    """The value of a number, a constant or constants joined by |; raises CannotCall for any other argument."""
     match arg:
         case Number():
             return arg.value
@@ -104,7 +108,7 @@ def number(arg: Arg) -> int:
                 value |= number(part)
             return value
         case _:
-            raise TypeError(f"{type(arg).__name__} is no number")
+            raise CannotCall(f"a number is wanted where {_NAMES.get(type(arg), 'something else')} stands")
 
 
 def call(c: Cursor) -> Call:

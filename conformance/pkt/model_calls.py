@@ -121,7 +121,7 @@ class ModelCalls:
             case Auto():
                 raw = self.wire.sockaddr(remote)
             case _:
-                raw = number(arg).to_bytes(2, "little") + bytes(26)
+                raw = (number(arg) & 0xFFFF).to_bytes(2, "little") + bytes(26)
         size = len(raw) if isinstance(length, Auto) else number(length)
         family = int.from_bytes(raw[:2], "little")
         least = SIN6_LEN_RFC2133 if family == AF_INET6 else SIZEOF_SOCKADDR.get(family, 2)

@@ -283,6 +283,8 @@ class ModelRun(Run):
         assert task.ret is not None
         try:
             made.then(task.ret)
+        except CannotCall as fault:
+            raise ScriptError(str(fault), event.at, self.script.source) from fault
         except Unequal as fault:
             raise Failed(event.at, f"{call.name}: {fault}", Difference("result", "", ""), why=self.why()) from fault
 

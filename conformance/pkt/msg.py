@@ -10,6 +10,7 @@ from msgspec import Struct
 from conformance.pkt import printer
 from conformance.pkt.ast import Address, Arg, Auto, Cmsg, ExtErr, Items, Linger, ScmTime, Stats, Text
 from conformance.pkt.calls import number
+from refmodel.types import M32
 
 CMSG_HEADER: Final = 16
 
@@ -24,8 +25,8 @@ class Control(Struct, frozen=True):
 
 def packed(cmsg: Cmsg) -> bytes:
     """A control message for sendmsg."""
-    data = struct.pack("i", number(cmsg.data))
-    header = struct.pack("Qii", CMSG_HEADER + len(data), number(cmsg.level), number(cmsg.type))
+    data = struct.pack("I", number(cmsg.data) & M32)
+    header = struct.pack("QII", CMSG_HEADER + len(data), number(cmsg.level) & M32, number(cmsg.type) & M32)
     return header + data + bytes(-len(data) % 8)
 
 
@@ -98,7 +99,7 @@ def sockopt_bytes(arg: Arg) -> bytes:
         case Text():
             return arg.value
         case Linger():
-            return struct.pack("ii", number(arg.onoff), number(arg.linger))
+            return struct.pack("II", number(arg.onoff) & M32, number(arg.linger) & M32)
         case Address():
             return ipaddress.ip_address(arg.addr).packed
         case Auto():

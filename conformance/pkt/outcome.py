@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from conformance.pkt import printer
 from conformance.pkt.ast import Script
+from conformance.pkt.calls import CannotCall as CannotCall
 from conformance.pkt.match import Difference
 from conformance.pkt.source import Pos, ScriptError
 
@@ -76,10 +77,6 @@ class CommandFailed(Exception):
 
 class Unequal(Exception):
     """A call did something else than the script says; the message says what."""
-
-
-class CannotCall(Exception):
-    """A call that is not made here; the message says why."""
 
 
 def report(script: Script, why: Failed, who: str = "kernel") -> Outcome:

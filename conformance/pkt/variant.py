@@ -67,13 +67,14 @@ BASES: Final = {
 }
 
 _NUMBERS: Final = {
-    "mtu": "mtu",
-    "bind_port": "bind_port",
-    "connect_port": "connect_port",
-    "tolerance_usecs": "tolerance_usecs",
-    "tcp_ts_tick_usecs": "ts_tick_usecs",
-    "mss": "mss",
+    "mtu": ("mtu", 68, 65535),
+    "bind_port": ("bind_port", 0, 65535),
+    "connect_port": ("connect_port", 0, 65535),
+    "tolerance_usecs": ("tolerance_usecs", 0, 1 << 40),
+    "tcp_ts_tick_usecs": ("ts_tick_usecs", 0, 1 << 20),
+    "mss": ("mss", 0, 65535),
 }
+"""Options that are numbers: the field, the least and the largest value."""
 _ADDRESSES: Final = ("local_ip", "gateway_ip", "remote_ip")
 _WITHOUT_EFFECT: Final = ("verbose", "debug", "define", "ip_version", "speed", "send_omit_free", "is_anyip")
 _NOT_ON_KERNEL: Final = ("non_fatal", "dry_run", "init_scripts", "is_anyip")
@@ -122,8 +123,13 @@ def _with(config: Config, option: Option, script: Script) -> Config:
 
     try:
         if option.name in _NUMBERS:
-            return structs.replace(config, **{_NUMBERS[option.name]: int(value, 0)})
+            field, low, high = _NUMBERS[option.name]
+            if not low <= int(value, 0) <= high:
+                raise wrong(f"{low} to {high}")
+            return structs.replace(config, **{field: int(value, 0)})
         if option.name == "tolerance_percent":
+            if not 0 <= float(value) <= 1_000_000:
+                raise wrong("0 to 1000000")
             return structs.replace(config, tolerance_percent=float(value))
         if option.name in _ADDRESSES:
             address = ipaddress.ip_address(value)
