@@ -419,6 +419,10 @@ def tcp_validate_incoming(sk: Sock, skb: Skb, th: Packet, syn_inerr: int) -> boo
     if has_options and sk.rx_opt.saw_tstamp and tcp_paws_discard(sk, skb) and not flags & RST:
         if flags & SYN and net.p.kernel >= 612:
             return _syn_challenge(sk, skb, syn_inerr)
+        if net.p.kernel >= 614 and flags & ACK and skb.seq == skb.end_seq and before(skb.seq, sk.rcv_nxt):
+            net.count("TcpExtPAWSOldAck")  # an overtaken ACK: nothing is sent
+            data.tcp_drop_reason(sk, skb)
+            return False
         net.count("TcpExtPAWSEstab")
         net.note("tcp_validate_incoming", f"an old timestamp: {sk.rx_opt.rcv_tsval} after {sk.rx_opt.ts_recent}")
         if not tcp_oow_rate_limited(net, skb, "TcpExtTCPACKSkippedPAWS", sk):
