@@ -10,7 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp import nagle
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import ack, ca, retransmit, route, sendmsg, shift, transmit
+from refmodel.tcp.whole import accecn, ack, ca, retransmit, route, sendmsg, shift, transmit
 from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.sock import (
     ACK,
@@ -20,6 +20,7 @@ from refmodel.tcp.whole.sock import (
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
     SK_PACING_NONE,
+    TCP_ECN_MODE_ACCECN,
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
@@ -366,6 +367,8 @@ def tcp_write_xmit(sk: Sock, mss_now: int, nonagle: int, push_one: int) -> bool:
     is_cwnd_limited = is_rwnd_limited = False
     grows = net.p.kernel >= 612
     transmit.tcp_mstamp_refresh(sk)
+    if sk.ecn_flags & TCP_ECN_MODE_ACCECN and accecn.tcp_accecn_option_beacon_check(sk):
+        mss_now = tcp_current_mss(sk)
     if not push_one and sk.icsk_mtup.enabled:
         result = tcp_mtu_probe(sk)
         if result == 0:
