@@ -1,6 +1,7 @@
 """How a script is run: addresses, ports and tolerances of its variant, then its own options."""
 
 import ipaddress
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,11 @@ from msgspec import Struct, structs
 
 from conformance.pkt.ast import Option, Script
 from conformance.pkt.source import ScriptError
+from refmodel.profile import version_number
 
 CMSG4: Final = {"CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR"}
 CMSG6: Final = {"CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR"}
+_SINCE: Final = re.compile(r"^// from Linux (\d+\.\d+)\b", re.MULTILINE)
 COOKIES4: Final = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
 COOKIES6: Final = {"TFO_COOKIE": "c1d1e9742a47a9bc", "TFO_COOKIE_ZERO": "82af1a8f9a205c34"}
 
@@ -158,6 +161,18 @@ def _with(config: Config, option: Option, script: Script) -> Config:
     if option.name == "init_scripts":
         return structs.replace(config, init_scripts=tuple(value.split(",")))
     raise ScriptError(f"--{option.name} is not honoured", option.at, script.source, help="leave it out")
+
+
+def since(text: str) -> str:
+    """From which kernel on a script holds: what it says in a comment `// from Linux 6.18`; "" for any kernel."""
+    said = _SINCE.search(text)
+    return said[1] if said else ""
+
+
+def older(kernel: str, text: str) -> bool:
+    """The script holds only for later kernels than `kernel` (6.18, or a release of uname)."""
+    wanted = since(text)
+    return bool(wanted) and version_number(kernel) < version_number(wanted)
 
 
 def refuse_for_kernel(script: Script) -> None:
