@@ -20,7 +20,7 @@ from conformance.pkt.ast import Script
 from conformance.pkt.outcome import FAILED, REFUSED, UNAVAILABLE, Outcome
 from conformance.pkt.parser import parse
 from conformance.pkt.source import ScriptError, read_source
-from conformance.pkt.variant import Variant, defines, variants
+from conformance.pkt.variant import Variant, defines, older, variants
 
 GRACE: Final = 20.0  # s beyond what a script's own times add up to
 
@@ -48,11 +48,13 @@ def run_script(
 ) -> Iterator[tuple[Variant, Outcome]]:
     """Runs a script in those of the `wanted` variants that it is meant for; raises OSError if it cannot be read.
 
-    `words` are the caller's defines; `tolerance_usecs` replaces the script's own; `remember` asks for counters and
-    packets.
+    A script for a later kernel than this one is left out. `words` are the caller's defines; `tolerance_usecs` replaces
+    the script's own; `remember` asks for counters and packets.
     """
     try:
         source = read_source(path)
+        if older(os.uname().release, source.text):
+            return
         script = parse(source.text, source.name, {**defines(wanted[0]), **(words or {})})
         meant = variants(script, path.stem, wanted)
         parameters = set(module_parameters(script))
