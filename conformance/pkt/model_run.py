@@ -1,7 +1,8 @@
 """One script on the model, in virtual time: nothing sleeps, and the same script gives the same run.
 
-Time moves from one timer of the model's to the next, never past what the script says. What blocks is resumed after each
-timer, packet and call. A script that would wait for ever, and a model that runs on without end, end as failures.
+Time moves from one timer of the model's to the next, never past what the script says, and by a fixed cost for each
+line. What blocks is resumed after each timer, packet and call. A script that would wait for ever, and a model that runs
+on without end, end as failures.
 """
 
 import traceback
@@ -46,9 +47,9 @@ from conformance.pkt.tcpinfo import (
     meminfo,
     tcp_info,
 )
-from conformance.pkt.variant import Config, Variant, configure, defines, variants
+from conformance.pkt.variant import Config, Variant, configure, defines, older, variants
 from refmodel.packet.codec import Packet as Frame
-from refmodel.profile import REFERENCE, profile
+from refmodel.profile import KERNELS, REFERENCE, profile
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls as model
 from refmodel.tcp.whole.calls import Process, Task
@@ -60,6 +61,7 @@ MOST_TIMERS: Final = 200_000  # that fire while the script waits for one thing
 LONGEST: Final = 100 * 86_400_000_000  # us of virtual time that a run may last
 CALL_PATIENCE: Final = 1_000_000  # us that the next call waits for a blocking one
 HANGS: Final = 3600 * 1_000_000  # us after which a call that should return at once is given up
+COST: Final = 50  # us that each line of a script takes, as it does where packetdrill plays it
 HZ: Final = 1000
 SOL_SOCKET, IPPROTO_TCP = 1, 6
 
@@ -126,6 +128,12 @@ class ModelRun(Run):
             self.play()
 
     # Time
+
+    def event(self, event: Event) -> None:
+        """One event at its time; it takes a little, so that what follows at once comes later than it."""
+        super().event(event)
+        self.pass_time(self.net.now + COST)
+        self.finished = self.now()
 
     def now(self) -> int:
         """us since the start."""
@@ -384,12 +392,21 @@ def _broken(run: ModelRun, fault: Exception) -> Outcome:
     )
 
 
+def new_enough(setting: Setting, text: str) -> Setting:
+    """The setting with the oldest profile that a script of a later kernel holds for, the newest if none is that new."""
+    if not older(setting.kernel, text):
+        return setting
+    later = [k for k in KERNELS if not older(k, text)]
+    return structs.replace(setting, kernel=later[0] if later else KERNELS[-1])
+
+
 def run_script(
     path: Path, wanted: tuple[Variant, ...] = tuple(Variant), setting: Setting = DEFAULT
 ) -> Iterator[tuple[Variant, Outcome]]:
     """Runs a script in those of the `wanted` variants that it is meant for; raises OSError if it cannot be read."""
     try:
         source = read_source(path)
+        setting = new_enough(setting, source.text)
         script = parse(source.text, source.name, {**defines(wanted[0]), **setting.defines})
         meant = variants(script, path.stem, wanted)
     except ScriptError as fault:
