@@ -25,6 +25,7 @@ from refmodel.tcp.whole.sock import (
     TcpOptions,
     sk_forced_mem_schedule,
     sk_mem_charge,
+    sk_mem_uncharge,
     tcp_mss_clamp,
     tcp_time_stamp_ts,
 )
@@ -41,6 +42,10 @@ def tcp_send_synack(sk: Sock) -> int:
     if skb is None or not skb.tcp_flags & SYN:
         return -errno.EFAULT
     if not skb.tcp_flags & ACK:
+        if sk.net.tap and any(p.flags & SYN for p in sk.net.out):
+            # Somebody still holds a clone of it: what becomes the SYN-ACK is a copy, in memory of its own.
+            sk_mem_uncharge(sk, skb.truesize)
+            sk_mem_charge(sk, skb.truesize)
         skb.tcp_flags |= ACK
         accecn.tcp_ecn_send_synack(sk, skb)
     return transmit.tcp_transmit_skb(sk, skb, True)

@@ -41,6 +41,7 @@ from refmodel.tcp.whole.sock import (
 from refmodel.types import M32, add
 
 INET_ECN_MASK: Final = 3
+TCP_RTO_MAX: Final = 120  # s
 DST_FEATURE_ECN: Final = 1
 DST_FEATURE_ECN_CA: Final = 1 << 31
 O_NONBLOCK: Final = 0o4000
@@ -52,8 +53,11 @@ def tcp_timeout_init(net: Net) -> int:
 
 
 def reqsk_timeout(req: RequestSock) -> int:
-    """A request's next time-out in jiffies; source include/net/inet_connection_sock.h:reqsk_timeout."""
-    return min(req.timeout << req.num_timeout, req.net.p.tcp_rto_max_ms * req.net.hz // 1000)
+    """A request's next time-out in jiffies, which tcp_rto_max_ms does not bound.
+
+    Source include/net/inet_connection_sock.h:reqsk_timeout.
+    """
+    return min(req.timeout << req.num_timeout, TCP_RTO_MAX * req.net.hz)
 
 
 def tcp_synack_window(req: RequestSock) -> int:
