@@ -81,7 +81,7 @@ EXTRACT: Final = (
     INET_ECN_ECT_1,
 )  # fmt: skip
 """With which ECN field our SYN arrived, by the ACE field of the answer; some values are undefined."""
-OPTFIELD: Final = (0, 1, 2, 3)
+OPTFIELD: Final = (0, 1, 3, 2)
 """How many fields an option that begins with ECT(1)'s needs to tell of an ECN field."""
 ORDERS: Final = (
     (INET_ECN_ECT_0, INET_ECN_CE, INET_ECN_ECT_1),
