@@ -286,3 +286,16 @@ def test_pacing_leaves_the_first_ten_segments_alone() -> None:
     assert sk.tcp_wstamp_ns == sk.net.now * 1000 + 1_000_000  # 1000 bytes at 1 MB/s
     assert output.tcp_pacing_check(sk)
     assert sk.pacing_timer.expires == sk.net.now + 1000
+
+
+def test_a_clock_that_is_read_twice_has_gone_on() -> None:
+    net = Net(WholeParams())
+    sk = Sock(net, 2)
+    transmit.tcp_mstamp_refresh(sk)
+    first = sk.tcp_mstamp
+    transmit.tcp_mstamp_refresh(sk)
+    assert sk.tcp_mstamp == first + 1 == net.now
+    assert sk.tcp_clock_cache == sk.tcp_mstamp * 1000
+    net.now += 10
+    transmit.tcp_mstamp_refresh(sk)
+    assert sk.tcp_mstamp == first + 11
