@@ -41,6 +41,7 @@ ADDRESS_SPACE: Final = 128
 OPTION_SPACE: Final = 4096
 LARGEST: Final = 64 << 20
 FIRST_PAGE: Final = 4096  # addresses below it are never mapped
+PAGE: Final = 4096
 FCNTL: Final = frozenset((0, 1, 2, 3, 4, 1031, 1032))  # F_DUPFD to F_SETFL, F_SETPIPE_SZ, F_GETPIPE_SZ
 IOCTL: Final = frozenset(
     constants.SYMBOLS[n]
@@ -171,7 +172,10 @@ class Calls:
 
     def _buffer(self, arg: Arg, size: int) -> Any:
         if isinstance(arg, Auto):
-            return ctypes.create_string_buffer(max(_bounded(size), 1))
+            # What is sent without a copy takes the pages that it lies in: it begins with one.
+            room = max(_bounded(size), 1)
+            area = ctypes.create_string_buffer(room + PAGE)
+            return (ctypes.c_char * room).from_buffer(area, -ctypes.addressof(area) % PAGE)
         if not 0 <= number(arg) < FIRST_PAGE:
             raise CannotCall("a buffer is ... or NULL")
         return ctypes.c_void_p(number(arg))
