@@ -9,6 +9,8 @@ from conformance.pkt.source import Pos, ScriptError, Source
 
 U8, U16, U24, U32, U64 = (1 << 8) - 1, (1 << 16) - 1, (1 << 24) - 1, (1 << 32) - 1, (1 << 64) - 1
 NUMBERS = (Kind.INTEGER, Kind.HEX)
+DEEPEST = 64
+"""Definitions that lead from one word to the next."""
 
 
 class Cursor:
@@ -29,6 +31,8 @@ class Cursor:
         token = self.raw(ahead)
         seen: set[str] = set()
         while token.kind is Kind.WORD and token.text in self.defines:
+            if len(seen) == DEEPEST:
+                raise self.error(f"more than {DEEPEST} definitions lead from {self.raw(ahead).text!r} to its value")
             if token.text in seen:
                 raise self.error(f"the definition of {token.text!r} leads back to itself", self.raw(ahead))
             seen.add(token.text)

@@ -57,7 +57,7 @@ from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams, whole_params
 from refmodel.tcp.whole.sock import Packet
 
-MOST_TIMERS: Final = 200_000  # that fire while the script waits for one thing
+MOST_TIMERS: Final = 200_000  # that fire in one run
 LONGEST: Final = 100 * 86_400_000_000  # us of virtual time that a run may last
 CALL_PATIENCE: Final = 1_000_000  # us that the next call waits for a blocking one
 HANGS: Final = 3600 * 1_000_000  # us after which a call that should return at once is given up
@@ -104,6 +104,7 @@ class ModelRun(Run):
         self.shell = ModelShell(script, config, self.process)
         self.pending: _Pending | None = None
         self.latest: Packet | None = None
+        self.fired = 0
 
     def check(self) -> None:
         """Reads every command and code block before anything runs; raises ScriptError, NotModelled."""
@@ -149,13 +150,9 @@ class ModelRun(Run):
 
     def pass_time(self, until: int) -> None:
         """Fires what is due until `until` on the model's clock."""
-        net, fired = self.net, 0
+        net = self.net
         while (when := net.next_timer()) is not None and when <= until:
-            net.fire()
-            self.settle()
-            fired += 1
-            if fired > MOST_TIMERS:
-                raise self.runaway(fired)
+            self.fire()
         net.now = max(net.now, until)
 
     def settle(self) -> None:
@@ -163,10 +160,18 @@ class ModelRun(Run):
         self.process.settle()
         self.returned()
 
+    def fire(self) -> None:
+        """Lets time pass to the next timer; a script that has too many of them ends."""
+        self.net.fire()
+        self.settle()
+        self.fired += 1
+        if self.fired > MOST_TIMERS:
+            raise self.runaway(self.fired)
+
     def runaway(self, fired: int) -> Failed:
         """The report of a model that goes on for ever."""
         at = self.script.events[-1].at if self.last is None else self.last.at
-        return Failed(at, f"{fired} timers fired behind this line, and nothing that the script waits for happened",
+        return Failed(at, f"{fired} timers have fired up to what comes behind this line: the script has no end",
                       Difference("time", "an end", "none"), why=self.why())  # fmt: skip
 
     # Packets
@@ -183,7 +188,7 @@ class ModelRun(Run):
 
     def next_packet(self, limit: int | None) -> tuple[Frame, int] | None:
         """The next packet that left, letting time pass to the timer that sends one."""
-        net, fired = self.net, 0
+        net = self.net
         end = self.start + (LONGEST if limit is None else limit)
         while not net.out:
             when = net.next_timer()
@@ -191,11 +196,7 @@ class ModelRun(Run):
                 if limit is not None:
                     net.now = max(net.now, end)
                 return None
-            net.fire()
-            self.settle()
-            fired += 1
-            if fired > MOST_TIMERS:
-                raise self.runaway(fired)
+            self.fire()
         packet = net.out.popleft()
         net.tap_read = packet.tap
         if (packet.accecn or not self.shell.tso) and packet.gso_size and packet.len > packet.gso_size:
@@ -298,16 +299,12 @@ class ModelRun(Run):
 
     def until_done(self, task: Task, limit: int) -> bool:
         """Lets time pass until a call has returned, at most to `limit` on the model's clock."""
-        net, fired = self.net, 0
+        net = self.net
         while not task.done:
             when = net.next_timer()
             if when is None or when > limit:
                 return False
-            net.fire()
-            self.settle()
-            fired += 1
-            if fired > MOST_TIMERS:
-                raise self.runaway(fired)
+            self.fire()
         return True
 
     def returned(self) -> None:

@@ -14,7 +14,7 @@ from conformance.pkt.calls import call
 from conformance.pkt.cursor import Cursor
 from conformance.pkt.lexer import Kind, Token, tokens
 from conformance.pkt.packets import packet
-from conformance.pkt.source import Pos, ScriptError, Source, inside, read_source
+from conformance.pkt.source import LARGEST, Pos, ScriptError, Source, inside, read_source
 
 VALUES: Final = (Kind.INTEGER, Kind.HEX, Kind.WORD, Kind.STRING, Kind.COMMAND)
 
@@ -27,6 +27,8 @@ def load(path: Path, defines: Mapping[str, str] | None = None) -> Script:
 
 def parse(text: str, name: str = "script", defines: Mapping[str, str] | None = None) -> Script:
     """The script in a text; `defines` maps words to a number, a word, a "string" or a `command`; raises ScriptError."""
+    if len(text) > LARGEST:
+        raise ScriptError(f"{len(text)} characters are more than a script may have ({LARGEST})", Pos(1, 1, name))
     return _script(Source(name, text), defines or {})
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-LARGEST: Final = 4 * 1024 * 1024
+LARGEST: Final = 1024 * 1024
 """Scripts of more bytes are refused: the longest real ones have about 100 KiB."""
 
 
