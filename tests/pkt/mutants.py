@@ -3,6 +3,8 @@
 Every choice is drawn from a `random.Random`, so that a seed names a script and Hypothesis may draw it.
 """
 
+# ruff: noqa: E501 - tables of what a script may say
+
 import re
 from collections.abc import Callable
 from functools import cache
