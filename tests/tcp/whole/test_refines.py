@@ -17,9 +17,10 @@ from refmodel.tcp.whole import calls
 from refmodel.tcp.whole.pair import ADDRESSES, Fate, Pair, copy
 from refmodel.tcp.whole.params import WholeParams
 from refmodel.tcp.whole.sock import ACK, SYN, Packet
-from tests.tcp.whole.test_pair import SECOND, Stream, drive
 
 DF = 0x4000
+SECOND = 1_000_000
+DONTWAIT = 0x40
 
 
 class Tap:
@@ -73,8 +74,18 @@ def run(seed: int) -> tuple[Tap, dict[str, int]]:
     pair = Pair(fate, (params, params))
     tap = Tap(pair)
     fds = pair.connect()
-    streams = (Stream([r.choice([1, 1448, 20_000]) for _ in range(3)]), Stream([r.choice([1, 3000]) for _ in range(3)]))
-    drive(pair, fds, streams, 600 * SECOND)
+    sizes = [[r.choice([1, 1448, 20_000]) for _ in range(3)], [r.choice([1, 3000]) for _ in range(3)]]
+    wanted = [sum(sizes[1]), sum(sizes[0])]
+    while any(wanted) or any(sizes):
+        for i, host in enumerate(pair.hosts):
+            if sizes[i]:
+                assert host.process.start(calls.sys_send(host.process, fds[i], sizes[i][0], DONTWAIT)).ret.value > 0
+                sizes[i].pop(0)
+                if not sizes[i]:
+                    host.process.start(calls.sys_shutdown(host.process, fds[i], 1))
+            wanted[i] -= max(host.process.start(calls.sys_recv(host.process, fds[i], 1 << 20, DONTWAIT)).ret.value, 0)
+        pair.settle()
+        assert pair.step()
     for i, host in enumerate(pair.hosts):
         host.process.start(calls.sys_close(host.process, fds[i]))
     pair.settle()
