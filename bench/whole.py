@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bench.measure import CONSOLE, best, table
 from refmodel.tcp.whole import calls
+from refmodel.tcp.whole.const import ACK
 from refmodel.tcp.whole.pair import Fate, Pair, copy
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import ACK, Packet, Sock, TcpOptions
+from refmodel.tcp.whole.skb import Packet, TcpOptions
+from refmodel.tcp.whole.sock import Sock
 from refmodel.types import M32
 
 DONTWAIT = 0x40

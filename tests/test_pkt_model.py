@@ -11,7 +11,8 @@ from conformance.pkt.model_wire import cut
 from conformance.pkt.outcome import Outcome
 from conformance.pkt.variant import Variant, scripts_in
 from refmodel.tcp.whole import rcvbuf
-from refmodel.tcp.whole.sock import CWR, FIN, PSH, Packet
+from refmodel.tcp.whole.const import CWR, FIN, PSH
+from refmodel.tcp.whole.skb import Packet
 
 SCRIPTS = scripts_in((Path(__file__).parent / "scripts",))
 SELFTESTS = os.environ.get("REFMODEL_SELFTESTS", "")

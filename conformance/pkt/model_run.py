@@ -55,7 +55,7 @@ from refmodel.tcp.whole import calls as model
 from refmodel.tcp.whole.calls import Process, Task
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams, whole_params
-from refmodel.tcp.whole.sock import Packet
+from refmodel.tcp.whole.skb import Packet
 
 MOST_TIMERS: Final = 200_000  # that fire in one run
 LONGEST: Final = 100 * 86_400_000_000  # us of virtual time that a run may last

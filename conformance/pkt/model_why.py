@@ -6,15 +6,11 @@ from typing import Final
 from conformance.pkt.wire import Conn
 from refmodel.rule import STEPS, Step
 from refmodel.tcp.whole import calls
+from refmodel.tcp.whole.const import TCP_INFINITE_SSTHRESH
 from refmodel.tcp.whole.net import Net, Timer
-from refmodel.tcp.whole.sock import (
-    TCP_INFINITE_SSTHRESH,
-    Packet,
-    RequestSock,
-    Sock,
-    TimewaitSock,
-    tcp_packets_in_flight,
-)
+from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.sock import RequestSock, Sock, TimewaitSock
+from refmodel.tcp.whole.tcp_h import tcp_packets_in_flight
 from refmodel.types import M32
 
 WHOLE: Final = calls.__name__.rpartition(".")[0].removeprefix("refmodel.")  # with calls all of it is loaded

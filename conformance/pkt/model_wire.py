@@ -14,8 +14,9 @@ from refmodel.packet.ip import Ip, Ip6
 from refmodel.packet.transport import Tcp, TcpOption
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import options, rcvbuf
+from refmodel.tcp.whole.const import CWR, FIN, PSH
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import CWR, FIN, PSH, IcmpError, Packet
+from refmodel.tcp.whole.skb import IcmpError, Packet
 from refmodel.types import M32
 
 # Into the model

@@ -8,12 +8,14 @@ events at the same times give the same run: nothing here reads a clock, draws a 
 The connection machine of `refmodel.tcp` says in rules, proved, what any Linux may do; this package says what Linux
 does. Its arithmetic is the proved steps' own, and whatever it sends the connection machine must accept.
 
-Files stand as in net/ipv4: `sock` (struct tcp_sock and sk_buff), `net` (namespace, timers, counters), `output`,
-`transmit` (tcp_output.c), `ack`, `sack`, `recovery`, `rate` (the sender's half of tcp_input.c, tcp_recovery.c,
-tcp_rate.c), `rcv`, `data`, `rcvbuf` (the receiver's half), `listen`, `minisocks`, `syncookies`, `fastopen`, `ipv4`,
-`route`, `md5` (how segments find a socket and connections begin), `timer` (tcp_timer.c), `ca`, `bbr` (congestion
-control), `inet`, `sendmsg`, `recvmsg`, `sockopt`, `info`, `errqueue`, `poll`, `calls` (system calls), `host` (all of it
-together).
+Files stand as in net/ipv4: `const`, `skb`, `sock`, `tcp_h` (the objects and the headers' short functions), `net`
+(namespace, timers, counters), `output`, `retransmit`, `mtu`, `transmit`, `options`, `connect` (tcp_output.c), `ack`,
+`acktag`, `sack`, `shift`, `recovery`, `undo`, `rack`, `rate`, `rttm` (the sender's half of tcp_input.c, tcp_recovery.c,
+tcp_rate.c), `rcv`, `rcvstate`, `data`, `prune`, `rcvbuf` (the receiver's half), `accecn`, `listen`, `minisocks`,
+`syncookies`, `fastopen`, `ipv4`, `reply`, `icmp`, `hashtables`, `bind`, `route`, `secure`, `md5` (how segments find a
+socket and connections begin), `timer` (tcp_timer.c), `ca`, `bbr`, `fq` (congestion control, pacing), `inet`, `stream`,
+`sendmsg`, `recvmsg`, `sockopt`, `tcpopt`, `ipopt`, `info`, `errqueue`, `poll`, `epoll`, `files`, `splice`, `calls` (system
+calls), `pair` (two hosts on a wire), `invariants`, `history` (what is always true).
 """
 
 # The modules call each other as the kernel's files do, so they import each other: this is where the circle is entered.

@@ -21,23 +21,11 @@ from refmodel.tcp.whole.acktag import (
     FLAG_TS_PROGRESS,
     SacktagState,
 )
+from refmodel.tcp.whole.const import AE, CWR, ECE, ICSK_ACK_NOW, TCP_ECN_MODE_ACCECN, TCP_ECN_SEEN
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import (
-    AE,
-    CA,
-    CWR,
-    ECE,
-    ICSK_ACK_NOW,
-    TCP_ECN_MODE_ACCECN,
-    TCP_ECN_SEEN,
-    Packet,
-    RequestSock,
-    Skb,
-    Sock,
-    TcpOptions,
-    tcp_fast_path_on,
-    tcp_is_sack,
-)
+from refmodel.tcp.whole.skb import Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import CA, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_fast_path_on, tcp_is_sack
 from refmodel.types import M32
 
 TCPHDR_ACE: Final = AE | CWR | ECE
@@ -648,9 +636,7 @@ def wants_option(sk: Sock) -> bool:
 
 def established_option(sk: Sock, size: int, sack_blocks: int) -> tuple[int, int, int] | None:
     """The option that fits behind `size` bytes of others."""
-    return tcp_options_fit_accecn(
-        sk.accecn_minlen, MAX_TCP_OPTION_SPACE - size, 2 if sack_blocks else 0, sack_blocks
-    )
+    return tcp_options_fit_accecn(sk.accecn_minlen, MAX_TCP_OPTION_SPACE - size, 2 if sack_blocks else 0, sack_blocks)
 
 
 def option_written(sk: Sock, opts: TcpOptions, fields: int | None, dsack: bool) -> None:

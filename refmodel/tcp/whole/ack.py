@@ -54,14 +54,7 @@ from refmodel.tcp.whole.acktag import (
 )
 from refmodel.tcp.whole.acktag import FLAG_NO_CHALLENGE_ACK as FLAG_NO_CHALLENGE_ACK
 from refmodel.tcp.whole.acktag import FLAG_UPDATE_TS_RECENT as FLAG_UPDATE_TS_RECENT
-from refmodel.tcp.whole.net import (
-    inet_csk_clear_xmit_timer,
-    tcp_reset_xmit_timer,
-    tcp_rto_delta_us,
-    tcp_rto_max,
-)
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     CA_ACK_ECE,
     CA_ACK_SLOWPATH,
     CA_ACK_WIN_UPDATE,
@@ -86,12 +79,16 @@ from refmodel.tcp.whole.sock import (
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    AckedSample,
-    Dst,
-    RateSample,
-    RequestSock,
-    Skb,
-    Sock,
+)
+from refmodel.tcp.whole.net import (
+    inet_csk_clear_xmit_timer,
+    tcp_reset_xmit_timer,
+    tcp_rto_delta_us,
+    tcp_rto_max,
+)
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, AckedSample, Dst, RateSample, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import (
     tcp_fast_path_check,
     tcp_highest_sack_seq,
     tcp_in_cwnd_reduction,

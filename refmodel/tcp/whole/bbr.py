@@ -12,8 +12,7 @@ from typing import Final, cast
 
 from refmodel.rule import cited
 from refmodel.tcp.whole.ca import INET_DIAG_BBRINFO, INET_DIAG_VEGASINFO, TCP_CONG_NON_RESTRICTED, CongestionOps
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     CA_EVENT_TX_START,
     GSO_LEGACY_MAX_SIZE,
     MAX_TCP_HEADER,
@@ -21,13 +20,9 @@ from refmodel.tcp.whole.sock import (
     SK_PACING_NONE,
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
-    MinMax,
-    RateSample,
-    Sock,
-    tcp_min_rtt,
-    tcp_packets_in_flight,
-    tcp_stamp_us_delta,
 )
+from refmodel.tcp.whole.sock import CA, MinMax, RateSample, Sock
+from refmodel.tcp.whole.tcp_h import tcp_min_rtt, tcp_packets_in_flight, tcp_stamp_us_delta
 from refmodel.types import H32, M32, after, before
 
 M64: Final = 2**64 - 1

@@ -17,9 +17,7 @@ from refmodel.rule import NotModelled, cited
 from refmodel.tcp import cong, cubic
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import timer, transmit
-from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
     CA_EVENT_LOSS,
@@ -29,12 +27,10 @@ from refmodel.tcp.whole.sock import (
     SK_PACING_NONE,
     TCP_ECN_DEMAND_CWR,
     TCP_ECN_OK,
-    AckedSample,
-    RateSample,
-    Sock,
-    tcp_in_slow_start,
-    tcp_is_cwnd_limited,
 )
+from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.sock import CA, AckedSample, RateSample, Sock
+from refmodel.tcp.whole.tcp_h import tcp_in_slow_start, tcp_is_cwnd_limited
 from refmodel.types import H32, M32, before
 
 TCP_CONG_NON_RESTRICTED: Final = 1

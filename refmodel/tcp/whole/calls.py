@@ -13,7 +13,8 @@ from refmodel.rule import cited
 from refmodel.tcp.whole import epoll, errqueue, inet, poll, recvmsg, sendmsg, stream
 from refmodel.tcp.whole.net import Net, Timer, Wait
 from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, O_RDWR, Blocking, File, WaitEntry
-from refmodel.tcp.whole.sock import MsgHdr, Sock, SockAddr
+from refmodel.tcp.whole.skb import MsgHdr, SockAddr
+from refmodel.tcp.whole.sock import Sock
 
 MSG_DONTWAIT: Final = 0x40
 MSG_CMSG_CLOEXEC: Final = 0x40000000

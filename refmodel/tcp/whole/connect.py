@@ -9,20 +9,11 @@ from typing import Any, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
+from refmodel.tcp.whole.const import ACK, ICSK_TIME_RETRANS, PAGE_SIZE, PSH, SYN
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import (
-    ACK,
-    ICSK_TIME_RETRANS,
-    PAGE_SIZE,
-    PSH,
-    SYN,
-    Dst,
-    FastopenCookie,
-    Packet,
-    RequestSock,
-    Skb,
-    Sock,
-    TcpOptions,
+from refmodel.tcp.whole.skb import FastopenCookie, Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import Dst, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import (
     sk_forced_mem_schedule,
     sk_mem_charge,
     sk_mem_uncharge,

@@ -8,18 +8,19 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import ack, poll, prune, rcv, rcvbuf, transmit
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     FIN,
     ICSK_ACK_NOMEM,
     ICSK_ACK_NOW,
     ICSK_ACK_SCHED,
     TCP_FASTRETRANS_THRESH,
-    SackBlock,
-    Skb,
-    Sock,
+    skb_end_offset,
+)
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import SackBlock, Sock
+from refmodel.tcp.whole.tcp_h import (
     sk_forced_mem_schedule,
     sk_mem_charge,
-    skb_end_offset,
     tcp_fast_path_check,
     tcp_is_sack,
     tcp_receive_window,

@@ -14,7 +14,9 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import info
-from refmodel.tcp.whole.sock import SKB_TRUESIZE, IcmpError, Packet, Skb, Sock, SockAddr, skb_end_offset
+from refmodel.tcp.whole.const import SKB_TRUESIZE, skb_end_offset
+from refmodel.tcp.whole.skb import IcmpError, Packet, Skb, SockAddr
+from refmodel.tcp.whole.sock import Sock
 from refmodel.types import M32, before
 
 SOL_IP: Final = 0

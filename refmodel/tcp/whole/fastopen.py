@@ -10,20 +10,11 @@ from refmodel.profile import OutOfRange
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ack, ipv4, listen, rcv, route, secure
+from refmodel.tcp.whole.const import FIN, ICSK_TIME_RETRANS, SYN
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import (
-    FIN,
-    ICSK_TIME_RETRANS,
-    SYN,
-    Dst,
-    FastopenCookie,
-    FastopenRequest,
-    RequestSock,
-    Skb,
-    Sock,
-    sk_forced_mem_schedule,
-    sk_mem_charge,
-)
+from refmodel.tcp.whole.skb import FastopenCookie, FastopenRequest, Skb
+from refmodel.tcp.whole.sock import Dst, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import sk_forced_mem_schedule, sk_mem_charge
 from refmodel.types import add
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import poll
+from refmodel.tcp.whole.const import PAGE_SIZE
 from refmodel.tcp.whole.net import Wait
 from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, Blocking, File, WaitEntry
-from refmodel.tcp.whole.sock import PAGE_SIZE, Sock
+from refmodel.tcp.whole.sock import Sock
 from refmodel.tcp.whole.splice import sys_sendfile, sys_splice
 from refmodel.types import M32, before
 

@@ -12,8 +12,10 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import transmit
+from refmodel.tcp.whole.const import SK_PACING_FQ
 from refmodel.tcp.whole.net import Net, Timer
-from refmodel.tcp.whole.sock import SK_PACING_FQ, Packet, Sock
+from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.sock import Sock
 
 NSEC_PER_SEC: Final = 1_000_000_000
 NEVER: Final = 2**64 - 1

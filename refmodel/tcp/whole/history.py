@@ -12,9 +12,11 @@ from typing import Final
 from msgspec import Struct
 
 from refmodel.tcp.state import St
+from refmodel.tcp.whole.const import ACK, FIN, RST, SYN
 from refmodel.tcp.whole.invariants import LAWS, NET_LAWS, OPEN, dist, sockets
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import ACK, FIN, RST, SYN, Packet, Sock
+from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.sock import Sock
 from refmodel.types import add
 
 # ---------------------------------------------------------------- a socket and what it was

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import errqueue, hashtables, listen, output, poll, rcv, recovery, route, timer
+from refmodel.tcp.whole.const import ICSK_TIME_RETRANS
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import ICSK_TIME_RETRANS, IcmpError, RequestSock, Sock, TimewaitSock
+from refmodel.tcp.whole.skb import IcmpError
+from refmodel.tcp.whole.sock import RequestSock, Sock, TimewaitSock
 from refmodel.types import M32, between
 
 if TYPE_CHECKING:

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import accecn, poll, stream
-from refmodel.tcp.whole.net import Wait, inet_csk_clear_xmit_timers
-from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, WaitEntry, add_wait_queue, remove_wait_queue, wait_woken
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     FIN,
     SEND_SHUTDOWN,
     SHUTDOWN_MASK,
@@ -22,15 +19,12 @@ from refmodel.tcp.whole.sock import (
     TCP_INFINITE_SSTHRESH,
     TCP_INIT_CWND,
     TCP_MIN_MSS,
-    IcskAck,
-    RxOpt,
-    SentQueue,
-    Sock,
-    SockAddr,
-    sk_mem_uncharge,
-    tcp_clear_all_retrans_hints,
-    tcp_wmem_free_skb,
 )
+from refmodel.tcp.whole.net import Wait, inet_csk_clear_xmit_timers
+from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, WaitEntry, add_wait_queue, remove_wait_queue, wait_woken
+from refmodel.tcp.whole.skb import SentQueue, SockAddr
+from refmodel.tcp.whole.sock import CA, IcskAck, RxOpt, Sock
+from refmodel.tcp.whole.tcp_h import sk_mem_uncharge, tcp_clear_all_retrans_hints, tcp_wmem_free_skb
 from refmodel.types import M32, after
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.sock import Packet, Skb, Sock, tcp_rto_min
+from refmodel.tcp.whole.skb import Packet, Skb
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import tcp_rto_min
 from refmodel.types import M32
 
 USEC: Final = 1_000_000

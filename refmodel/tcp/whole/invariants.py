@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.net import Net, tcp_rto_max
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     ICSK_ACK_SCHED,
     ICSK_ACK_TIMER,
     ICSK_TIME_LOSS_PROBE,
@@ -25,15 +23,11 @@ from refmodel.tcp.whole.sock import (
     TCPCB_LOST,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    RequestSock,
-    Skb,
-    Sock,
-    TimewaitSock,
-    tcp_is_sack,
-    tcp_packets_in_flight,
-    tcp_rto_min,
-    tcp_skb_pcount,
 )
+from refmodel.tcp.whole.net import Net, tcp_rto_max
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, RequestSock, Sock, TimewaitSock
+from refmodel.tcp.whole.tcp_h import tcp_is_sack, tcp_packets_in_flight, tcp_rto_min, tcp_skb_pcount
 from refmodel.types import H32, M32, add
 
 Law = Callable[[Sock], bool]

@@ -30,27 +30,10 @@ from refmodel.tcp.whole import (
     syncookies,
     transmit,
 )
-from refmodel.tcp.whole.sock import (
-    ACK,
-    CWR,
-    ECE,
-    GSO_LEGACY_MAX_SIZE,
-    MAX_TCP_HEADER,
-    RST,
-    SYN,
-    TCP_MSS_DEFAULT,
-    URG,
-    Dst,
-    Packet,
-    RequestSock,
-    Skb,
-    Sock,
-    SockAddr,
-    TimewaitSock,
-    options_size,
-    tcp_hdrlen,
-    tcp_mss_clamp,
-)
+from refmodel.tcp.whole.const import ACK, CWR, ECE, GSO_LEGACY_MAX_SIZE, MAX_TCP_HEADER, RST, SYN, TCP_MSS_DEFAULT, URG
+from refmodel.tcp.whole.skb import Packet, Skb, SockAddr
+from refmodel.tcp.whole.sock import Dst, RequestSock, Sock, TimewaitSock
+from refmodel.tcp.whole.tcp_h import options_size, tcp_hdrlen, tcp_mss_clamp
 from refmodel.types import M32, add
 
 if TYPE_CHECKING:

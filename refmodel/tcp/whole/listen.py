@@ -25,19 +25,11 @@ from refmodel.tcp.whole import (
     syncookies,
     transmit,
 )
+from refmodel.tcp.whole.const import AE, CWR, ECE
 from refmodel.tcp.whole.net import Net, Timer
-from refmodel.tcp.whole.sock import (
-    AE,
-    CWR,
-    ECE,
-    Dst,
-    FastopenCookie,
-    RequestSock,
-    RxOpt,
-    Skb,
-    Sock,
-    tcp_clear_options,
-)
+from refmodel.tcp.whole.skb import FastopenCookie, Skb
+from refmodel.tcp.whole.sock import Dst, RequestSock, RxOpt, Sock
+from refmodel.tcp.whole.tcp_h import tcp_clear_options
 from refmodel.types import M32, add
 
 INET_ECN_MASK: Final = 3

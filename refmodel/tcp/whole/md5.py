@@ -9,7 +9,9 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole.sock import Packet, RequestSock, Skb, Sock, tcp_hdrlen
+from refmodel.tcp.whole.skb import Packet, Skb
+from refmodel.tcp.whole.sock import RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_hdrlen
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net

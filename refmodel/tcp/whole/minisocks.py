@@ -27,28 +27,11 @@ from refmodel.tcp.whole import (
     route,
     transmit,
 )
+from refmodel.tcp.whole.const import ACK, FIN, RST, SYN, TCP_MSS_DEFAULT
 from refmodel.tcp.whole.net import inet_csk_reset_keepalive_timer
-from refmodel.tcp.whole.sock import (
-    ACK,
-    CA,
-    FIN,
-    RST,
-    SYN,
-    TCP_MSS_DEFAULT,
-    Dst,
-    OfoQueue,
-    RequestSock,
-    RtxQueue,
-    RxOpt,
-    SentQueue,
-    Skb,
-    SkbQueue,
-    Sock,
-    TimewaitSock,
-    tcp_hdrlen,
-    tcp_mss_clamp,
-    tcp_receive_window,
-)
+from refmodel.tcp.whole.skb import OfoQueue, RtxQueue, SentQueue, Skb, SkbQueue
+from refmodel.tcp.whole.sock import CA, Dst, RequestSock, RxOpt, Sock, TimewaitSock
+from refmodel.tcp.whole.tcp_h import tcp_hdrlen, tcp_mss_clamp, tcp_receive_window
 from refmodel.types import M32, add, after, before
 
 TCPOLEN_TSTAMP_ALIGNED: Final = 12

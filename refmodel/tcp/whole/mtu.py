@@ -7,14 +7,10 @@ it.
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole.sock import (
-    ACK,
-    CA,
-    FIN,
-    MAX_SKB_FRAGS,
-    PSH,
-    Skb,
-    Sock,
+from refmodel.tcp.whole.const import ACK, FIN, MAX_SKB_FRAGS, PSH
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, Sock
+from refmodel.tcp.whole.tcp_h import (
     sk_mem_charge,
     sk_wmem_schedule,
     tcp_highest_sack_replace,

@@ -15,22 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from refmodel.profile import OutOfRange, UnknownSysctl
-from refmodel.tcp.whole.params import INERT, WholeParams, sysctl_fields, upper_limit
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ICSK_ACK_TIMER,
     ICSK_TIME_DACK,
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
     ICSK_TIME_REO_TIMEOUT,
     ICSK_TIME_RETRANS,
-    Dst,
-    IcmpError,
-    Packet,
-    RequestSock,
-    Sock,
-    TimewaitSock,
-    tcp_pacing_delay,
 )
+from refmodel.tcp.whole.params import INERT, WholeParams, sysctl_fields, upper_limit
+from refmodel.tcp.whole.skb import IcmpError, Packet
+from refmodel.tcp.whole.sock import Dst, RequestSock, Sock, TimewaitSock
+from refmodel.tcp.whole.tcp_h import tcp_pacing_delay
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.bind import InetBindBucket

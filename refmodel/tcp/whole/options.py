@@ -24,7 +24,10 @@ from refmodel.packet.transport import (
 from refmodel.packet.wire import Rest
 from refmodel.rule import cited
 from refmodel.tcp.whole import accecn, route
-from refmodel.tcp.whole.sock import ACK, FastopenCookie, RequestSock, Skb, Sock, TcpOptions, tcp_skb_timestamp_ts
+from refmodel.tcp.whole.const import ACK
+from refmodel.tcp.whole.skb import FastopenCookie, Skb, TcpOptions
+from refmodel.tcp.whole.sock import RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_skb_timestamp_ts
 from refmodel.types import M32
 
 MAX_TCP_OPTION_SPACE: Final = 40

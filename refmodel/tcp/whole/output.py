@@ -11,10 +11,8 @@ from refmodel.rule import cited
 from refmodel.tcp import nagle
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import accecn, ack, ca, retransmit, route, sendmsg, shift, transmit
-from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
-    CA,
     CA_EVENT_CWND_RESTART,
     FIN,
     ICSK_TIME_LOSS_PROBE,
@@ -24,8 +22,11 @@ from refmodel.tcp.whole.sock import (
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    Skb,
-    Sock,
+)
+from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_max
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, Sock
+from refmodel.tcp.whole.tcp_h import (
     sk_mem_charge,
     tcp_current_ssthresh,
     tcp_in_cwnd_reduction,

@@ -13,9 +13,10 @@ from typing import Final
 from msgspec import Struct
 
 from refmodel.tcp.whole.calls import Process, SockAddr
+from refmodel.tcp.whole.const import CWR, FIN, PSH
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import CWR, FIN, PSH, Packet
+from refmodel.tcp.whole.skb import Packet
 from refmodel.types import add
 
 AF_INET: Final = 2

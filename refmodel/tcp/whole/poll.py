@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
+from refmodel.tcp.whole.const import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
 from refmodel.tcp.whole.net import Net, Wait
-from refmodel.tcp.whole.sock import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock, tcp_receive_window
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import tcp_receive_window
 from refmodel.types import M32
 
 if TYPE_CHECKING:

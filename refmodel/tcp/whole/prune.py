@@ -7,19 +7,11 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import data, rcvbuf
+from refmodel.tcp.whole.const import FIN, PAGE_SIZE, SHARED_INFO_SIZE, SKB_TRUESIZE, SYN, skb_end_offset
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import (
-    FIN,
-    PAGE_SIZE,
-    SHARED_INFO_SIZE,
-    SKB_TRUESIZE,
-    SYN,
-    Skb,
-    SkbQueue,
-    Sock,
-    skb_end_offset,
-    tcp_sack_reset,
-)
+from refmodel.tcp.whole.skb import Skb, SkbQueue
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import tcp_sack_reset
 from refmodel.types import M32, after, before
 
 SKB_MAX_ORDER: Final = PAGE_SIZE - SHARED_INFO_SIZE

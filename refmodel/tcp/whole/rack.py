@@ -9,21 +9,18 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import output
-from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     ICSK_TIME_REO_TIMEOUT,
     TCP_TIMEOUT_MIN_US,
     TCPCB_LOST,
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    RateSample,
-    Skb,
-    Sock,
-    tcp_is_sack,
-    tcp_skb_sent_after,
 )
+from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, RateSample, Sock
+from refmodel.tcp.whole.tcp_h import tcp_is_sack, tcp_skb_sent_after
 from refmodel.types import after, before
 
 TCP_RACK_LOSS_DETECTION: Final = 1  # tcp_recovery

@@ -8,17 +8,10 @@ was short of data is marked, and replaces a rate only if it is no lower.
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole.sock import (
-    SKB_TRUESIZE,
-    TCPCB_RETRANS,
-    TCPCB_SACKED_ACKED,
-    RateSample,
-    Skb,
-    Sock,
-    TxInfo,
-    tcp_packets_in_flight,
-    tcp_skb_sent_after,
-)
+from refmodel.tcp.whole.const import SKB_TRUESIZE, TCPCB_RETRANS, TCPCB_SACKED_ACKED
+from refmodel.tcp.whole.skb import Skb, TxInfo
+from refmodel.tcp.whole.sock import RateSample, Sock
+from refmodel.tcp.whole.tcp_h import tcp_packets_in_flight, tcp_skb_sent_after
 from refmodel.types import M32, after
 
 TCPCB_DELIVERED_CE_MASK: Final = (1 << 20) - 1

@@ -11,24 +11,11 @@ from typing import Any, Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import accecn, ack, data, fastopen, inet, minisocks, poll, rcvbuf, rcvstate, transmit
+from refmodel.tcp.whole.const import ACK, AE, FIN, ICSK_ACK_SCHED, PSH, RCV_SHUTDOWN, RST, SYN, TCP_MAX_WSCALE, URG
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import (
-    ACK,
-    AE,
-    FIN,
-    ICSK_ACK_SCHED,
-    PSH,
-    RCV_SHUTDOWN,
-    RST,
-    SYN,
-    TCP_MAX_WSCALE,
-    URG,
-    FastopenCookie,
-    Packet,
-    RequestSock,
-    RxOpt,
-    Skb,
-    Sock,
+from refmodel.tcp.whole.skb import FastopenCookie, Packet, Skb
+from refmodel.tcp.whole.sock import RequestSock, RxOpt, Sock
+from refmodel.tcp.whole.tcp_h import (
     inet_csk_enter_pingpong_mode,
     inet_csk_schedule_ack,
     options_size,

@@ -10,9 +10,7 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import ack, ca, transmit
-from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.params import DISTRIBUTION, WholeParams
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     CA_EVENT_ECN_IS_CE,
     CA_EVENT_ECN_NO_CE,
     FIN,
@@ -37,14 +35,18 @@ from refmodel.tcp.whole.sock import (
     TCP_MSS_DEFAULT,
     TCP_RMEM_TO_WIN_SCALE,
     URG,
-    Skb,
-    Sock,
+    skb_end_offset,
+)
+from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.params import DISTRIBUTION, WholeParams
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import (
     inet_csk_exit_pingpong_mode,
     inet_csk_in_pingpong_mode,
     options_size,
     sk_mem_charge,
     sk_mem_uncharge,
-    skb_end_offset,
     tcp_hdrlen,
     tcp_stamp_us_delta,
     tcp_time_stamp_ts,

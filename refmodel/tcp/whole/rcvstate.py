@@ -26,10 +26,8 @@ from refmodel.tcp.whole import (
     transmit,
     undo,
 )
-from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, sk_reset_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
-    CA,
     CWR,
     ECE,
     FIN,
@@ -40,11 +38,11 @@ from refmodel.tcp.whole.sock import (
     SEND_SHUTDOWN,
     SYN,
     TCP_ECN_OK,
-    FastopenCookie,
-    Packet,
-    RxOpt,
-    Skb,
-    Sock,
+)
+from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, sk_reset_timer, tcp_rto_max
+from refmodel.tcp.whole.skb import FastopenCookie, Packet, Skb
+from refmodel.tcp.whole.sock import CA, RxOpt, Sock
+from refmodel.tcp.whole.tcp_h import (
     inet_csk_in_pingpong_mode,
     inet_csk_schedule_ack,
     tcp_clear_options,

@@ -23,9 +23,7 @@ from refmodel.tcp.whole.acktag import (
     REXMIT_NEW,
     REXMIT_NONE,
 )
-from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
-from refmodel.tcp.whole.sock import (
-    CA,
+from refmodel.tcp.whole.const import (
     CA_EVENT_COMPLETE_CWR,
     CA_EVENT_LOSS,
     ICSK_TIME_RETRANS,
@@ -34,7 +32,10 @@ from refmodel.tcp.whole.sock import (
     TCP_INFINITE_SSTHRESH,
     TCP_NAGLE_OFF,
     TCPCB_SACKED_ACKED,
-    Sock,
+)
+from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
+from refmodel.tcp.whole.sock import CA, Sock
+from refmodel.tcp.whole.tcp_h import (
     tcp_clear_all_retrans_hints,
     tcp_clear_retrans_hints_partial,
     tcp_current_ssthresh,
@@ -209,10 +210,9 @@ def tcp_timeout_mark_lost(sk: Sock) -> None:
     while skb is not None:
         if is_reneg:
             skb.sacked &= ~TCPCB_SACKED_ACKED
-        elif skb.sacked & TCPCB_SACKED_ACKED:
-            skb = skb.next
-            continue
-        elif is_rack and skb is not head and rack.tcp_rack_skb_timeout(sk, skb, 0) > 0:
+        elif skb.sacked & TCPCB_SACKED_ACKED or (
+            is_rack and skb is not head and rack.tcp_rack_skb_timeout(sk, skb, 0) > 0
+        ):
             skb = skb.next
             continue
         rack.tcp_mark_skb_lost(sk, skb)

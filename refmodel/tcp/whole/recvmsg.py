@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING, Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import errqueue, rcvbuf, stream, transmit
+from refmodel.tcp.whole.const import FIN, ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, ICSK_ACK_SCHED, RCV_SHUTDOWN
 from refmodel.tcp.whole.poll import TCP_URG_READ, TCP_URG_VALID, Blocking, sock_rcvlowat
-from refmodel.tcp.whole.sock import (
-    FIN,
-    ICSK_ACK_PUSHED,
-    ICSK_ACK_PUSHED2,
-    ICSK_ACK_SCHED,
-    RCV_SHUTDOWN,
-    Skb,
-    Sock,
-    inet_csk_in_pingpong_mode,
-    sk_mem_uncharge,
-    tcp_receive_window,
-)
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import inet_csk_in_pingpong_mode, sk_mem_uncharge, tcp_receive_window
 from refmodel.types import M32, after
 
 if TYPE_CHECKING:

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import hashtables, listen, md5, route, transmit
-from refmodel.tcp.whole.sock import (
-    ACK,
-    RST,
-    Dst,
-    FastopenCookie,
-    Packet,
-    RequestSock,
-    Skb,
-    Sock,
-    TcpOptions,
-    TimewaitSock,
-)
+from refmodel.tcp.whole.const import ACK, RST
+from refmodel.tcp.whole.skb import FastopenCookie, Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import Dst, RequestSock, Sock, TimewaitSock
 from refmodel.types import M32, add
 
 if TYPE_CHECKING:

@@ -10,10 +10,8 @@ from typing import Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_delta_us, tcp_rto_max
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
-    CA,
     CWR,
     ECE,
     FIN,
@@ -32,8 +30,11 @@ from refmodel.tcp.whole.sock import (
     TCPCB_RETRANS,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    Skb,
-    Sock,
+)
+from refmodel.tcp.whole.net import tcp_reset_xmit_timer, tcp_rto_delta_us, tcp_rto_max
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, Sock
+from refmodel.tcp.whole.tcp_h import (
     sk_mem_charge,
     sk_mem_uncharge,
     tcp_clear_retrans_hints_partial,

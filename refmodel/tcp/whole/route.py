@@ -7,17 +7,10 @@ MTU that ICMP reports lowers `dst_mtu` for ten minutes, and with it what is adve
 from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole.sock import (
-    CA,
-    TCP_INFINITE_SSTHRESH,
-    TCP_MIN_MSS,
-    Dst,
-    FastopenCookie,
-    RequestSock,
-    Sock,
-    tcp_in_initial_slowstart,
-    tcp_rto_min,
-)
+from refmodel.tcp.whole.const import TCP_INFINITE_SSTHRESH, TCP_MIN_MSS
+from refmodel.tcp.whole.skb import FastopenCookie
+from refmodel.tcp.whole.sock import CA, Dst, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_in_initial_slowstart, tcp_rto_min
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net

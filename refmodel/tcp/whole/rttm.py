@@ -9,7 +9,8 @@ from refmodel.rule import cited
 from refmodel.tcp import rtt
 from refmodel.tcp.whole import rcvbuf
 from refmodel.tcp.whole.acktag import FLAG_ACK_MAYBE_DELAYED, FLAG_ACKED
-from refmodel.tcp.whole.sock import RateSample, Sock, tcp_rto_min_us
+from refmodel.tcp.whole.sock import RateSample, Sock
+from refmodel.tcp.whole.tcp_h import tcp_rto_min_us
 
 
 @lru_cache(maxsize=64)

@@ -17,20 +17,10 @@ from refmodel.tcp.whole.acktag import (
     FLAG_ORIG_SACK_ACKED,
     SacktagState,
 )
-from refmodel.tcp.whole.sock import (
-    CA,
-    TCP_ECN_OK,
-    TCPCB_LOST,
-    TCPCB_RETRANS,
-    TCPCB_SACKED_ACKED,
-    TCPCB_SACKED_RETRANS,
-    SackBlock,
-    Skb,
-    Sock,
-    tcp_advance_highest_sack,
-    tcp_highest_sack_reset,
-    tcp_highest_sack_seq,
-)
+from refmodel.tcp.whole.const import TCP_ECN_OK, TCPCB_LOST, TCPCB_RETRANS, TCPCB_SACKED_ACKED, TCPCB_SACKED_RETRANS
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, SackBlock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_advance_highest_sack, tcp_highest_sack_reset, tcp_highest_sack_seq
 from refmodel.types import M32, after, before
 
 TCP_NUM_SACKS: Final = 4

@@ -11,8 +11,7 @@ from typing import Any, Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import errqueue, output, poll, rate, stream
-from refmodel.tcp.whole.poll import Blocking, sk_stream_memory_free
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
     MAX_SKB_FRAGS,
     PAGE_SIZE,
@@ -22,14 +21,11 @@ from refmodel.tcp.whole.sock import (
     TCP_NAGLE_CORK,
     TCP_NAGLE_PUSH,
     TCPCB_REPAIRED,
-    FastopenRequest,
-    MsgHdr,
-    Skb,
-    Sock,
-    sk_forced_mem_schedule,
-    tcp_wmem_free_skb,
-    tx_skb_truesize,
 )
+from refmodel.tcp.whole.poll import Blocking, sk_stream_memory_free
+from refmodel.tcp.whole.skb import FastopenRequest, MsgHdr, Skb
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import sk_forced_mem_schedule, tcp_wmem_free_skb, tx_skb_truesize
 from refmodel.types import M32, after
 
 MSG_OOB: Final = 0x1

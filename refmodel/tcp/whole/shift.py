@@ -9,7 +9,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.whole import output, rate, sack
 from refmodel.tcp.whole.acktag import SacktagState
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     FIN,
     MAX_SKB_FRAGS,
     TCPCB_EVER_RETRANS,
@@ -17,12 +17,10 @@ from refmodel.tcp.whole.sock import (
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
     TCPCB_TAGBITS,
-    Skb,
-    Sock,
-    tcp_advance_highest_sack,
-    tcp_rtx_queue_unlink_and_free,
-    tcp_skb_can_collapse,
 )
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import tcp_advance_highest_sack, tcp_rtx_queue_unlink_and_free, tcp_skb_can_collapse
 from refmodel.types import M32, add, after, before
 
 TCP_MIN_GSO_SIZE: Final = 8

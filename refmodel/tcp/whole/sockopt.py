@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import errqueue, info, ipopt, poll, stream, tcpopt, timer
+from refmodel.tcp.whole.const import SK_PACING_NEEDED, SK_PACING_NONE
 from refmodel.tcp.whole.errqueue import (
     SOF_TIMESTAMPING_BIND_PHC,
     SOF_TIMESTAMPING_OPT_ID,
@@ -21,7 +22,7 @@ from refmodel.tcp.whole.errqueue import (
     SOF_TIMESTAMPING_RX_SOFTWARE,
 )
 from refmodel.tcp.whole.net import Wait
-from refmodel.tcp.whole.sock import SK_PACING_NEEDED, SK_PACING_NONE, Sock
+from refmodel.tcp.whole.sock import Sock
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.calls import Process

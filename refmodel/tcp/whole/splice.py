@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import rcvbuf, recvmsg, sendmsg, stream
+from refmodel.tcp.whole.const import FIN, MAX_SKB_FRAGS, PAGE_SIZE, RCV_SHUTDOWN
 from refmodel.tcp.whole.net import Wait
 from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, File
-from refmodel.tcp.whole.sock import FIN, MAX_SKB_FRAGS, PAGE_SIZE, RCV_SHUTDOWN, MsgHdr, Skb, Sock
+from refmodel.tcp.whole.skb import MsgHdr, Skb
+from refmodel.tcp.whole.sock import Sock
 from refmodel.types import M32
 
 if TYPE_CHECKING:

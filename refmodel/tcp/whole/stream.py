@@ -11,6 +11,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import poll
+from refmodel.tcp.whole.const import SEND_SHUTDOWN
 from refmodel.tcp.whole.net import Net, Wait
 from refmodel.tcp.whole.poll import (
     MAX_SCHEDULE_TIMEOUT,
@@ -21,7 +22,8 @@ from refmodel.tcp.whole.poll import (
     sk_stream_memory_free,
     wait_woken,
 )
-from refmodel.tcp.whole.sock import SEND_SHUTDOWN, Skb, Sock
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Sock
 
 WaitEvent = Generator[Wait, bool, tuple[int, int]]
 

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.whole import accecn, hashtables, ipv4, listen, rcv, rcvbuf, route, secure, transmit
-from refmodel.tcp.whole.sock import ACK, RST, SYN, Dst, RequestSock, RxOpt, Skb, Sock, tcp_clear_options
+from refmodel.tcp.whole.const import ACK, RST, SYN
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Dst, RequestSock, RxOpt, Sock
+from refmodel.tcp.whole.tcp_h import tcp_clear_options
 from refmodel.types import M32, add
 
 if TYPE_CHECKING:

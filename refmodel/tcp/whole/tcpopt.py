@@ -11,8 +11,7 @@ from typing import Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ca, data, fastopen, info, md5, output, poll, rcvbuf, recvmsg, timer
-from refmodel.tcp.whole.net import inet_csk_reset_keepalive_timer
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ICSK_ACK_PUSHED,
     MAX_TCP_WINDOW,
     TCP_MAX_WSCALE,
@@ -20,10 +19,10 @@ from refmodel.tcp.whole.sock import (
     TCP_NAGLE_CORK,
     TCP_NAGLE_OFF,
     TCP_NAGLE_PUSH,
-    Sock,
-    inet_csk_ack_scheduled,
-    inet_csk_in_pingpong_mode,
 )
+from refmodel.tcp.whole.net import inet_csk_reset_keepalive_timer
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.tcp_h import inet_csk_ack_scheduled, inet_csk_in_pingpong_mode
 from refmodel.types import M32, after
 
 TCP_NODELAY: Final = 1

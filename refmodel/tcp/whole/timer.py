@@ -11,6 +11,14 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import data, fastopen, inet, listen, minisocks, output, rcv, recovery, retransmit, transmit
+from refmodel.tcp.whole.const import (
+    ICSK_ACK_SCHED,
+    ICSK_ACK_TIMER,
+    ICSK_TIME_LOSS_PROBE,
+    ICSK_TIME_PROBE0,
+    ICSK_TIME_REO_TIMEOUT,
+    ICSK_TIME_RETRANS,
+)
 from refmodel.tcp.whole.net import (
     inet_csk_delete_keepalive_timer,
     inet_csk_reset_keepalive_timer,
@@ -18,17 +26,9 @@ from refmodel.tcp.whole.net import (
     sk_reset_timer,
     tcp_rto_max,
 )
-from refmodel.tcp.whole.sock import (
-    CA,
-    ICSK_ACK_SCHED,
-    ICSK_ACK_TIMER,
-    ICSK_TIME_LOSS_PROBE,
-    ICSK_TIME_PROBE0,
-    ICSK_TIME_REO_TIMEOUT,
-    ICSK_TIME_RETRANS,
-    RequestSock,
-    Skb,
-    Sock,
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, RequestSock, Sock
+from refmodel.tcp.whole.tcp_h import (
     tcp_in_initial_slowstart,
     tcp_is_sack,
     tcp_rto_min,

@@ -21,8 +21,7 @@ from refmodel.tcp.whole import (
     recovery,
     timer,
 )
-from refmodel.tcp.whole.net import inet_csk_clear_xmit_timer, sk_reset_timer
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
     CA_EVENT_TX_START,
     CWR,
@@ -43,11 +42,11 @@ from refmodel.tcp.whole.sock import (
     TCP_ECN_QUEUE_CWR,
     TCP_MAX_WSCALE,
     URG,
-    Dst,
-    Packet,
-    Skb,
-    Sock,
-    TcpOptions,
+)
+from refmodel.tcp.whole.net import inet_csk_clear_xmit_timer, sk_reset_timer
+from refmodel.tcp.whole.skb import Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import Dst, Sock
+from refmodel.tcp.whole.tcp_h import (
     inet_csk_ack_scheduled,
     inet_csk_in_pingpong_mode,
     tcp_packets_in_flight,

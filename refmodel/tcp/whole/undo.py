@@ -8,19 +8,10 @@ threshold are then as before, and what was held for lost isn't.
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ca, rack, recovery, sack
-from refmodel.tcp.whole.sock import (
-    CA,
-    TCP_ECN_QUEUE_CWR,
-    TCPCB_EVER_RETRANS,
-    TCPCB_LOST,
-    TCPCB_RETRANS,
-    Skb,
-    Sock,
-    tcp_clear_all_retrans_hints,
-    tcp_is_reno,
-    tcp_is_sack,
-    tcp_skb_timestamp_ts,
-)
+from refmodel.tcp.whole.const import TCP_ECN_QUEUE_CWR, TCPCB_EVER_RETRANS, TCPCB_LOST, TCPCB_RETRANS
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import CA, Sock
+from refmodel.tcp.whole.tcp_h import tcp_clear_all_retrans_hints, tcp_is_reno, tcp_is_sack, tcp_skb_timestamp_ts
 from refmodel.types import before
 
 

@@ -17,7 +17,8 @@ from refmodel.tcp.whole.history import History, Owed, Wire, no_end_is_ahead
 from refmodel.tcp.whole.invariants import violations
 from refmodel.tcp.whole.pair import ADDRESSES, AF_INET, Fate, Pair
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import Packet, Sock, SockAddr
+from refmodel.tcp.whole.skb import Packet, SockAddr
+from refmodel.tcp.whole.sock import Sock
 
 SECOND = 1_000_000
 EAGAIN = -11

@@ -161,7 +161,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     # memory and the state
     "wmem_queued_is_what_is_queued": (
-        "sock",
+        "tcp_h",
         "    sk.sk_wmem_queued -= skb.truesize\n",
         "    sk.sk_wmem_queued -= skb.len\n",
     ),

@@ -1,9 +1,11 @@
 """One namespace with one connection, whose other end is the test: segments go in by hand, and what leaves is kept."""
 
 from refmodel.tcp.whole import calls
+from refmodel.tcp.whole.const import ACK, SYN
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import ACK, SYN, Packet, Sock, SockAddr, TcpOptions
+from refmodel.tcp.whole.skb import Packet, SockAddr, TcpOptions
+from refmodel.tcp.whole.sock import Sock
 
 US, THEM = bytes((192, 168, 0, 1)), bytes((192, 0, 2, 1))
 PORT, THEIR_PORT = 8080, 40000

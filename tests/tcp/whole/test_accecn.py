@@ -6,10 +6,12 @@ from refmodel.packet.transport import AccEcn, Mss, Nop, Option, Sack, SackPerm, 
 from refmodel.profile import OutOfRange, profile
 from refmodel.tcp.whole import accecn
 from refmodel.tcp.whole.acktag import FLAG_SLOWPATH
+from refmodel.tcp.whole.const import ACK, AE, CWR, ECE
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.options import read_options, wire_options
 from refmodel.tcp.whole.params import whole_params
-from refmodel.tcp.whole.sock import ACK, AE, CWR, ECE, Sock, TcpOptions
+from refmodel.tcp.whole.skb import TcpOptions
+from refmodel.tcp.whole.sock import Sock
 
 THREE, TWO, ONE, NONE = (1, (1, 0, 1)), (1, (1, 0)), (1, (1,)), (1, ())
 

@@ -21,11 +21,8 @@ from refmodel.tcp.whole.acktag import (
     REXMIT_LOST,
     SacktagState,
 )
-from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
-    CA,
     CWR,
     ECE,
     ICSK_ACK_NOW,
@@ -39,12 +36,11 @@ from refmodel.tcp.whole.sock import (
     TCPCB_LOST,
     TCPCB_SACKED_ACKED,
     TCPCB_SACKED_RETRANS,
-    Packet,
-    RateSample,
-    Skb,
-    Sock,
-    TcpOptions,
 )
+from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.params import WholeParams
+from refmodel.tcp.whole.skb import Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import CA, RateSample, Sock
 
 MSS = 1000
 START = 10_000

@@ -3,8 +3,9 @@
 import struct
 
 from refmodel.tcp.whole import bbr, ca
+from refmodel.tcp.whole.const import CA_EVENT_TX_START, SK_PACING_NEEDED
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import CA, CA_EVENT_TX_START, SK_PACING_NEEDED, RateSample, Sock
+from refmodel.tcp.whole.sock import CA, RateSample, Sock
 
 
 def sock() -> Sock:

@@ -9,17 +9,10 @@ from refmodel.rule import NotModelled
 from refmodel.tcp.cubic import Bictcp
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ca
+from refmodel.tcp.whole.const import CA_EVENT_TX_START, TCP_ECN_DEMAND_CWR, TCP_ECN_OK, TCP_INFINITE_SSTHRESH
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import (
-    CA,
-    CA_EVENT_TX_START,
-    TCP_ECN_DEMAND_CWR,
-    TCP_ECN_OK,
-    TCP_INFINITE_SSTHRESH,
-    AckedSample,
-    Sock,
-)
+from refmodel.tcp.whole.sock import CA, AckedSample, Sock
 
 
 def sock(name: str = "cubic", **sysctls: int) -> Sock:

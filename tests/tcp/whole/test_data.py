@@ -2,7 +2,7 @@
 
 import pytest
 
-from refmodel.tcp.whole.sock import ACK, FIN, PSH
+from refmodel.tcp.whole.const import ACK, FIN, PSH
 from tests.tcp.whole.peer import Peer
 
 

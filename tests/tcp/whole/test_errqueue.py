@@ -8,7 +8,8 @@ import pytest
 from refmodel.tcp.whole import errqueue, inet
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import Skb, Sock
+from refmodel.tcp.whole.skb import Skb
+from refmodel.tcp.whole.sock import Sock
 
 
 def sock(**params: int) -> Sock:

@@ -8,7 +8,7 @@ from refmodel.tcp.whole import calls, files, poll, splice
 from refmodel.tcp.whole.calls import Call, Process, Ret, Task
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import Skb
+from refmodel.tcp.whole.skb import Skb
 
 
 def process() -> Process:

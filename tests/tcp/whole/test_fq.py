@@ -1,9 +1,11 @@
 """fq: what leaves when."""
 
 from refmodel.tcp.state import St
+from refmodel.tcp.whole.const import ACK, SK_PACING_FQ
 from refmodel.tcp.whole.fq import Fq
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import ACK, SK_PACING_FQ, Packet, Sock
+from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.sock import Sock
 
 
 def setup() -> tuple[Net, Sock]:

@@ -4,9 +4,10 @@ import errno
 
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import calls, fastopen, hashtables, md5, route, secure, syncookies
+from refmodel.tcp.whole.const import ACK, FIN, RST, SYN
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import ACK, FIN, RST, SYN, IcmpError, Packet, SockAddr, TcpOptions
+from refmodel.tcp.whole.skb import IcmpError, Packet, SockAddr, TcpOptions
 
 LOCAL = bytes((192, 168, 0, 1))
 PEER = bytes((192, 0, 2, 1))

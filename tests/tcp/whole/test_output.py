@@ -2,9 +2,8 @@
 
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import output, sendmsg
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
-    CA,
     FIN,
     ICSK_TIME_LOSS_PROBE,
     ICSK_TIME_PROBE0,
@@ -13,10 +12,9 @@ from refmodel.tcp.whole.sock import (
     TCP_NAGLE_OFF,
     TCPCB_LOST,
     TCPCB_SACKED_RETRANS,
-    Packet,
-    Skb,
-    Sock,
 )
+from refmodel.tcp.whole.skb import Packet, Skb
+from refmodel.tcp.whole.sock import CA, Sock
 from refmodel.types import add
 from tests.tcp.whole.test_transmit import sock
 

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refmodel.tcp.whole.sock import FEW, RtxQueue, Skb
+from refmodel.tcp.whole.const import FEW
+from refmodel.tcp.whole.skb import RtxQueue, Skb
 from refmodel.types import add, before
 
 Change = tuple[str, int, int]

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from refmodel.tcp.whole.rbtree import Node
-from refmodel.tcp.whole.sock import OfoQueue, Skb
+from refmodel.tcp.whole.skb import OfoQueue, Skb
 
 
 def in_order(node: Node[Skb] | None) -> list[Skb]:

@@ -6,8 +6,11 @@ import pytest
 
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import rcv
+from refmodel.tcp.whole.const import ACK, FIN, PSH, RST, SYN, URG
 from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.sock import ACK, FIN, PSH, RST, SYN, URG, Packet, RxOpt, Skb, TcpOptions, tcp_hdrlen
+from refmodel.tcp.whole.skb import Packet, Skb, TcpOptions
+from refmodel.tcp.whole.sock import RxOpt
+from refmodel.tcp.whole.tcp_h import tcp_hdrlen
 from tests.tcp.whole.peer import Peer
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from refmodel.profile import profile
 from refmodel.tcp.whole import rcvbuf
+from refmodel.tcp.whole.const import ACK, ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, PSH
 from refmodel.tcp.whole.params import WholeParams, whole_params
-from refmodel.tcp.whole.sock import ACK, ICSK_ACK_PUSHED, ICSK_ACK_PUSHED2, PSH
 from tests.tcp.whole.peer import Peer
 
 

@@ -14,9 +14,10 @@ from refmodel.packet.codec import encode, seal
 from refmodel.packet.ip import Ip
 from refmodel.packet.wire import LINKTYPE_RAW
 from refmodel.tcp.whole import calls
+from refmodel.tcp.whole.const import ACK, SYN
 from refmodel.tcp.whole.pair import ADDRESSES, Fate, Pair, copy
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import ACK, SYN, Packet
+from refmodel.tcp.whole.skb import Packet
 
 DF = 0x4000
 SECOND = 1_000_000

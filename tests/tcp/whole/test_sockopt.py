@@ -91,7 +91,7 @@ def test_tcp_info_has_the_kernels_layout() -> None:
 
 
 def test_statistics_are_netlink_attributes_in_order() -> None:
-    from refmodel.tcp.whole.sock import Skb
+    from refmodel.tcp.whole.skb import Skb
 
     raw = info.tcp_get_timestamping_opt_stats(sock(), Skb(), None)
     kinds, at = [], 0

@@ -6,9 +6,11 @@ from struct import pack
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import calls, poll
 from refmodel.tcp.whole.calls import Call, Task
+from refmodel.tcp.whole.const import ACK, FIN, PSH, RST, SYN
 from refmodel.tcp.whole.pair import ADDRESSES, Fate, Pair
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import ACK, FIN, PSH, RST, SYN, Packet, Sock, SockAddr
+from refmodel.tcp.whole.skb import Packet, SockAddr
+from refmodel.tcp.whole.sock import Sock
 
 MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_DONTWAIT, MSG_WAITALL, MSG_MORE = 1, 2, 0x20, 0x40, 0x100, 0x8000
 NONBLOCK = 0o4000

@@ -4,9 +4,10 @@ import pytest
 
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import timer
+from refmodel.tcp.whole.const import ICSK_TIME_DACK, ICSK_TIME_RETRANS
 from refmodel.tcp.whole.net import Net, inet_csk_clear_xmit_timer, inet_csk_reset_xmit_timer
 from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import CA, ICSK_TIME_DACK, ICSK_TIME_RETRANS, Sock
+from refmodel.tcp.whole.sock import CA, Sock
 
 
 def sock(**sysctls: int) -> Sock:

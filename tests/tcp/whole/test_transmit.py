@@ -18,10 +18,7 @@ from refmodel.packet.transport import (
 )
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import ca, output, transmit
-from refmodel.tcp.whole.net import Net
-from refmodel.tcp.whole.options import tcp_established_options
-from refmodel.tcp.whole.params import WholeParams
-from refmodel.tcp.whole.sock import (
+from refmodel.tcp.whole.const import (
     ACK,
     CWR,
     ECE,
@@ -31,13 +28,12 @@ from refmodel.tcp.whole.sock import (
     TCP_ECN_DEMAND_CWR,
     TCP_ECN_OK,
     TCP_ECN_QUEUE_CWR,
-    Dst,
-    FastopenRequest,
-    SackBlock,
-    Skb,
-    Sock,
-    TcpOptions,
 )
+from refmodel.tcp.whole.net import Net
+from refmodel.tcp.whole.options import tcp_established_options
+from refmodel.tcp.whole.params import WholeParams
+from refmodel.tcp.whole.skb import FastopenRequest, Skb, TcpOptions
+from refmodel.tcp.whole.sock import Dst, SackBlock, Sock
 
 
 def sock(**params: int) -> Sock:
