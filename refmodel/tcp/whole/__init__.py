@@ -14,8 +14,8 @@ Files stand as in net/ipv4: `const`, `skb`, `sock`, `tcp_h` (the objects and the
 tcp_rate.c), `rcv`, `rcvstate`, `data`, `prune`, `rcvbuf` (the receiver's half), `accecn`, `listen`, `minisocks`,
 `syncookies`, `fastopen`, `ipv4`, `reply`, `icmp`, `hashtables`, `bind`, `route`, `secure`, `md5` (how segments find a
 socket and connections begin), `timer` (tcp_timer.c), `ca`, `bbr`, `fq` (congestion control, pacing), `inet`, `stream`,
-`sendmsg`, `recvmsg`, `sockopt`, `tcpopt`, `ipopt`, `info`, `errqueue`, `poll`, `epoll`, `files`, `splice`, `calls` (system
-calls), `pair` (two hosts on a wire), `invariants`, `history` (what is always true).
+`sendmsg`, `recvmsg`, `sockopt`, `tcpopt`, `ipopt`, `info`, `errqueue`, `poll`, `epoll`, `files`, `splice`, `calls`
+(system calls), `pair` (two hosts on a wire), `invariants`, `history` (what is always true).
 """
 
 # The modules call each other as the kernel's files do, so they import each other: this is where the circle is entered.
