@@ -23,7 +23,11 @@ def results() -> list[Compared]:
 
 
 def test_every_script_passes_on_the_kernel(results: list[Compared]) -> None:
-    bad = [f"{c.path.relative_to(SCRIPTS)}: {c.kernel.message}" for c in results if c.kernel.status != PASSED]
+    bad = [
+        f"{c.path.relative_to(SCRIPTS)}: {c.kernel.message}"
+        for c in results
+        if c.kernel.status != PASSED and not c.newer
+    ]
     assert bad == []
 
 
