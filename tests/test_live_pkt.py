@@ -64,9 +64,8 @@ def test_a_shipped_script_passes_on_this_kernel(outcomes: dict[str, Outcome], na
 
 @pytest.mark.parametrize("variant", [Variant.IPV6, Variant.MAPPED])
 def test_the_other_variants_run_the_same_script(tmp_path: Path, variant: Variant) -> None:
-    assert outcome(tmp_path, OPEN + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n", variant) == Outcome(
-        "passed"
-    )
+    found = outcome(tmp_path, OPEN + "+0 write(4, ..., 100) = 100\n+0 > P. 1:101(100) ack 1\n", variant)
+    assert found.status == "passed"
 
 
 @pytest.mark.parametrize(
