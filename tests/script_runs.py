@@ -74,14 +74,17 @@ def compare(path: Path, wanted: tuple[Variant, ...]) -> list[Compared]:
 
 
 def compare_all(wanted: tuple[Variant, ...], told: Callable[[Compared], None] = lambda _: None) -> list[Compared]:
-    """Every shipped script, several at once."""
+    """Every shipped script, several at once; what doesn't agree is run again alone.
+
+    Runs at one time share the machine's CPUs, and the kernel's module parameters, which no namespace divides.
+    """
     out: list[Compared] = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for found in pool.map(lambda p: compare(p, wanted), scripts_in((SCRIPTS,))):
             for c in found:
                 told(c)
                 out.append(c)
-    return out
+    return [c if c.agree else compare(c.path, (c.variant,))[0] for c in out]
 
 
 def mechanisms(results: list[Compared]) -> Iterator[tuple[str, list[Compared]]]:
