@@ -26,6 +26,7 @@ from refmodel.rule import (
 from refmodel.types import Range
 
 Effects = tuple[Any, ...]
+BOUNDED: Final = 612  # the first of our kernels that bounds `ato`; the machine is proved for it and its successors
 JIFFIES: Final = 1 << 40
 Moment = Annotated[int, Range(0, JIFFIES)]
 Ato = Annotated[int, Range(0, 255)]  # eight bits in the kernel
@@ -95,14 +96,20 @@ def tcp_delack_max(hz: int) -> int:
 
 
 @pure
-def ato_after_data(ato: int, gap: int, icsk_rto: int, hz: int) -> int:
+def longest_ato(icsk_rto: int, hz: int, kernel: int) -> int:
+    """What `ato` may grow to: a timeout and, since 6.12, TCP_DELACK_MAX."""
+    return min(icsk_rto, tcp_delack_max(hz)) if kernel >= BOUNDED else icsk_rto
+
+
+@pure
+def ato_after_data(ato: int, gap: int, longest: int, hz: int) -> int:
     """`ato` after data that came `gap` jiffies behind the last; source net/ipv4/tcp_input.c:tcp_event_data_recv."""
     least = tcp_ato_min(hz)
     if ato == 0:
         return least
     if gap <= least // 2:
         return (ato >> 1) + least // 2
-    return min((ato >> 1) + gap, icsk_rto, tcp_delack_max(hz)) if gap < ato else ato
+    return min((ato >> 1) + gap, longest) if gap < ato else ato
 
 
 @pure
@@ -131,12 +138,12 @@ def delayed_until(timer: bool, timeout: int, now: int, delay: int) -> int:
 
 
 @pure
-def ato_after_expiry(ato: int, pingpong: bool, icsk_rto: int, hz: int) -> int:
+def ato_after_expiry(ato: int, pingpong: bool, longest: int, hz: int) -> int:
     """A missed delayed ACK doubles the delay, or ends the interactive session's short one.
 
     Source: net/ipv4/tcp_timer.c:tcp_delack_timer_handler.
     """
-    return tcp_ato_min(hz) if pingpong else min(ato << 1, icsk_rto, tcp_delack_max(hz))
+    return tcp_ato_min(hz) if pingpong else min(ato << 1, longest)
 
 
 @pure
@@ -144,7 +151,7 @@ def owed(s: Delack, e: DataOwed, p: DelackParams) -> Delack:
     """The state as the data has changed it."""
     return replace(
         s,
-        ato=ato_after_data(s.ato, e.now - s.lrcvtime, e.icsk_rto, p.hz),
+        ato=ato_after_data(s.ato, e.now - s.lrcvtime, longest_ato(e.icsk_rto, p.hz, BOUNDED), p.hz),
         lrcvtime=e.now,
         since=s.since if s.timer else e.now,
     )
@@ -186,7 +193,7 @@ def sent(s: Delack, e: AckSent, p: DelackParams) -> tuple[Delack, Effects]:
 def expired(s: Delack, e: DelackExpired, p: DelackParams) -> tuple[Delack, Effects]:
     """The delay is over."""
     require(s.timer and s.timeout <= e.now, "the timer is due")
-    ato = ato_after_expiry(s.ato, s.pingpong, e.icsk_rto, p.hz)
+    ato = ato_after_expiry(s.ato, s.pingpong, longest_ato(e.icsk_rto, p.hz, BOUNDED), p.hz)
     return replace(s, timer=False, ato=ato, pingpong=False), (AckNow(),)
 
 

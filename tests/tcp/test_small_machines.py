@@ -35,7 +35,7 @@ def test_the_prover_reads_the_rules_as_they_run(machine: Machine) -> None:
 FAULTS = {
     "tcp_delack": {
         "delay_is_bounded": ("min(timeout, now + delay) if timer", "now + delay if timer"),
-        "ato_is_bounded": ("min(ato << 1, icsk_rto, tcp_delack_max(hz))", "min(ato << 1, icsk_rto, 255)"),
+        "ato_is_bounded": ("min(icsk_rto, tcp_delack_max(hz)) if", "min(icsk_rto, 255) if"),
         "never_put_off": ("min(timeout, now + delay) if timer", "max(timeout, now + delay) if timer"),
         "owed_is_kept_or_sent": ("timer=False), (AckNow(),)", "timer=False), ()"),
         "interactive_ends": ("timer=False, ato=ato, pingpong=False", "timer=False, ato=ato"),

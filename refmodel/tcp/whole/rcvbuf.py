@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from refmodel.rule import cited
+from refmodel.tcp import delack
 from refmodel.tcp.whole import ack, ca, transmit
 from refmodel.tcp.whole.const import (
     CA_EVENT_ECN_IS_CE,
@@ -331,20 +332,12 @@ def tcp_event_data_recv(sk: Sock, skb: Skb) -> None:
     tcp_rcv_rtt_measure(sk)
     net = sk.net
     now = net.jiffies
-    ato_min = net.hz // 25
-    if not icsk_ack.ato:
+    gap = now - icsk_ack.lrcvtime
+    silent = gap > sk.icsk_rto and gap >= icsk_ack.ato and gap > delack.tcp_ato_min(net.hz) // 2
+    if silent or not icsk_ack.ato:
         tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
-        icsk_ack.ato = ato_min
-    else:
-        m = now - icsk_ack.lrcvtime
-        if m <= ato_min // 2:
-            icsk_ack.ato = (icsk_ack.ato >> 1) + ato_min // 2
-        elif m < icsk_ack.ato:
-            icsk_ack.ato = min((icsk_ack.ato >> 1) + m, sk.icsk_rto)
-            if net.p.kernel >= 612:
-                icsk_ack.ato = min(icsk_ack.ato, net.hz // 5)
-        elif m > sk.icsk_rto:
-            tcp_incr_quickack(sk, TCP_MAX_QUICKACKS)
+    longest = delack.longest_ato(sk.icsk_rto, net.hz, net.p.kernel)
+    icsk_ack.ato = delack.ato_after_data(icsk_ack.ato, gap, longest, net.hz)
     icsk_ack.lrcvtime = now
     tcp_save_lrcv_flowlabel(sk, skb)
     tcp_ecn_check_ce(sk, skb)

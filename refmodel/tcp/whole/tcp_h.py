@@ -1,5 +1,6 @@
 """The short functions of include/net/tcp.h, include/net/sock.h and inet_connection_sock.h on the objects of `sock`."""
 
+from refmodel.tcp import window
 from refmodel.tcp.whole.const import (
     ACK,
     ICSK_ACK_SCHED,
@@ -54,8 +55,7 @@ def tcp_left_out(sk: Sock) -> int:
 
 def tcp_receive_window(sk: Sock) -> int:
     """What is left of the window that we advertised; source include/net/tcp.h:tcp_receive_window."""
-    win = (sk.rcv_wup + sk.rcv_wnd - sk.rcv_nxt) & 0xFFFFFFFF
-    return 0 if win >= 0x80000000 else win
+    return window.tcp_receive_window(sk.rcv_nxt, sk.rcv_wup, sk.rcv_wnd)
 
 
 def tcp_in_slow_start(sk: Sock) -> bool:

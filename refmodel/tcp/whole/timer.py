@@ -9,6 +9,7 @@ import errno
 from typing import Final
 
 from refmodel.rule import cited
+from refmodel.tcp import delack
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import data, fastopen, inet, listen, minisocks, output, rcv, recovery, retransmit, transmit
 from refmodel.tcp.whole.const import (
@@ -295,21 +296,15 @@ def tcp_delack_timer_handler(sk: Sock) -> None:
         return
     ack.pending &= ~ICSK_ACK_TIMER
     if ack.pending & ICSK_ACK_SCHED:
-        if ack.pingpong < sk.net.p.tcp_pingpong_thresh:
-            ato = min(ack.ato << 1, sk.icsk_rto)
-            ack.ato = min(ato, sk.net.hz // 5) if sk.net.p.kernel >= 612 else ato
-        else:
+        pingpong = ack.pingpong >= sk.net.p.tcp_pingpong_thresh
+        longest = delack.longest_ato(sk.icsk_rto, sk.net.hz, sk.net.p.kernel)
+        ack.ato = delack.ato_after_expiry(ack.ato, pingpong, longest, sk.net.hz)
+        if pingpong:
             ack.pingpong = 0
-            ack.ato = tcp_ato_min(sk)
         transmit.tcp_mstamp_refresh(sk)
         sk.net.cause = "tcp_delack_timer_handler"
         transmit.tcp_send_ack(sk)
         sk.net.count("TcpExtDelayedACKs")
-
-
-def tcp_ato_min(sk: Sock) -> int:
-    """The shortest delay (jiffies) of an ACK, 40 ms; source include/net/tcp.h:TCP_ATO_MIN."""
-    return sk.net.hz // 25 if sk.net.hz >= 100 else 4
 
 
 @cited("net/ipv4/tcp_timer.c:tcp_delack_timer")

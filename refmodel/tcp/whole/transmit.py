@@ -219,16 +219,11 @@ def __tcp_select_window(sk: Sock) -> int:
 def _shrinking_window(sk: Sock, mss: int, free_space: int, allowed_space: int, full_space: int) -> int:
     """The same where the window may shrink; source net/ipv4/tcp_output.c:__tcp_select_window."""
     wscale = sk.rx_opt.rcv_wscale
-    free_space = free_space >> wscale << wscale
-    if free_space < full_space >> 1:
+    if window.scaled_down(free_space, wscale) < full_space >> 1:
         sk.icsk_ack.quick = 0
         if output.tcp_under_memory_pressure(sk):
             rcvbuf.tcp_adjust_rcv_ssthresh(sk)
-        if free_space < allowed_space >> 4 or free_space < mss or free_space < 1 << wscale:
-            return 0
-    if free_space > sk.rcv_ssthresh:
-        free_space = (sk.rcv_ssthresh + (1 << wscale) - 1) >> wscale << wscale
-    return free_space
+    return window.shrunk_space(free_space, allowed_space, sk.window_clamp, sk.rcv_ssthresh, mss, wscale)
 
 
 # ---------------------------------------------------------------- ECN

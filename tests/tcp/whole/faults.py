@@ -135,8 +135,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "the_ack_timeout_is_bounded": (
         "timer",
-        "            ack.ato = min(ato, sk.net.hz // 5) if sk.net.p.kernel >= 612 else ato\n",
-        "            ack.ato = sk.net.hz\n",
+        "        ack.ato = delack.ato_after_expiry(ack.ato, pingpong, longest, sk.net.hz)\n",
+        "        ack.ato = sk.net.hz\n",
     ),
     "nothing_negative_is_in_flight": (
         "sack",
