@@ -207,3 +207,25 @@ def test_a_guest_runs_its_kernel_and_gives_back_what_it_left(tmp_path: Path) -> 
 def test_a_guest_that_does_not_end_is_ended(tmp_path: Path) -> None:
     with pytest.raises(GuestError, match="still running after 2 s"):
         guest.boot(guest.kernel("6.1"), Machine(seconds=2), "sleep 1000", tmp_path)
+
+
+def _archive(name: str, kind: bytes = tarfile.REGTYPE) -> tarfile.TarFile:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname, member.size = kind, "/etc/passwd", 2 if kind == tarfile.REGTYPE else 0
+        tar.addfile(member, io.BytesIO(b"ok"))
+    packed.seek(0)
+    return tarfile.open(fileobj=packed, mode="r:")
+
+
+def test_results_are_unpacked_where_they_belong(tmp_path: Path) -> None:
+    guest._extract(_archive("./sub/file"), tmp_path)
+    assert (tmp_path / "sub" / "file").read_bytes() == b"ok"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("../file", tarfile.REGTYPE), ("link", tarfile.SYMTYPE)])
+def test_results_that_lie_elsewhere_are_refused(tmp_path: Path, name: str, kind: bytes) -> None:
+    with pytest.raises(tarfile.TarError, match="neither a file nor a folder"):
+        guest._extract(_archive(name, kind), tmp_path / "out")
+    assert list(tmp_path.rglob("file")) == []
