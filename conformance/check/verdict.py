@@ -18,13 +18,17 @@ SEVERITY = {Outcome.CONFORMS: 0, Outcome.NOT_MODELLED: 1, Outcome.INCONCLUSIVE: 
 
 
 class FrameLabel(Struct, frozen=True):
-    """`host` sent frame `number` by the rule `by`, in its step `step`; `note` names the inferred hidden event."""
+    """`host` sent frame `number` by the rule `by`, in its step `step`; `note` names the inferred hidden event.
+
+    `state` is the sender's state behind the frame, with the kernel's name; '' where the layer has none.
+    """
 
     number: int
     host: str
     by: str
     step: str = ""
     note: str = ""
+    state: str = ""
 
 
 class NearMiss(Struct, frozen=True):
@@ -38,7 +42,8 @@ class Divergence(Struct, frozen=True):
     """The first frame (or missing frame) that the specification does not allow.
 
     `time` is in seconds on the capture's clock. `allowed` lists what could have been sent then; `state` holds the
-    model's state in words; `around` the frames before and after, as one line each.
+    model's state in words; `around` the frames before and after, as one line each; `constraint` is the id of what was
+    violated.
     """
 
     frame: int
@@ -49,13 +54,15 @@ class Divergence(Struct, frozen=True):
     near: tuple[NearMiss, ...] = ()
     state: tuple[str, ...] = ()
     around: tuple[str, ...] = ()
+    constraint: str = ""
 
 
 class Verdict(Struct, frozen=True):
     """The judgement on one subject: a connection, a neighbour or a ring.
 
     `unmodelled` counts frames of classes that the specification does not cover yet; `inferred` says what was taken for
-    granted, with its evidence; `events` are the hidden events that explain the frames, in order.
+    granted, with its evidence; `events` are the hidden events that explain the frames, in order. `counters` are by host
+    the kernel's MIB counters as far as the labels give them, each as the interval that holds its value.
     """
 
     layer: str
@@ -67,6 +74,7 @@ class Verdict(Struct, frozen=True):
     unmodelled: dict[str, int] = field(default_factory=dict)
     inferred: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
+    counters: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 class FileReport(Struct):

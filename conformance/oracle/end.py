@@ -1,0 +1,306 @@
+"""One end of a connection as the oracle sees it, and the words that its parts speak.
+
+The law: an input is stamped by the tap and processed by the stack at two times. What was stamped waits in `pending`; it
+is processed when a frame of this end shows it, when it is older than `base` (the least time in which this end was seen
+to answer) as the end sends, and at the latest `late` behind its stamp.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, Protocol, Self
+
+from msgspec import Struct, field
+
+from conformance.check.setup import Host
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import RST, SYN
+from refmodel.tcp.state import St
+
+Interval = tuple[int, int]
+UNKNOWN: Final = 1 << 62
+
+Kind = Literal["dropped", "late", "unseen", "overtaken"]
+
+
+class Excuse(Struct, frozen=True):
+    """A hypothesis that would excuse a frame, with its evidence.
+
+    `dropped`: input `frame` was lost behind the tap. `late`: input `frame` was processed only after frame `until` left.
+    `unseen`: this end sent something just before `frame` that the tap did not see. `overtaken`: `frame` left this end
+    before frames that the tap saw earlier. The cheapest (`cost`) is tried first.
+    """
+
+    kind: Kind
+    frame: int
+    evidence: str
+    until: int = 0
+    cost: int = 1
+
+
+class Refusal(Exception):
+    """A frame that the specification does not allow here.
+
+    `constraint` is an id of `constraints.CONSTRAINTS`; `what` says it with the figures; `allowed` what could have been
+    sent instead; `near` the steps that came close, each with what stood against it.
+    """
+
+    def __init__(
+        self,
+        constraint: str,
+        what: str,
+        allowed: Iterable[str] = (),
+        near: Iterable[tuple[str, str]] = (),
+        excuses: Iterable[Excuse] = (),
+    ) -> None:
+        super().__init__(f"{constraint}: {what}")
+        self.constraint, self.what = constraint, what
+        self.allowed, self.near = tuple(allowed), tuple(near)
+        self.excuses = tuple(sorted(excuses, key=lambda e: e.cost))
+
+
+class Label(Struct, frozen=True):
+    """Which function of the kernel sent the frame (as `Packet.by` of the whole TCP names it), and what told it."""
+
+    by: str
+    note: str = ""
+
+
+class Stack(Struct):
+    """What is taken for granted of an end's host; the parts may sharpen it as they learn.
+
+    `linux`: held to Linux's rules, else to the RFCs' only. `near`: the tap is on this host (None: not known).
+    `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
+    `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known).
+    """
+
+    kernel: str = "6.12"
+    hz: int = 250
+    linux: bool = True
+    why_not: str = ""
+    near: bool | None = None
+    late: int = 50_000
+    base: int = 0
+    given: bool = False
+    lossy: bool | None = None
+    told: dict[str, int] = field(default_factory=dict)
+    host: Host | None = None
+    evidence: list[str] = field(default_factory=list)
+
+    @property
+    def jiffy(self) -> int:
+        """The length of a jiffy in us."""
+        return 1_000_000 // self.hz
+
+
+class Counts:
+    """Counters derived from labels, each an interval of the kernel's value."""
+
+    __slots__ = ("high", "low")
+
+    def __init__(self) -> None:
+        self.low: dict[str, int] = {}
+        self.high: dict[str, int] = {}
+
+    def add(self, name: str, low: int = 1, high: int | None = None) -> None:
+        """The kernel counted between `low` and `high` more; `name` as in a sidecar, "TcpExt.TCPTimeouts"."""
+        self.low[name] = self.low.get(name, 0) + low
+        self.high[name] = self.high.get(name, 0) + (low if high is None else high)
+
+    def copy(self) -> "Counts":
+        """A copy to go on from."""
+        new = Counts()
+        new.low, new.high = dict(self.low), dict(self.high)
+        return new
+
+    def intervals(self) -> dict[str, Interval]:
+        """Every counter touched."""
+        return {n: (self.low[n], self.high[n]) for n in sorted(self.low)}
+
+
+class Part(Protocol):
+    """A half-model. `end` is its owner; a copy belongs to a copied end."""
+
+    end: "End"
+
+    def copy(self) -> Self:
+        """A copy that shares nothing that changes."""
+        ...
+
+    def overdue(self, now: int) -> None:
+        """Raises Refusal if something that Linux would have sent by `now` (us) did not show."""
+        ...
+
+    def words(self) -> str:
+        """The state in words, for a divergence."""
+        ...
+
+
+class ReceiverPart(Part, Protocol):
+    """What came and what is acknowledged. Sequence space of the peer."""
+
+    rcv_nxt: int
+
+    def takes(self, s: Segment) -> None:
+        """Processes an input in its sequence space: data, FIN, timestamp; called after the sender took its ACK."""
+        ...
+
+    def missed(self, s: Segment) -> None:
+        """An input was dropped behind the tap."""
+        ...
+
+    def explain(self, s: Segment) -> None:
+        """Advances `end.pending` so far that ack, TSecr, SACK blocks and window of the output fit; raises Refusal."""
+        ...
+
+    def cause(self, s: Segment) -> Label:
+        """What made this end send a pure ACK; raises Refusal where nothing could."""
+        ...
+
+    def sent(self, s: Segment, label: Label) -> None:
+        """The output left: what it acknowledged is settled, its window stands."""
+        ...
+
+
+class SenderPart(Part, Protocol):
+    """What is out and what the peer said of it. Sequence space of this end."""
+
+    snd_una: int
+    snd_nxt: int
+
+    def takes(self, s: Segment) -> None:
+        """Processes an input's ACK, window and SACK blocks."""
+        ...
+
+    def classify(self, s: Segment) -> Label | None:
+        """Which step sent the output; None for a pure ACK (no sequence space, seq = snd_nxt). Raises Refusal."""
+        ...
+
+    def sent(self, s: Segment, label: Label) -> None:
+        """The output left."""
+        ...
+
+
+class LifePart(Part, Protocol):
+    """Handshake, states, resets, TIME_WAIT."""
+
+    def takes(self, s: Segment) -> bool:
+        """Processes an input as tcp_validate_incoming and the state machine do; False: the input ends there."""
+        ...
+
+    def explain(self, s: Segment) -> Label | None:
+        """The label of a SYN, SYN-ACK, RST, handshake ACK or an output of a closed, request or TIME_WAIT socket.
+
+        None where the other parts decide. Raises Refusal.
+        """
+        ...
+
+    def sent(self, s: Segment, label: Label) -> None:
+        """The output left: a FIN moves the state."""
+        ...
+
+
+class IdentityPart(Part, Protocol):
+    """What every frame of one stack has in common."""
+
+    def check(self, s: Segment) -> None:
+        """Raises Refusal for a frame that this stack would not have built so, in any state."""
+        ...
+
+    def heard(self, s: Segment) -> None:
+        """The end was sent a frame."""
+        ...
+
+
+def us(s: Segment) -> int:
+    """When the tap stamped the segment, in us."""
+    return s.time // 1000
+
+
+class End:
+    """One end. `rx`, `tx`, `life`, `ident` are its parts, `peer` the other end; `state` its TCP state."""
+
+    __slots__ = (
+        "address", "counts", "decided", "ident", "last_sent", "life", "name", "notes", "peer", "pending", "rx", "side",
+        "stack", "state", "tx",
+    )  # fmt: skip
+
+    def __init__(self, name: str, side: int, address: tuple[bytes, int], stack: Stack) -> None:
+        self.name, self.side, self.address, self.stack = name, side, address, stack
+        self.state = St.CLOSE
+        self.pending: deque[Segment] = deque()
+        self.decided: Mapping[int, Excuse] = {}
+        self.counts = Counts()
+        self.notes: list[str] = []
+        self.last_sent: Segment | None = None
+        self.peer: End
+        self.rx: Any
+        self.tx: Any
+        self.life: Any
+        self.ident: Any
+
+    def copy(self) -> "End":
+        """A copy to go on from; the caller sets `peer`."""
+        new = End(self.name, self.side, self.address, self.stack)
+        new.state, new.pending, new.decided = self.state, deque(self.pending), self.decided
+        new.counts, new.notes, new.last_sent = self.counts.copy(), list(self.notes), self.last_sent
+        for part in ("rx", "tx", "life", "ident"):
+            copied = getattr(self, part).copy()
+            copied.end = new
+            setattr(new, part, copied)
+        return new
+
+    # -- inputs
+
+    def hears(self, s: Segment) -> None:
+        """The tap saw a frame to this end."""
+        self.ident.heard(s)
+        self.pending.append(s)
+
+    def process(self) -> Segment:
+        """Processes the next input, unless it is decided that it was dropped."""
+        s = self.pending.popleft()
+        why = self.decided.get(s.number)
+        if why is not None and why.kind == "dropped":
+            self.rx.missed(s)
+        elif self.life.takes(s):
+            self.tx.takes(s)
+            self.rx.takes(s)
+        return s
+
+    def held(self, s: Segment, before: int) -> bool:
+        """Whether it is decided that input `s` was processed only after frame `before` left."""
+        why = self.decided.get(s.number)
+        return why is not None and why.kind == "late" and before <= why.until
+
+    def settle(self, now: int, frame: int = UNKNOWN) -> None:
+        """Processes what is older than `late` at `now` (us); what must have shown by then is asked for."""
+        oldest = now - self.stack.late
+        while self.pending and us(self.pending[0]) < oldest and not self.held(self.pending[0], frame):
+            self.process()
+        self.rx.overdue(now)
+        self.tx.overdue(now)
+        self.life.overdue(now)
+
+    # -- outputs
+
+    def sends(self, s: Segment) -> Label:
+        """Explains an output; raises Refusal."""
+        self.ident.check(s)
+        self.settle(us(s), s.number)
+        label: Label | None = self.life.explain(s)
+        if label is None:
+            self.rx.explain(s)
+            label = self.tx.classify(s)
+            if label is None:
+                label = self.rx.cause(s)
+        if not s.flags & (SYN | RST):
+            self.rx.sent(s, label)
+        self.tx.sent(s, label)
+        self.life.sent(s, label)
+        self.last_sent = s
+        return label
+
+    def words(self) -> str:
+        """The state in words."""
+        parts = (self.life, self.tx, self.rx)
+        return f"{self.name} {self.state.name}: " + "; ".join(w for p in parts if (w := p.words()))
