@@ -6,7 +6,8 @@ the same addresses and ports meets closed ends. Several processes may share a ca
 hash falls to it.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from zlib import crc32
 
 from msgspec.structs import replace
@@ -43,9 +44,9 @@ class Flows:
     `gone` tells of each connection that was let go whether its later segments are ignored, as after a divergence.
     """
 
-    def __init__(self, setup: Setup, share: Share, labelled: bool) -> None:
-        self.setup, self.share, self.labelled = setup, share, labelled
-        self.open: dict[Key, Connection] = {}
+    def __init__(self, setup: Setup, share: Share, labelled: bool, make: Callable[..., Any] = Connection) -> None:
+        self.setup, self.share, self.labelled, self.make = setup, share, labelled, make
+        self.open: dict[Key, Any] = {}
         self.gone: dict[Key, bool] = {}
         self.judged: list[tuple[int, Verdict]] = []
         self.labels = True
@@ -69,7 +70,7 @@ class Flows:
                 return
         elif c.begins_anew(s):
             self._judge(c, c.last)
-            c = self.open[key] = Connection(s, self.setup, c)
+            c = self.open[key] = self.make(s, self.setup, c)
         if self.labels and not self.labelled and s.number > LABELS_UP_TO:
             self.labels = False
         c.labelled = self.labels
@@ -78,9 +79,9 @@ class Flows:
         if not self.segments % LOOK:
             self._look(s.time // 1000)
 
-    def _first(self, key: Key, s: Segment) -> Connection | None:
+    def _first(self, key: Key, s: Segment) -> Any:
         ignored = self.gone.pop(key, None)
-        c = Connection(s, self.setup, known=ignored is not None)
+        c = self.make(s, self.setup, known=ignored is not None)
         if ignored and not c.opens:
             self.gone[key] = True
             return None
@@ -99,7 +100,7 @@ class Flows:
         self._judge(c, now)
         self.gone[key] = c.ended is not None or not c.judged
 
-    def _judge(self, c: Connection, end: int) -> None:
+    def _judge(self, c: Any, end: int) -> None:
         self.judged.append((c.first.number, c.verdict(end, self.labels)))
 
     def finish(self, end: int, frames: int) -> list[tuple[int, Verdict]]:

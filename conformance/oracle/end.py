@@ -54,6 +54,7 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(f"{constraint}: {what}")
         self.constraint, self.what = constraint, what
+        self.side: int | None = None  # the end that refused, where it was not the frame's sender
         self.allowed, self.near = tuple(allowed), tuple(near)
         self.excuses = tuple(sorted(excuses, key=lambda e: e.cost))
 
@@ -187,6 +188,14 @@ class LifePart(Part, Protocol):
         """Processes an input as tcp_validate_incoming and the state machine do; False: the input ends there."""
         ...
 
+    def follows(self, old: "End | None") -> None:
+        """The connection takes the four-tuple of one that is over: `old` is this end there."""
+        ...
+
+    def begins_anew(self, s: Segment) -> bool:
+        """Whether a SYN that this end sends, with another number, starts a new connection on the same four-tuple."""
+        ...
+
     def explain(self, s: Segment) -> Label | None:
         """The label of a SYN, SYN-ACK, RST, handshake ACK or an output of a closed, request or TIME_WAIT socket.
 
@@ -277,9 +286,13 @@ class End:
         oldest = now - self.stack.late
         while self.pending and us(self.pending[0]) < oldest and not self.held(self.pending[0], frame):
             self.process()
-        self.rx.overdue(now)
-        self.tx.overdue(now)
-        self.life.overdue(now)
+        try:
+            self.rx.overdue(now)
+            self.tx.overdue(now)
+            self.life.overdue(now)
+        except Refusal as why:
+            why.side = self.side
+            raise
 
     # -- outputs
 

@@ -1,0 +1,300 @@
+"""A connection followed from both sides: frames in, labels and a verdict out.
+
+The law: a frame is explained by the hypotheses decided so far; where one is refused, the connection is followed again
+from a checkpoint under the cheapest excuse that shows evidence, and so on up to a stated number of attempts. A frame
+that no excuse saves diverges; one that ran out of attempts is inconclusive.
+"""
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Final
+
+from conformance.check.setup import Setup
+from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
+from conformance.oracle.end import End, Excuse, Label, Refusal, Stack, us
+from conformance.oracle.parts import equip, infer
+from conformance.oracle.text import address, line
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, RST, SYN
+from refmodel.tcp.state import St
+
+CHECKPOINT: Final = 256  # frames
+ATTEMPTS: Final = 48  # for one frame
+BUDGET: Final = 4_096  # for one connection
+PRELUDE: Final = 8  # frames that are looked at before the first is explained
+REMEMBERED: Final = 256  # decisions
+AROUND: Final = 3
+OVER: Final = (St.CLOSE, St.TIME_WAIT)
+CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
+
+Decisions = tuple[tuple[int, Excuse], ...]
+
+
+class Connection:
+    """One connection. `before` is the connection whose four-tuple it takes; `known`: that one was over, and let go."""
+
+    def __init__(self, first: Segment, setup: Setup, before: "Connection | None" = None, known: bool = False) -> None:
+        self.first, self.setup, self.known, self.before = first, setup, known, before
+        self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
+        self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
+        self.labelled = True
+        self.frames = 0
+        self.last = us(first)
+        self.kept: deque[Segment] = deque(maxlen=2 * AROUND + 1)
+        self.prelude: list[Segment] | None = []
+        self.ends: tuple[End, End]
+        self.ended: Divergence | None = None
+        self.unknown = ""
+        self.foreign = ""
+        self.judged: list[str] = ["both"]
+        self.labels: list[tuple[int, int, Label, St]] = []
+        self.fired: Counter[str] = Counter()
+        self.records: list[Segment] = []
+        self.marks: list[tuple[int, tuple[End, End]]] = []
+        self.settled: Decisions = ()
+        self.decided: Decisions = ()
+        self.attempts = 0
+
+    # -- set-up
+
+    @property
+    def opens(self) -> bool:
+        """Whether its first segment is a SYN."""
+        return self.first.flags & (SYN | ACK | RST | FIN) == SYN
+
+    def _start(self) -> None:
+        """Makes the ends, knowing what the first frames tell."""
+        early = self.prelude or []
+        self.prelude = None
+        stacks: Sequence[Stack] = infer(early, self.sides, self.setup, self.before.ends if self._reused() else None)
+        ends = []
+        for k, who in enumerate(self.sides):
+            host = self.setup.host_of(who[0])
+            ends.append(End(host.name if host is not None else address(*who), k, who, stacks[k]))
+        a, b = ends
+        a.peer, b.peer = b, a
+        self.ends = (a, b)
+        for e in ends:
+            equip(e, self.setup, self.opens, self.known)
+        if self._reused():
+            assert self.before is not None
+            for new in ends:
+                new.life.follows(self.before.end_of(new.address))
+        self.before = None
+        self.judged = [e.name for e in ends if e.stack.linux]
+        self.marks = [(0, self._copies())]
+        for s in early:
+            self._follow(s)
+
+    def _reused(self) -> bool:
+        return self.before is not None and self.before.prelude is None
+
+    def end_of(self, who: tuple[bytes, int]) -> End | None:
+        """The end at an address and port."""
+        return next((e for e in self.ends if e.address == who), None)
+
+    def _copies(self) -> tuple[End, End]:
+        a, b = (e.copy() for e in self.ends)
+        a.peer, b.peer = b, a
+        return a, b
+
+    # -- following
+
+    def feed(self, s: Segment) -> None:
+        """Takes the next segment."""
+        self.frames += 1
+        at = us(s)
+        if at > self.last:
+            self.last = at
+        self.kept.append(s)
+        if self.prelude is not None:
+            self.prelude.append(s)
+            if len(self.prelude) >= PRELUDE:
+                self._start()
+        else:
+            self._follow(s)
+
+    def _follow(self, s: Segment) -> None:
+        if self.ended is not None or self.unknown:
+            return
+        self.records.append(s)
+        try:
+            self._take(s)
+        except Refusal as why:
+            self._retry(why, s)
+        if len(self.records) >= 2 * CHECKPOINT:
+            self._checkpoint()
+
+    def _take(self, s: Segment) -> None:
+        a, b = self.ends
+        sender, receiver = (a, b) if s.source == a.address[1] and s.saddr == a.address[0] else (b, a)
+        label = sender.sends(s)
+        receiver.settle(us(s), s.number)
+        receiver.hears(s)
+        self.labels.append((s.number, sender.side, label, sender.state))
+
+    def _checkpoint(self) -> None:
+        """Forgets the older half of the frames that can be followed again."""
+        self.settled = self.decided = self.decided[-REMEMBERED:]
+        if not self.labelled:
+            for _, _, label, _ in self.labels[: -CHECKPOINT or None]:
+                self.fired[label.by] += 1
+            del self.labels[:-CHECKPOINT]
+        self.records.clear()
+        self.marks = [(len(self.labels), self._copies())]
+
+    # -- hypotheses
+
+    def _again(self, decided: Decisions) -> tuple[Refusal, Segment] | None:
+        """Follows the frames from the checkpoint under `decided`; what was refused, and at which frame."""
+        mark, ends = self.marks[0]
+        del self.labels[mark:]
+        self.ends = ends
+        self.marks[0] = (mark, self._copies())
+        for e in self.ends:
+            e.decided = {x.frame: x for side, x in decided if side == e.side}
+        for s in self.records:
+            try:
+                self._take(s)
+            except Refusal as why:
+                return why, s
+        return None
+
+    def _retry(self, why: Refusal, s: Segment) -> None:
+        """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
+        first, at = why, s
+        todo: list[tuple[int, int, Decisions]] = []
+        tried = {self.decided}
+        order = 0
+
+        def propose(decided: Decisions, refused: Refusal, side: int) -> None:
+            nonlocal order
+            for x in refused.excuses:
+                new = (*decided, (side, x))
+                if new in tried or (side, x.frame) in {(k, y.frame) for k, y in decided}:
+                    continue
+                tried.add(new)
+                order += 1
+                heapq.heappush(todo, (sum(y.cost for _, y in new[len(self.settled) :]), order, new))
+
+        propose(self.decided, why, self._refused(why, s))
+        if len(self.decided) > len(self.settled):
+            tried.add(self.settled)
+            order += 1
+            heapq.heappush(todo, (0, order, self.settled))
+        for _ in range(ATTEMPTS):
+            if not todo or self.attempts >= BUDGET:
+                break
+            self.attempts += 1
+            _, _, decided = heapq.heappop(todo)
+            failed = self._again(decided)
+            if failed is None:
+                self.decided = decided
+                return
+            why, at = failed
+            propose(decided, why, self._refused(why, at))
+        if todo:
+            self.unknown = f"more hypotheses than are tried before {line(s, self.first.time)}: {first}"
+            self.judged = []
+            return
+        self._again(self.decided)
+        self._diverge(first, s)
+
+    def _refused(self, why: Refusal, s: Segment) -> int:
+        """The side whose end refused: the sender, unless the receiver had something overdue."""
+        return why.side if why.side is not None else self._side(s)
+
+    def _side(self, s: Segment) -> int:
+        return 0 if (s.saddr, s.source) == self.sides[0] else 1
+
+    def _diverge(self, why: Refusal, s: Segment) -> None:
+        e = self.ends[self._refused(why, s)]
+        if not e.stack.linux:
+            self.foreign = f"{e.name} keeps not what binds every TCP at frame {s.number}: {why.what}"
+            self.judged = []
+        self.ended = Divergence(
+            frame=s.number,
+            time=s.time / 1e9,
+            host=e.name,
+            what=f"{why.what}: {line(s, self.first.time)}",
+            allowed=why.allowed,
+            near=tuple(NearMiss(rule, reason) for rule, reason in why.near),
+            state=(e.words(),),
+            around=tuple(line(x, self.first.time) for x in self.kept),
+            constraint=why.constraint,
+        )
+
+    # -- the end
+
+    def is_over(self, now: int) -> bool:
+        """Both ends are closed or in TIME_WAIT at `now` us, or nothing more will be said."""
+        if self.prelude is not None:
+            return any(s.flags & (RST | FIN) for s in self.prelude)
+        if self.ended is not None or self.unknown:
+            return True
+        return all(e.state in CLOSED for e in self.ends)
+
+    def begins_anew(self, s: Segment) -> bool:
+        """A SYN with another number, between ends that are through with this connection, starts a new one."""
+        if s.flags & (SYN | ACK | RST) != SYN or not self.frames:
+            return False
+        if self.prelude is not None:
+            same = [x for x in self.prelude if x.flags & SYN and x.saddr == s.saddr and x.source == s.source]
+            if any(x.seq == s.seq for x in same):
+                return False
+            if not any(x.flags & (RST | FIN) for x in self.prelude) and not same:
+                return False
+            self._start()
+        if self.ended is not None or self.unknown:
+            return True
+        k = self._side(s)
+        for e in self.ends:
+            try:
+                e.settle(us(s), s.number)
+            except Refusal:
+                return False
+        return bool(self.ends[k].life.begins_anew(s))
+
+    def verdict(self, end: int, keep: bool = True) -> Verdict:
+        """The judgement when the capture has shown everything up to `end` us."""
+        if self.prelude is not None:
+            self._start()
+        inferred = (*self.setup.inferred, *self._inferred())
+        if self.foreign:
+            why = f"{'; '.join(self._strangers())}; {self.foreign}"
+            return Verdict("tcp", self.subject, Outcome.NOT_MODELLED, why, inferred=inferred)
+        if self.ended is not None:
+            return Verdict(
+                "tcp", self.subject, Outcome.DIVERGES, self.ended.what, divergence=self.ended, inferred=inferred
+            )
+        outcome, reason = Outcome.CONFORMS, ""
+        if self.unknown:
+            outcome, reason = Outcome.INCONCLUSIVE, self.unknown
+        elif not any(e.stack.linux for e in self.ends):
+            outcome, reason = Outcome.NOT_MODELLED, "; ".join(self._strangers())
+        names = [e.name for e in self.ends]
+        found = tuple(
+            FrameLabel(n, names[k], label.by, label.by, label.note, state.name) for n, k, label, state in self.labels
+        )
+        return Verdict(
+            "tcp",
+            self.subject,
+            outcome,
+            reason,
+            labels=found if keep else (),
+            inferred=inferred,
+            events=self._events() if keep else (),
+            counters={e.name: e.counts.intervals() for e in self.ends if e.stack.linux},
+        )
+
+    def _strangers(self) -> list[str]:
+        return [f"{e.name} is not Linux: {e.stack.why_not}" for e in self.ends if not e.stack.linux]
+
+    def _inferred(self) -> list[str]:
+        return [*self._strangers(), *(f"{e.name}: {x}" for e in self.ends for x in e.stack.evidence)]
+
+    def _events(self) -> tuple[str, ...]:
+        names = [e.name for e in self.ends]
+        decided = [f"{names[k]}: frame {x.frame} {x.kind}: {x.evidence}" for k, x in self.decided]
+        return tuple(decided + [f"{e.name}: {n}" for e in self.ends for n in e.notes])
