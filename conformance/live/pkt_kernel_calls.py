@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from conformance.live.pkt_kernel_buffers import Buffers
+from conformance.live.pkt_kernel_rights import cap_set, genl_family
 from conformance.pkt import constants, printer
 from conformance.pkt.ast import (
     Arg,
@@ -79,7 +80,10 @@ class Calls:
         """Calls libc and compares result and errno; gives the result."""
         ctypes.set_errno(0)
         got: int = getattr(_libc, function)(*args)
-        code = ctypes.get_errno()
+        return self._compared(call, got, ctypes.get_errno())
+
+    def _compared(self, call: Call, got: int, code: int) -> int:
+        """Compares a result and its errno; gives the result."""
         value = -code if got < 0 else 0 if call.name in MAKES_DESCRIPTOR else got
         self.returns.append(Returned(call.at.line, call.name, value))
         if isinstance(call.result, Auto):
@@ -271,6 +275,21 @@ class Calls:
         if self._result(call, "pipe", pair) == 0 and isinstance(call.args[0], Items):
             for arg, live in zip(call.args[0].items, pair, strict=False):
                 self.fds[number(arg)] = live
+
+    # Capabilities and keys
+
+    def _cap_set(self, call: Call) -> None:
+        which, cap, op = (number(arg) for arg in call.args)
+        done = cap_set(which, cap, op)
+        self._compared(call, min(done, 0) and -1, -done)
+
+    def _psp_rx_assoc(self, call: Call) -> None:
+        error = genl_family("psp")
+        if error == 0:
+            raise CannotCall("this kernel has PSP: the runner has no device whose keys could be associated")
+        self._compared(call, -1, -error)
+
+    _psp_tx_assoc = _psp_rx_assoc
 
     # Settings
 

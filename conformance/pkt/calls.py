@@ -64,7 +64,7 @@ SIGNATURES: Final[dict[str, tuple[int, tuple[Kinds, ...]]]] = {
     "getsockopt": (5, (_N, _N, _N, _VALUE, _LIST)),
     "setsockopt": (5, (_N, _N, _N, _VALUE, _A)),
     "poll": (3, ((Items,), _N, _N)),
-    "cap_set": (1, (_N, _N)),
+    "cap_set": (3, (_N, _N, _N)),
     "open": (2, ((Text, Auto), _N, _N)),
     "sendfile": (4, (_N, _N, _LIST, _N)),
     "epoll_create": (1, (_N,)),

@@ -323,7 +323,9 @@ CALLS: dict[str, Callable[[Random], str]] = {
     "epoll_wait": lambda r: f"{fd(r)}, {{events={constant(r, ('EPOLL',))}, fd={fd(r)}}}, {number(r)}, {number(r)}",
     "pipe": lambda r: f"[{r.randint(5, 9)}, {r.randint(5, 9)}]",
     "splice": lambda r: f"{fd(r)}, {value(r)}, {fd(r)}, {value(r)}, {number(r)}, {constant(r, ('SPLICE_',))}",
-    "cap_set": lambda r: number(r),
+    "cap_set": lambda r: f"{number(r)}, {constant(r, ('CAP_',))}, {constant(r, ('CAP_SET', 'CAP_CLEAR'))}",
+    "psp_rx_assoc": lambda r: fd(r),
+    "psp_tx_assoc": lambda r: f"{fd(r)}, {number(r)}",
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ FORMS = [
     "setsockopt(3, SOL_IP, 1, gre flags [key], key 5, 4) = 0",
     "setsockopt(3, SOL_IP, 1, mpls (label 16, tc 0, [S], ttl 64), 4) = 0",
     "poll([{fd=3, events=POLLIN|POLLOUT, revents=POLLOUT}], 1, 0) = 1",
-    "cap_set(CAP_NET_ADMIN, 0) = 0",
+    "cap_set(CAP_EFFECTIVE, CAP_NET_ADMIN, CAP_CLEAR) = 0",
     'open("/tmp/testfile", O_RDONLY) = 5',
     "sendfile(4, 5, [0], 1000) = 1000",
     "epoll_create(1) = 5",

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import epoll, errqueue, inet, poll, recvmsg, sendmsg, stream
+from refmodel.tcp.whole import capability, epoll, errqueue, inet, poll, recvmsg, sendmsg, stream
 from refmodel.tcp.whole.net import Net, Timer, Wait
 from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, O_RDWR, Blocking, File, WaitEntry
 from refmodel.tcp.whole.skb import MsgHdr, SockAddr
@@ -118,6 +118,7 @@ class Process:
         self.fds: dict[int, File] = {}
         self.blocked: list[Task] = []
         self.files: dict[str, int] = {}  # ordinary files: their lengths by path
+        self.cred = capability.Cred()
         self.exiting = False
 
     # Descriptors
@@ -163,6 +164,7 @@ class Process:
             task.timer.stop()
             task.timer = None
         task.expired = False
+        before, self.net.current = self.net.current, self.cred
         try:
             wait = task.gen.send(held)  # type: ignore[arg-type]
         except StopIteration as e:
@@ -171,6 +173,8 @@ class Process:
             task.ret = e.value
             task.returned = self.net.now
             return
+        finally:
+            self.net.current = before
         task.wait = wait
         if wait.timeout is not None:
             task.timer = Timer(self.net, "schedule_timeout", _expire, task)
@@ -504,6 +508,21 @@ def sys_epoll_wait(proc: Process, epfd: int, maxevents: int, timeout_ms: int) ->
     return (yield from _done(proc, file, len(events), events))
 
 
+# ---------------------------------------------------------------- capabilities
+
+
+@cited("kernel/capability.c:sys_capset")
+def sys_cap_set(proc: Process, which: int, cap: int, op: int) -> Call:
+    """Sets or clears one capability in one of the process's sets, as libcap's cap_set_flag and cap_set_proc do."""
+    cred = proc.cred
+    sets = [cred.cap_effective, cred.cap_permitted, cred.cap_inheritable]
+    if not 0 <= which < len(sets) or cap not in capability.ALL or op not in (capability.CAP_CLEAR, capability.CAP_SET):
+        return Ret(-errno.EINVAL)
+    sets[which] = sets[which] | {cap} if op == capability.CAP_SET else sets[which] - {cap}
+    return Ret(capability.cap_capset(cred, sets[0], sets[2], sets[1]))
+    yield
+
+
 # ---------------------------------------------------------------- options and other files
 
 
@@ -566,7 +585,8 @@ def sys_sendfile(proc: Process, out: int, infd: int, off: int | None, n: int) ->
 
 
 __all__ = [
-    "Call", "File", "Msg", "Process", "Ret", "SockAddr", "SocketFile", "Task", "sys_accept", "sys_bind", "sys_close",
+    "Call", "File", "Msg", "Process", "Ret", "SockAddr", "SocketFile", "Task", "sys_accept", "sys_bind", "sys_cap_set",
+    "sys_close",
     "sys_connect", "sys_epoll_create", "sys_epoll_ctl", "sys_epoll_wait", "sys_fcntl", "sys_getpeername",
     "sys_getsockname", "sys_getsockopt", "sys_ioctl", "sys_listen", "sys_open", "sys_pipe", "sys_poll", "sys_read",
     "sys_readv", "sys_recv", "sys_recvfrom", "sys_recvmsg", "sys_send", "sys_sendfile", "sys_sendmsg", "sys_sendto",

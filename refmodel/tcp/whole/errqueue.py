@@ -13,7 +13,7 @@ from struct import pack
 from typing import Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import info
+from refmodel.tcp.whole import capability, info
 from refmodel.tcp.whole.const import SKB_TRUESIZE, skb_end_offset
 from refmodel.tcp.whole.skb import IcmpError, Packet, Skb, SockAddr
 from refmodel.tcp.whole.sock import Sock
@@ -441,6 +441,8 @@ def sock_cmsg_send(sk: Sock, cmsgs: Iterable[tuple[int, int, bytes]]) -> tuple[i
         if level != SOL_SOCKET:
             continue
         if type == SO_MARK:
+            if not capability.net_raw_or_admin(sk.net):
+                return -errno.EPERM, tsflags
             if len(data) != 4:
                 return -errno.EINVAL, tsflags
         elif type in (SO_TIMESTAMPING_OLD, SO_TIMESTAMPING_NEW):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import accecn, poll, stream
+from refmodel.tcp.whole import accecn, capability, poll, stream
 from refmodel.tcp.whole.const import (
     FIN,
     SEND_SHUTDOWN,
@@ -156,6 +156,9 @@ def inet_bind(sk: Sock, addr: SockAddr) -> int:
         multicast = bool(own) and own[0] >= 224
         if any(own) and not multicast and not nonlocal_ok and not _local(net, own):
             return -errno.EADDRNOTAVAIL
+    low = addr.port and addr.port < net.p.ip_unprivileged_port_start
+    if low and not capability.ns_capable(net, capability.CAP_NET_BIND_SERVICE):
+        return -errno.EACCES
     if sk.sk_state != St.CLOSE or sk.inet_num:
         return -errno.EINVAL
     if v6 and any(own):

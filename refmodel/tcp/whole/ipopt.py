@@ -10,7 +10,7 @@ from typing import Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import errqueue, output, route
+from refmodel.tcp.whole import capability, errqueue, output, route
 from refmodel.tcp.whole.sock import Sock
 
 IP_TOS: Final = 1
@@ -148,6 +148,8 @@ def ip_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
         (val,) = unpack_from("<i", optval)
     elif optlen:
         val = optval[0]
+    if optname == IP_TRANSPARENT and val and not capability.net_raw_or_admin(sk.net):
+        return -errno.EPERM
     if optname in NEED_BYTE and optlen < 1:
         return -errno.EINVAL
     if optname in IP_BITS:
@@ -327,6 +329,8 @@ def ipv6_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
         return -errno.ENOPROTOOPT
     val = unpack_from("<i", optval)[0] if len(optval) >= 4 else 0
     short = len(optval) < 4
+    if optname == IPV6_TRANSPARENT and val and not capability.net_raw_or_admin(sk.net):
+        return -errno.EPERM
     if optname in RXOPT:
         if short and optname not in SHORT_IS_ZERO:
             return -errno.EINVAL

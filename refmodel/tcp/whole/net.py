@@ -30,6 +30,7 @@ from refmodel.tcp.whole.tcp_h import tcp_pacing_delay
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.bind import InetBindBucket
+    from refmodel.tcp.whole.capability import Cred
 
 BOOT: Final = 1_000_000_250  # us: the clock when a namespace begins, a little behind a tick as packetdrill starts
 USEC_PER_SEC: Final = 1_000_000
@@ -131,6 +132,7 @@ class Net:
         self.qdisc: Any = None  # refmodel.tcp.whole.fq, or None: what is sent leaves at once
         self.next_port = 32768
         self.task_frag = 0  # how many bytes of page frags (32768 a page) the task has used
+        self.current: Cred | None = None  # of the process whose call runs; None: the kernel's own
         self.cause = ""  # the function that decided to send what is about to leave
         self.seed = 0x9E3779B9
         self.net_secret = bytes(range(16))  # keys of ISN, timestamp offset, ports and SYN cookies

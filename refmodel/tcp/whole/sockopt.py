@@ -1,7 +1,7 @@
 """Options of level SOL_SOCKET, and the way of setsockopt() and getsockopt() to each level (net/core/sock.c).
 
-The law: the caller may do everything (it is root). A value is bytes, little-endian; every option but SO_BINDTODEVICE
-needs an int at least. What TCP never looks at is kept for who asks for it again.
+The law: what needs a capability is refused to a caller without it. A value is bytes, little-endian; every option but
+SO_BINDTODEVICE needs an int at least. What TCP never looks at is kept for who asks for it again.
 """
 
 import errno
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import errqueue, info, ipopt, poll, stream, tcpopt, timer
+from refmodel.tcp.whole import capability, errqueue, info, ipopt, poll, stream, tcpopt, timer
 from refmodel.tcp.whole.const import SK_PACING_NEEDED, SK_PACING_NONE
 from refmodel.tcp.whole.errqueue import (
     SOF_TIMESTAMPING_BIND_PHC,
@@ -116,9 +116,11 @@ SOCK_TXREHASH_DEFAULT: Final = 255
 IPPROTO_TCP: Final = 6
 IFNAMSIZ: Final = 16
 USEC: Final = 1_000_000
+CLOCK_MONOTONIC: Final = 1
 CLOCKS: Final = (0, 1, 11)  # CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_TAI
 DEVICES: Final = {b"": 0, b"lo": 1, b"tun0": errqueue.TUN_IFINDEX}
 AF_INET6: Final = 10
+TC_PRIO_INTERACTIVE: Final = 6  # the highest priority that anybody may ask for
 MAX_CAST: Final = 1 << 30  # SZ_1G
 
 FLAGS: Final = {
@@ -138,6 +140,9 @@ FLAGS: Final = {
     SO_PREFER_BUSY_POLL: "sk_prefer_busy_poll",
 }
 """Options that are one bit of the socket."""
+
+ADMIN: Final = frozenset((SO_DEBUG, SO_PREFER_BUSY_POLL, SO_SNDBUFFORCE, SO_RCVBUFFORCE))
+"""Options that need CAP_NET_ADMIN to be turned on; those that force a size need it for any value."""
 
 BPF: Final = frozenset(
     (SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF),
@@ -233,10 +238,17 @@ def sock_set_timestamp(sk: Sock, optname: int, val: bool) -> None:
     sock_valbool_flag(sk, "SOCK_TIMESTAMP", True)
 
 
+def _may_rebind(sk: Sock) -> bool:
+    """A socket may be bound to a device by anybody, to another one only with CAP_NET_RAW."""
+    return not sk.inet_opts.get("bound_dev_if") or capability.ns_capable(sk.net, capability.CAP_NET_RAW)
+
+
 def _bindtodevice(sk: Sock, value: bytes) -> int:
     name = value[: IFNAMSIZ - 1].partition(b"\0")[0]
     if name not in DEVICES:
         return -errno.ENODEV
+    if not _may_rebind(sk):
+        return -errno.EPERM
     sk.inet_opts["bound_dev_if"] = DEVICES[name]
     return 0
 
@@ -260,12 +272,17 @@ def sk_setsockopt(sk: Sock, optname: int, optval: bytes) -> int:
     if len(optval) < 4:
         return -errno.EINVAL
     (val,) = unpack_from("<i", optval)
+    forced = optname in (SO_SNDBUFFORCE, SO_RCVBUFFORCE)
+    if optname in ADMIN and (val or forced) and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN):
+        return -errno.EACCES if optname == SO_DEBUG else -errno.EPERM
     if optname in FLAGS:
         sock_valbool_flag(sk, FLAGS[optname], bool(val))
         return 0
     if optname in (SO_TYPE, SO_PROTOCOL, SO_DOMAIN, SO_ERROR):
         return -errno.ENOPROTOOPT
     if optname in BPF:
+        if optname == SO_ATTACH_FILTER and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN):
+            return -errno.EPERM
         raise NotModelled("filters of sockets")
     for setter in (_set_buffer, _set_time):
         done = setter(sk, optname, val, optval)
@@ -326,6 +343,8 @@ def _set_time(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
         if len(optval) != 8:
             return -errno.EINVAL
         clockid, flags = unpack("<iI", optval)
+        if clockid != CLOCK_MONOTONIC and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN):
+            return -errno.EPERM
         if flags & ~3 or clockid not in CLOCKS:
             return -errno.EINVAL
         sk.inet_opts["clockid"], sk.inet_opts["txtime_flags"] = clockid, flags
@@ -335,7 +354,10 @@ def _set_time(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
 
 
 def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
+    admin = capability.ns_capable(sk.net, capability.CAP_NET_ADMIN)
     if optname == SO_PRIORITY:
+        if not 0 <= val <= TC_PRIO_INTERACTIVE and not capability.net_raw_or_admin(sk.net):
+            return -errno.EPERM
         sk.sk_priority = val & M32
     elif optname == SO_REUSEADDR:
         sk.sk_reuse = int(bool(val))
@@ -347,6 +369,8 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
     elif optname == SO_MAX_PACING_RATE:
         return _max_pacing_rate(sk, val, optval)
     elif optname == SO_MARK:
+        if not capability.net_raw_or_admin(sk.net):
+            return -errno.EPERM
         sk.sk_mark = val & M32
     elif optname == SO_TXREHASH:
         if not -1 <= val <= 1:
@@ -365,6 +389,8 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
             return -errno.EOPNOTSUPP
         sk.sk_peek_off = val
     elif optname == SO_BUSY_POLL:
+        if sk.net.p.kernel < 612 and val > sk.inet_opts.get("ll_usec", 0) and not admin:
+            return -errno.EPERM
         if val < 0:
             return -errno.EINVAL
         sk.inet_opts["ll_usec"] = val
@@ -376,6 +402,8 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
         if val == 1:
             timer.dst_negative_advice(sk)
     elif optname == SO_BINDTOIFINDEX:
+        if not _may_rebind(sk):
+            return -errno.EPERM
         if val < 0:
             return -errno.EINVAL
         sk.inet_opts["bound_dev_if"] = val

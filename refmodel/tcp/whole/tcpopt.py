@@ -10,7 +10,7 @@ from typing import Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import ca, data, fastopen, info, md5, output, poll, rcvbuf, recvmsg, timer
+from refmodel.tcp.whole import ca, capability, data, fastopen, info, md5, output, poll, rcvbuf, recvmsg, timer
 from refmodel.tcp.whole.const import (
     ICSK_ACK_PUSHED,
     MAX_TCP_WINDOW,
@@ -266,7 +266,8 @@ def do_tcp_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
     if optname == TCP_CONGESTION:
         if optlen < 1:
             return -errno.EINVAL
-        return ca.tcp_set_congestion_control(sk, _name(optval, TCP_CA_NAME_MAX), True, True)
+        admin = capability.ns_capable(sk.net, capability.CAP_NET_ADMIN)
+        return ca.tcp_set_congestion_control(sk, _name(optval, TCP_CA_NAME_MAX), True, admin)
     if optname == TCP_ULP:
         if optlen < 1:
             return -errno.EINVAL
@@ -282,6 +283,8 @@ def do_tcp_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
     kept = _set_kept(sk, optname, val)
     if kept is not None:
         return kept
+    if optname == TCP_REPAIR and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN):
+        return -errno.EPERM
     if optname in REPAIR:
         return _set_repair(sk, optname, val, optval)
     return _set_acting(sk, optname, val, optval)
