@@ -51,12 +51,26 @@ def main() -> None:
 @click.option("--profile", "kernel", default="", help="Kernel to hold the capture against: 6.1, 6.12 or 6.18.")
 @click.option("--reader", type=click.Choice(["native", "pyshark"]), default="native", show_default=True)
 @click.option("--jobs", "-j", type=click.IntRange(min=0), default=0, help="Processes; 0 means all cores.")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-@click.option("--report", type=click.Path(path_type=Path), help="Also write verdicts.json and summary.txt there.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["text", "json", "junit", "sarif", "github"]),
+    default="text",
+    help="What to print: text (the default), or one document in another format.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON: --format json.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write every format into this folder too.")
 @click.option("--verbose", "-v", is_flag=True, help="Show every verdict and the rule behind every frame.")
 @interruptible
 def check(
-    paths: tuple[Path, ...], kernel: str, reader: str, jobs: int, as_json: bool, report: Path | None, verbose: bool
+    paths: tuple[Path, ...],
+    kernel: str,
+    reader: str,
+    jobs: int,
+    kind: str,
+    as_json: bool,
+    report: Path | None,
+    verbose: bool,
 ) -> None:
     """Check captures (or folders of them) frame by frame against the specification.
 
@@ -67,13 +81,21 @@ def check(
       refmodel check captures/
       refmodel check -v captures/tcp-active-open.pcapng
       refmodel check --profile 6.1 --json mine.pcap
+      refmodel check --report out --format github captures/
     """
     from conformance.check.capture import captures_in, check_all
     from conformance.check.verdict import FileReport
-    from conformance.report.files import write_report
+    from conformance.report.files import FILES, write_report
+    from conformance.report.formats import ExtraMissing, rendered, require
     from conformance.report.text import print_file
     from refmodel.engine.explore_stop import Interrupt
 
+    if as_json:
+        kind = "json"
+    try:
+        require(kind, *(FILES if report is not None else ()))
+    except ExtraMissing as why:
+        fail(str(why))
     if kernel and kernel not in KERNELS:
         fail(f"no profile for kernel {kernel!r}; there are {', '.join(KERNELS)}")
     load_machines()
@@ -84,15 +106,15 @@ def check(
     if not files:
         fail(f"no captures (*.pcap, *.pcapng, *.cap, also .gz) in {', '.join(map(str, paths))}")
     reports: list[FileReport] = []
-    labelled = verbose or as_json or report is not None
+    labelled = verbose or kind != "text" or report is not None
     with progress("checking", len(files)) as step, Interrupt() as interrupted:
         for r in check_all(files, kernel, reader, jobs, interrupted, labelled):
             reports.append(r)
             step(Path(r.path).name)
-            if not as_json:
+            if kind == "text":
                 print_file(r, out, verbose)
-    if as_json:
-        write_json(reports)
+    if kind != "text":
+        sys.stdout.write(rendered(kind, reports))
     elif len(reports) > 1:
         worst = [r for r in reports if r.exit_status]
         subjects = sum(len(r.verdicts) for r in reports)

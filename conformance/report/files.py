@@ -1,20 +1,31 @@
-"""The report folder: verdicts.json for programs, summary.txt for people."""
+"""The report folder: every format of a run side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from conformance.check.verdict import FileReport
+from conformance.report.formats import FORMATS, rendered
 from conformance.report.text import print_file
+
+FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif"}
 
 
 def write_report(reports: Sequence[FileReport], folder: Path) -> None:
-    """Writes all verdicts into `folder`, which is made if need be."""
+    """Writes all verdicts into `folder`, which is made if need be; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "verdicts.json").write_bytes(msgspec.json.format(msgspec.json.encode(list(reports)), indent=1))
-    with (folder / "summary.txt").open("w", encoding="utf-8") as text:
+    for name, file in FILES.items():
+        (folder / file).write_text(rendered(name, reports), encoding="utf-8")
+    write_summary(reports, folder / "summary.txt")
+
+
+def write_summary(reports: Sequence[FileReport], path: Path) -> None:
+    """Writes what `refmodel check -v` shows; raises OSError."""
+    with path.open("w", encoding="utf-8") as text:
         console = Console(file=text, width=140, highlight=False, color_system=None)
         for r in reports:
             print_file(r, console, verbose=True)
+
+
+__all__ = ["FORMATS", "write_report", "write_summary"]

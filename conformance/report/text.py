@@ -1,10 +1,13 @@
 """Verdicts as text for a terminal."""
 
+from io import StringIO
+
 from rich.console import Console
 from rich.markup import escape
 
 from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
-from refmodel.rule import RULES, STEPS
+from conformance.report.clean import cleaned
+from conformance.report.source import citation
 
 COLOURS = {
     Outcome.CONFORMS: "green",
@@ -14,14 +17,9 @@ COLOURS = {
 }
 
 
-def citation(by: str) -> str:
-    """The kernel function and RFC of a rule or step id, or ''."""
-    r = RULES.get(by) or STEPS.get(by)
-    return ", ".join((*r.kernel, *r.rfc)) if r is not None else ""
-
-
 def print_file(report: FileReport, to: Console, verbose: bool = False) -> None:
-    """Prints one capture's verdicts; with `verbose` every frame's label too."""
+    """Prints one capture's verdicts; with `verbose` every frame's label too. Control characters come out escaped."""
+    report = cleaned(report)
     counts = {o: sum(v.outcome is o for v in report.verdicts) for o in Outcome}
     said = ", ".join(f"[{COLOURS[o]}]{n} {o}[/]" for o, n in counts.items() if n) or "nothing to judge"
     to.print(f"[bold]{escape(report.path)}[/]: {report.frames} frames, kernel {report.profile or '?'}: {said}")
@@ -73,3 +71,10 @@ def print_divergence(d: Divergence, to: Console, unit: str = "frame") -> None:
         to.print(f"    near miss {escape(miss.rule)} ({escape(citation(miss.rule))}): {escape(miss.why)}")
     for line in d.state:
         to.print(f"    state: {escape(line)}")
+
+
+def as_text(v: Verdict) -> str:
+    """One verdict as `print_verdict` prints it, without colours."""
+    text = StringIO()
+    print_verdict(v, Console(file=text, soft_wrap=True, color_system=None, highlight=False))
+    return text.getvalue()
