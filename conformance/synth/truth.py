@@ -17,13 +17,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from conformance.check.setup import Host as SetupHost
-from conformance.check.setup import Setup
+from conformance.check.setup import Setup, read_sidecar
 from conformance.live.sidecar import Expected, HostInfo, Kernel, Sidecar, Vantage, dump
 from conformance.pcap import Direction, Frame, Reader, Writer
 from conformance.pkt import model_wire
 from conformance.synth.plan import Plan, plan
 from conformance.synth.wire import Lab, Sight
-from refmodel.packet import Ether, Ip, Ip6, Tcp, encode, pseudo_header, seal
+from refmodel.packet import Ether, Ip, Ip6, encode, pseudo_header, seal
 from refmodel.packet.wire import LINKTYPE_ETHERNET
 from refmodel.tcp.whole.const import SYN
 from refmodel.tcp.whole.net import Net
@@ -241,10 +241,31 @@ def write(truth: Truth, folder: Path) -> Path:
     return path
 
 
+def load(path: Path) -> Truth:
+    """The truth beside the capture `path` that `write` made; raises OSError, and ValueError if it is none."""
+    told = msgspec.json.decode(path.with_suffix(".truth.json").read_bytes(), type=TruthFile)
+    side = path.with_suffix(".toml")
+    return Truth(
+        told.seed, path.read_bytes(), told.frames, told.mib, told.vantage, told.lost, read_sidecar(side),
+        side.read_text(encoding="utf-8"), told.says,
+    )  # fmt: skip
+
+
 def write_all(seeds: Iterable[int], folder: Path) -> list[Path]:
     """The same for many seeds; makes the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     return [write(synthesize(seed), folder) for seed in seeds]
 
 
-__all__ = ["FrameTruth", "Truth", "TruthFile", "counters", "payload", "synthesize", "told", "write", "write_all"]
+__all__ = [
+    "FrameTruth",
+    "Truth",
+    "TruthFile",
+    "counters",
+    "load",
+    "payload",
+    "synthesize",
+    "told",
+    "write",
+    "write_all",
+]
