@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+from conformance.check.datagrams import Datagrams
 from conformance.check.flows import Flows, Share
 from conformance.check.neigh import Neighbours
 from conformance.check.nic import check_beside, cuts, watch
@@ -204,6 +205,7 @@ def check_frames(
     """
     flows = Flows(setup, share, labelled)
     neighbours = Neighbours(setup) if share.part == 0 else None
+    datagrams = Datagrams(setup)
     cut = cuts(setup)
     last = 0
     for f in frames:
@@ -211,7 +213,12 @@ def check_frames(
         last = max(last, f.time // 1000)
         s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
         if neighbours is not None:
-            neighbours.frame(f, decode(f.data, f.linktype, f.orig_len) if s is None else s)
+            if s is None:
+                packet = decode(f.data, f.linktype, f.orig_len)
+                neighbours.frame(f, packet)
+                datagrams.frame(f, packet)
+            else:
+                neighbours.frame(f, s)
             if cut and s is not None:
                 neighbours.counts[CUT] += 1
         if s is not None and not cut:
@@ -219,7 +226,7 @@ def check_frames(
     judged = flows.finish(last, report.frames)
     report.verdicts += [v for _, v in judged]
     if neighbours is not None:
-        report.verdicts += neighbours.finish(last)
+        report.verdicts += neighbours.finish(last) + datagrams.finish()
     if share.parts == 1:
         _none_modelled(report)
     return [n for n, _ in judged]

@@ -226,8 +226,7 @@ class Neighbours:
             if any(x.saddr):
                 self._asks(p, x, x.target, ns_differs)
             else:
-                self.counts[DAD] += 1
-                self._label(p, x, "", "duplicate address detection is not modelled")
+                self._label(p, x, "", "duplicate address detection")
         elif isinstance(x, NaSight):
             self._answers(p, x)
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from conformance.check.datagrams import concerns
 from refmodel.neigh.arp import RTN, ArpIn, Pkt
 from refmodel.neigh.ndisc import NaIn, NsIn
-from refmodel.packet import Arp, Ether, Icmp, Icmp6, Icmp6Type, Ip, Ip6, Ip6Frag, NdNa, NdNs, NdOption, Packet, Udp
+from refmodel.packet import Arp, Ether, Icmp6, Icmp6Type, Ip, Ip6, Ip6Frag, NdNa, NdNs, NdOption, Packet, Tcp
 
 BROADCAST: Final = (1 << 48) - 1
 ARP_REQUEST: Final = 1
@@ -193,25 +194,10 @@ def _nd(n: int, time: int, dst: int, src: int, six: Ip6, nd: NdNs | NdNa, packet
 
 
 def unmodelled_class(packet: Packet) -> str:
-    """The class of a frame whose contents no layer of the specification explains yet; '' for ARP and discovery."""
-    if packet.get(Arp) is not None or packet.get(NdNs) is not None or packet.get(NdNa) is not None:
+    """The class of a frame whose contents no layer of the specification explains; '' for all others."""
+    if packet.get(Arp) is not None or packet.get(NdNa) is not None or packet.get(Tcp) is not None:
         return ""
-    icmp6 = packet.get(Icmp6)
-    if icmp6 is not None:
-        if icmp6.type in LISTENER:
-            return "multicast listener"
-        if icmp6.type in ROUTER:
-            return "router discovery"
-        return "ICMP error" if icmp6.type < 128 else "ICMP message"
-    icmp = packet.get(Icmp)
-    if icmp is not None:
-        return "ICMP error" if icmp.type in ICMP_ERRORS else "ICMP message"
-    if packet.get(Udp) is not None:
-        return "UDP datagram"
-    four = packet.get(Ip)
-    if four is not None and four.frag_off & 0x1FFF:
-        return "IP fragment"
-    return "other protocol"
+    return "" if packet.get(NdNs) is not None or concerns(packet) else "other protocol"
 
 
 # -- what a frame is to the host that receives it

@@ -1,4 +1,4 @@
-"""`python -m conformance.oracle PATH...`: the oracle's verdicts, labels and counters, beside the kernel's own counters."""
+"""`python -m conformance.oracle PATH...`: the oracle's verdicts, labels and counters, beside the kernel's own."""
 
 from collections import Counter
 from pathlib import Path

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from conformance.check.datagrams import concerns
 from conformance.check.neigh_frames import unmodelled_class
 from conformance.check.setup import Call, SidecarError
 from conformance.check.verdict import Outcome, Verdict
@@ -55,17 +56,14 @@ def test_shipped_capture_conforms(case):
 def test_every_frame_of_resolution_is_labelled(case):
     frames, under = shipped(case)
     labelled = {x.number for v in check(frames, under) for x in v.labels}
-    assert {f.number for f in frames if not frame_class(f.data)} <= labelled | {
-        f.number for f in frames if decode(f.data).layers[-1].NAME == "tcp"
-    }
+    others = {f.number for f in frames if concerns(p := decode(f.data)) or p.layers[-1].NAME == "tcp"}
+    assert {f.number for f in frames if not frame_class(f.data)} <= labelled | others
 
 
 @pytest.mark.parametrize("case", cases("neigh", "arp", "nd", "tcp", "nic"))
 def test_recorder_and_checker_agree_on_classes(case):
     for f in shipped(case)[0]:
-        here = frame_class(f.data)
-        if here != "duplicate address detection" and decode(f.data).layers[-1].NAME != "tcp":
-            assert here == unmodelled_class(decode(f.data))
+        assert frame_class(f.data) == unmodelled_class(decode(f.data))
 
 
 def test_resolution_is_explained_by_rules():
@@ -220,11 +218,11 @@ def test_reachable_time_lies_in_its_range():
 
 
 def test_frames_of_other_layers_are_counted_and_pass_only_with_a_reason():
-    frames = timed(*RESOLVED)
+    frames = timed(*RESOLVED, (0.3, bytes(12) + b"\x88\xb5" + bytes(46)))
     silent = check(frames, setup(REACHABLE))[-1]
-    assert (silent.outcome, silent.unmodelled) == (Outcome.NOT_MODELLED, {"UDP datagram": 1})
-    said = check(frames, setup(REACHABLE, unmodelled={"UDP datagram": "later"}))[-1]
-    assert (said.outcome, said.reason) == (Outcome.CONFORMS, "UDP datagram: later")
+    assert (silent.outcome, silent.unmodelled) == (Outcome.NOT_MODELLED, {"other protocol": 1})
+    said = check(frames, setup(REACHABLE, unmodelled={"other protocol": "a test"}))[-1]
+    assert (said.outcome, said.reason) == (Outcome.CONFORMS, "other protocol: a test")
 
 
 def test_crafted_frames_are_marked_and_not_judged():
