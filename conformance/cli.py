@@ -60,6 +60,7 @@ def main() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON: --format json.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write every format into this folder too.")
+@click.option("--annotate", type=click.Path(path_type=Path), help="Write captures with labels as comments there.")
 @click.option("--verbose", "-v", is_flag=True, help="Show every verdict and the rule behind every frame.")
 @interruptible
 def check(
@@ -70,6 +71,7 @@ def check(
     kind: str,
     as_json: bool,
     report: Path | None,
+    annotate: Path | None,
     verbose: bool,
 ) -> None:
     """Check captures (or folders of them) frame by frame against the specification.
@@ -85,6 +87,8 @@ def check(
     """
     from conformance.check.capture import captures_in, check_all
     from conformance.check.verdict import FileReport
+    from conformance.pcap import CaptureError
+    from conformance.report.annotate import annotate_all
     from conformance.report.files import FILES, write_report
     from conformance.report.formats import ExtraMissing, rendered, require
     from conformance.report.text import print_file
@@ -106,7 +110,7 @@ def check(
     if not files:
         fail(f"no captures (*.pcap, *.pcapng, *.cap, also .gz) in {', '.join(map(str, paths))}")
     reports: list[FileReport] = []
-    labelled = verbose or kind != "text" or report is not None
+    labelled = verbose or kind != "text" or report is not None or annotate is not None
     with progress("checking", len(files)) as step, Interrupt() as interrupted:
         for r in check_all(files, kernel, reader, jobs, interrupted, labelled):
             reports.append(r)
@@ -122,11 +126,13 @@ def check(
         out.print(
             f"{len(reports)} captures, {frames} frames, {subjects} subjects: {len(worst)} captures do not conform"
         )
-    if report is not None:
-        try:
+    try:
+        if report is not None:
             write_report(reports, report)
-        except OSError as why:
-            fail(f"the report cannot be written: {why}")
+        if annotate is not None:
+            annotate_all(reports, annotate)
+    except (OSError, CaptureError) as why:
+        fail(f"the report cannot be written: {why}")
     if interrupted():
         err.print(f"interrupted: {len(reports)} of {len(files)} captures were checked")
         sys.exit(INTERRUPTED)

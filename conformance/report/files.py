@@ -6,18 +6,23 @@ from pathlib import Path
 from rich.console import Console
 
 from conformance.check.verdict import FileReport
-from conformance.report.formats import FORMATS, rendered
+from conformance.report.annotate import annotate_all
+from conformance.report.formats import rendered
 from conformance.report.text import print_file
 
 FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif"}
 
 
 def write_report(reports: Sequence[FileReport], folder: Path) -> None:
-    """Writes all verdicts into `folder`, which is made if need be; raises OSError."""
+    """Writes all verdicts into `folder`, which is made if need be; raises OSError.
+
+    Raises CaptureError if a capture cannot be read any more.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in FILES.items():
         (folder / file).write_text(rendered(name, reports), encoding="utf-8")
     write_summary(reports, folder / "summary.txt")
+    annotate_all(reports, folder / "annotated")
 
 
 def write_summary(reports: Sequence[FileReport], path: Path) -> None:
@@ -26,6 +31,3 @@ def write_summary(reports: Sequence[FileReport], path: Path) -> None:
         console = Console(file=text, width=140, highlight=False, color_system=None)
         for r in reports:
             print_file(r, console, verbose=True)
-
-
-__all__ = ["FORMATS", "write_report", "write_summary"]

@@ -46,7 +46,7 @@ def sarif(reports: Sequence[FileReport]) -> str:
                 "toolExecutionNotifications": [n for r in reports for n in _notifications(r)],
             }
         ],
-        "artifacts": [{"location": {"uri": uri(r.path)}} for r in reports],
+        "artifacts": [{"location": {"uri": x}} for x in dict.fromkeys(uri(r.path) for r in reports)],
         "results": [_result(r, v, ids) for r, v in found],
         "properties": {"subjects": sum(len(r.verdicts) for r in reports), "frames": sum(r.frames for r in reports)},
     }
