@@ -51,13 +51,24 @@ def _verdict(v: Verdict) -> Verdict:
         unmodelled={printable(k): n for k, n in v.unmodelled.items()},
         inferred=_lines(v.inferred),
         events=_lines(v.events),
+        counters={
+            printable(host): {printable(name): bounds for name, bounds in found.items()}
+            for host, found in v.counters.items()
+        },
     )
 
 
 def _label(x: FrameLabel) -> FrameLabel:
-    if (x.host + x.by + x.step + x.note).isprintable():
+    if (x.host + x.by + x.step + x.note + x.state).isprintable():
         return x
-    return replace(x, host=printable(x.host), by=printable(x.by), step=printable(x.step), note=printable(x.note))
+    return replace(
+        x,
+        host=printable(x.host),
+        by=printable(x.by),
+        step=printable(x.step),
+        note=printable(x.note),
+        state=printable(x.state),
+    )
 
 
 def _divergence(d: Divergence) -> Divergence:
@@ -69,4 +80,5 @@ def _divergence(d: Divergence) -> Divergence:
         near=tuple(NearMiss(printable(n.rule), printable(n.why)) for n in d.near),
         state=_lines(d.state),
         around=_lines(d.around),
+        constraint=printable(d.constraint),
     )

@@ -32,8 +32,9 @@ KINDS: Final = {Outcome.DIVERGES: "fail", Outcome.INCONCLUSIVE: "open", Outcome.
 def sarif(reports: Sequence[FileReport]) -> str:
     """The log as JSON text: one run, its rules, a result for each subject that does not conform.
 
-    A divergence's rule is the nearest one that could have sent the frame, if there is one. `startLine` of a region is
-    the frame's number (3.30 has no frames). Captures that cannot be read are notifications of the invocation.
+    A divergence's rule is the constraint that it violates, else the nearest rule that could have sent the frame.
+    `startLine` of a region is the frame's number (3.30 has no frames). Captures that cannot be read are notifications
+    of the invocation.
     """
     found = [(r, v) for r in reports for v in cleaned(r).verdicts if v.outcome is not Outcome.CONFORMS]
     ids = list(dict.fromkeys(rule_of(v) for _, v in found))
@@ -55,9 +56,10 @@ def sarif(reports: Sequence[FileReport]) -> str:
 
 
 def rule_of(v: Verdict) -> str:
-    """The rule that a result is filed under: the nearest near miss, else one of the checker's own."""
-    near = [n.rule for n in v.divergence.near if n.rule] if v.divergence is not None else []
-    return near[0] if near else OWN_RULE[v.outcome]
+    """The rule that a result is filed under: the constraint violated, the nearest near miss, or one of our own."""
+    d = v.divergence
+    near = (d.constraint, *(n.rule for n in d.near)) if d is not None else ()
+    return next(filter(None, near), OWN_RULE[v.outcome])
 
 
 def uri(path: str) -> str:

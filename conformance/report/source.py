@@ -1,30 +1,15 @@
 """Where a label comes from: the sentence and the citations of a rule or step, found by its id or by its function."""
 
-from functools import cache
-
 from conformance.check.verdict import FrameLabel
+from conformance.oracle.steps import sender
 from refmodel.rule import RULES, STEPS, Rule, Step
 
 
-@cache
-def _by_function(known: int) -> dict[str, str]:
-    """Ids by the name of their function, where only one registered thing has that name."""
-    found: dict[str, str] = {}
-    twice: set[str] = set()
-    for ident in (*RULES, *STEPS):
-        name = ident.rpartition(".")[2]
-        if name in found:
-            twice.add(name)
-        found[name] = ident
-    return {name: ident for name, ident in found.items() if name not in twice}
-
-
 def entry(by: str) -> Rule | Step | None:
-    """The rule or step with this id, or the only one whose function has this name."""
+    """The rule or step with this id, or the step of the whole TCP that a bare name of a kernel function means."""
     found = RULES.get(by) or STEPS.get(by)
-    if found is None and by:
-        ident = _by_function(len(RULES) + len(STEPS)).get(by.rpartition(".")[2], "")
-        found = RULES.get(ident) or STEPS.get(ident)
+    if found is None and by.isidentifier():
+        found = STEPS.get(sender(by).id)
     return found
 
 

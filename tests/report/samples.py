@@ -61,7 +61,7 @@ NASTY = st.sampled_from(
 )
 TEXT = st.lists(st.one_of(NASTY, st.text(st.characters(), max_size=4)), max_size=4).map("".join)
 NUMBER = st.integers(0, 1 << 40)
-LABEL = st.builds(FrameLabel, NUMBER, TEXT, st.one_of(st.just(CONNECT), TEXT), TEXT, TEXT)
+LABEL = st.builds(FrameLabel, NUMBER, TEXT, st.one_of(st.just(CONNECT), TEXT), TEXT, TEXT, TEXT)
 LINES = st.lists(TEXT, max_size=2).map(tuple)
 DIVERGENCE = st.builds(
     Divergence,
@@ -73,6 +73,7 @@ DIVERGENCE = st.builds(
     st.lists(st.builds(NearMiss, TEXT, TEXT), max_size=2).map(tuple),
     LINES,
     LINES,
+    TEXT,
 )
 VERDICT = st.builds(
     Verdict,
@@ -85,6 +86,7 @@ VERDICT = st.builds(
     st.dictionaries(TEXT, NUMBER, max_size=2),
     LINES,
     LINES,
+    st.dictionaries(TEXT, st.dictionaries(TEXT, st.tuples(NUMBER, NUMBER), max_size=2), max_size=2),
 )
 REPORT = st.builds(FileReport, TEXT, TEXT, NUMBER, st.lists(VERDICT, max_size=3), st.lists(TEXT, max_size=2), TEXT)
 REPORTS = st.lists(REPORT, max_size=3)

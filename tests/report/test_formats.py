@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-import refmodel.layers
-import refmodel.tcp.whole.retransmit  # noqa: F401
+import refmodel.layers  # noqa: F401
 from conformance.check.verdict import FileReport, FrameLabel, Outcome
 from conformance.report import formats
 from conformance.report.clean import printable, raw
@@ -36,7 +35,7 @@ def test_a_label_says_its_rule_its_sentence_where_it_stands_and_why() -> None:
     assert "(net/ipv4/tcp_ipv4.c:tcp_v4_connect, RFC 9293 3.10.1); connect()" in said
 
 
-def test_a_kernel_functions_bare_name_finds_the_only_step_that_has_it() -> None:
+def test_a_kernel_functions_bare_name_finds_its_step() -> None:
     step = entry("tcp_send_loss_probe")
     assert step is not None
     assert "net/ipv4/tcp_output.c:tcp_send_loss_probe" in step.kernel
@@ -147,6 +146,15 @@ def test_sarif_rules_carry_their_sentence_and_citations() -> None:
     assert rule["id"] == CONNECT
     assert rule["shortDescription"]["text"] == known.says
     assert rule["help"]["text"] == "Source: net/ipv4/tcp_ipv4.c:tcp_v4_connect, RFC 9293 3.10.1."
+
+
+def test_sarif_files_a_divergence_under_the_constraint_that_it_violates() -> None:
+    d = DIVERGING.divergence
+    assert d is not None
+    verdict = replace(DIVERGING, divergence=replace(d, constraint="window.right_edge"))
+    run = log([FileReport("x.pcap", "6.12", 9, [verdict])])
+    assert [x["ruleId"] for x in run["results"]] == ["window.right_edge"]
+    assert [x["id"] for x in run["tool"]["driver"]["rules"]] == ["window.right_edge"]
 
 
 def test_sarif_fingerprints_follow_the_fault_and_not_the_frame() -> None:
