@@ -178,6 +178,38 @@ def test_every_case_names_a_load(capsys: pytest.CaptureFixture[str]) -> None:
     assert {c.load for c in guest_nic.CASES.values()} == set(guest_load.LOADS)
 
 
+def accelerators(machine: Machine, kvm: bool, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(guest, "kvm_boots", lambda _: kvm)
+    k = Kernel("6.1", "6.1.0-test", 250, Path("vmlinuz"), Path("modules"))
+    words = guest._machine(guest._accelerator(k, machine), machine.cpus, machine.memory, Path("console"))
+    return [words[n + 1] for n, word in enumerate(words) if word in ("-accel", "-icount")]
+
+
+def test_a_guest_runs_under_kvm_where_that_boots_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert accelerators(Machine(), True, monkeypatch) == ["kvm"]
+    assert accelerators(Machine(), False, monkeypatch) == ["tcg,thread=multi"]
+
+
+def test_a_steady_clock_counts_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert accelerators(Machine(steady=True), True, monkeypatch) == ["tcg,thread=single", "shift=0,sleep=off"]
+
+
+def test_whether_kvm_boots_a_kernel_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Kernel] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(guest.os, "access", lambda *_: True)
+    monkeypatch.setattr(guest, "_kvm_boots", lambda k: asked.append(k) is None)
+    k = Kernel("6.1", "6.1.0-test", 250, Path("vmlinuz"), Path("modules"))
+    assert guest.kvm_boots(k)
+    assert guest.kvm_boots(k)
+    assert len(asked) == 1
+
+
+def test_without_its_device_there_is_no_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest.os, "access", lambda *_: False)
+    assert not guest.kvm_boots(Kernel("6.1", "6.1.0-test", 250, Path("vmlinuz"), Path("modules")))
+
+
 def fetched() -> bool:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refmodel/guests"
     return any(base.glob("kernel-6.1-*")) and (base / "python").is_dir()

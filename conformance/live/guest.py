@@ -2,6 +2,9 @@
 
 A guest is a kernel package unpacked into a cache, an initramfs built for the one command that it is to run, and a disk
 on which it leaves its results. It has no way to the network: its devices meet on hubs inside QEMU.
+
+A guest runs under KVM where that boots it, else on an emulated CPU. Where its times matter, it has a steady clock: an
+emulated CPU on which each instruction takes a nanosecond and idle time takes none, whatever else the machine does.
 """
 
 import os
@@ -20,6 +23,10 @@ from conformance.live.guest_image import PYTHON_PACKAGES, Image, ImageError, add
 
 QEMU = "qemu-system-x86_64"
 RESULT_MB = 64
+CPU = "max,-arch-capabilities"
+"""Whatever the accelerator has; the MSR behind that bit cannot be set by every KVM that shows it."""
+KVM_PATIENCE = 10.0
+"""s that KVM may take to boot a kernel and end it: where it emulates instructions itself, it takes minutes or hangs."""
 _PACKAGES = {
     "6.1": r"linux-image-6\.1\.0-[0-9]+-amd64",
     "6.12": r"linux-image-6\.12\.[0-9.]+(\+deb12)?-amd64",
@@ -67,6 +74,7 @@ class Machine:
 
     `devices` are QEMU's arguments; `modules` are loaded in that order, after what they need, each with its parameters;
     `binaries` are this machine's programs; `files` are put below /guest. `seconds` is how long the guest may live.
+    `steady`: its clock counts instructions, 1 ns each, and jumps over idle time; one CPU, never under KVM.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +85,7 @@ class Machine:
     cpus: int = 1
     memory: int = 512
     seconds: float = 300.0
+    steady: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,9 +153,8 @@ def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
         with disk.open("wb") as f:
             f.truncate(RESULT_MB << 20)
         qemu = [
-            *(QEMU, "-accel", "tcg,thread=multi", "-machine", "pc", "-cpu", "max", "-smp", str(machine.cpus)),
-            *("-m", str(machine.memory), "-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"),
-            *("-serial", f"file:{console}", "-kernel", str(k.image), "-initrd", str(initrd)),
+            *_machine(_accelerator(k, machine), machine.cpus, machine.memory, console),
+            *("-kernel", str(k.image), "-initrd", str(initrd)),
             *("-append", "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0"),
             *("-drive", f"file={disk},format=raw,if=none,id=results", "-device", "virtio-blk-pci,drive=results"),
             *machine.devices,
@@ -159,6 +167,53 @@ def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
             raise GuestError(f"{QEMU} ended with status {done.returncode}\n{done.stderr}{_tail(console)}")
         text = console.read_text(errors="replace") if console.exists() else ""
         return _results(disk, out, text)
+
+
+def kvm_boots(k: Kernel) -> bool:
+    """Whether this machine's KVM boots `k` and ends it within KVM_PATIENCE s; asked once a start of the machine.
+
+    A KVM that opens may still be of no use: one that runs without the processor's own virtualisation emulates what a
+    kernel does before it has its page tables.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    known = cache() / f"kvm-{k.release}-{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}"
+    if not known.exists():
+        for old in cache().glob(f"kvm-{k.release}-*"):
+            old.unlink(missing_ok=True)
+        known.write_text(str(int(_kvm_boots(k))))
+    return known.read_text() == "1"
+
+
+def _kvm_boots(k: Kernel) -> bool:
+    with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
+        initrd, console = Path(scratch) / "initrd", Path(scratch) / "console"
+        image = base_image()
+        image.text("init", "#!/usr/bin/busybox sh\n/usr/bin/busybox poweroff -f\n", executable=True)
+        with initrd.open("wb") as f:
+            image.write(f)
+        qemu = [
+            *_machine(("-accel", "kvm"), 1, 256, console),
+            *("-kernel", str(k.image), "-initrd", str(initrd), "-append", "console=ttyS0 panic=-1"),
+        ]
+        try:
+            done = subprocess.run(qemu, capture_output=True, text=True, timeout=KVM_PATIENCE, check=False)
+        except subprocess.TimeoutExpired:
+            return False
+        return done.returncode == 0 and "Power down" in console.read_text(errors="replace")
+
+
+def _accelerator(k: Kernel, machine: Machine) -> tuple[str, ...]:
+    if machine.steady:
+        return ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off")
+    return ("-accel", "kvm") if kvm_boots(k) else ("-accel", "tcg,thread=multi")
+
+
+def _machine(accelerator: Sequence[str], cpus: int, memory: int, console: Path) -> list[str]:
+    return [
+        *(QEMU, *accelerator, "-machine", "pc", "-cpu", CPU, "-smp", str(cpus), "-m", str(memory)),
+        *("-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot", "-serial", f"file:{console}"),
+    ]
 
 
 def build_image(k: Kernel, machine: Machine, command: str) -> Image:
