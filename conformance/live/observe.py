@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -162,12 +162,16 @@ def _dies_with_us() -> list[str]:
 class Capture:
     """A tcpdump at one interface of the calling thread's namespace; ready when it is made.
 
+    `options` are tcpdump's; where it does not capture immediately, `stop` has to wait for what it holds: `settles` s.
     Raises CaptureLost if tcpdump does not start, or if it dropped or did not write a frame.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(
+        self, device: str, options: Sequence[str] = ("-s", "0", "--immediate-mode"), settles: float = 0.1
+    ) -> None:
         self.device = device
-        command = [*_dies_with_us(), "tcpdump", "-i", device, "-n", "-s", "0", "-U", "--immediate-mode"]
+        self._settles = settles
+        command = [*_dies_with_us(), "tcpdump", "-i", device, "-n", "-U", *options]
         command += ["--time-stamp-precision=nano", "-Z", "root", "-w", "-"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._process.stdout is not None
@@ -203,7 +207,7 @@ class Capture:
 
     def stop(self) -> bytes:
         """Ends the capture and returns it as a classic pcap with nanoseconds."""
-        time.sleep(0.1)
+        time.sleep(self._settles)
         self._process.send_signal(signal.SIGINT)
         self.close(patience=5)
         text = " ".join(self._err)

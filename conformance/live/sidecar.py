@@ -5,6 +5,7 @@ what the kernel counted and announced, and which verdict is expected. Standard l
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -272,6 +273,10 @@ def _quote(v: Value | float | list[str]) -> str:
     return json.dumps(v, ensure_ascii=False)
 
 
+def _key(k: str) -> str:
+    return k if re.fullmatch(r"[A-Za-z0-9_-]+", k) else json.dumps(k)
+
+
 def _inline(d: Mapping[str, Value]) -> str:
     return "{ " + ", ".join(f'"{k}" = {_quote(v)}' for k, v in d.items()) + " }" if d else "{}"
 
@@ -294,7 +299,7 @@ def dump(s: Sidecar) -> str:
     for n in s.notifications:
         out += ["", "[[notifications]]", *(f"{k} = {_quote(v)}" for k, v in vars(n).items())]
     for name, table in s.extra.items():
-        out += ["", f"[{name}]", *(f"{k} = {_quote(v)}" for k, v in table.items())]
+        out += ["", f"[{name}]", *(f"{_key(k)} = {_quote(v)}" for k, v in table.items())]
     out += ["", "[expected]", f"verdict = {_quote(s.expected.verdict)}"]
     for m in s.expected.not_modelled:
         out += ["", "[[expected.not_modelled]]", f"class = {_quote(m.frames)}", f"reason = {_quote(m.reason)}"]
