@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.sock import Sock, TimewaitSock
+from refmodel.tcp.whole.sock import InetSock, Sock, TimewaitSock
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net
@@ -165,7 +165,7 @@ def inet_bhash2_addr_any_conflict(sk: Sock, port: int, relax: bool, reuseport_ok
     return _conflict_in(sk, owners, relax, reuseport_ok)
 
 
-def port_range(sk: Sock) -> tuple[int, int, bool]:
+def port_range(sk: InetSock) -> tuple[int, int, bool]:
     """The first and the last port to choose from, and whether the socket chose them itself."""
     if sk.local_port_range is not None:
         return (*sk.local_port_range, True)

@@ -10,11 +10,11 @@ from collections.abc import Generator, Iterable
 from typing import Any, Final
 
 from refmodel.rule import cited
-from refmodel.tcp.whole import capability, epoll, errqueue, inet, poll, recvmsg, sendmsg, stream
+from refmodel.tcp.whole import capability, epoll, errqueue, poll
 from refmodel.tcp.whole.net import Net, Timer, Wait
-from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, O_RDWR, Blocking, File, WaitEntry
+from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, Blocking, File
 from refmodel.tcp.whole.skb import MsgHdr, SockAddr
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sockfile import SocketFile, StreamFile, sock_create
 
 MSG_DONTWAIT: Final = 0x40
 MSG_CMSG_CLOEXEC: Final = 0x40000000
@@ -74,40 +74,6 @@ UNDONE: Final = Ret(0)
 
 def _expire(task: Task) -> None:
     task.expired = True
-
-
-class SocketFile(File):
-    """A descriptor of a socket; source net/socket.c:socket_file_ops."""
-
-    def __init__(self, sk: Sock, flags: int = 0) -> None:
-        super().__init__(O_RDWR | flags)
-        self.sk = sk
-
-    def wait_queue(self) -> list[WaitEntry]:
-        """Who waits for the socket's events."""
-        return self.sk.sk_wq
-
-    def poll(self) -> int:
-        """The socket's events now."""
-        return poll.tcp_poll(self.sk)
-
-    def read(self, proc: "Process", n: int) -> Blocking:
-        """read(2); nothing asked for is nothing read; source net/socket.c:sock_read_iter."""
-        if not n:
-            return 0
-        flags = MSG_DONTWAIT if self.flags & O_NONBLOCK else 0
-        return (yield from recvmsg.tcp_recvmsg(self.sk, errqueue.RecvMsg(), n, flags))
-
-    def write(self, proc: "Process", n: int) -> Blocking:
-        """write(2); source net/socket.c:sock_write_iter."""
-        flags = MSG_DONTWAIT if self.flags & O_NONBLOCK else 0
-        return (yield from sendmsg.tcp_sendmsg(self.sk, MsgHdr(n, flags), n))
-
-    def release(self, proc: "Process") -> Blocking:
-        """The last descriptor is closed: so is the socket; source net/ipv4/af_inet.c:inet_release."""
-        timeout = stream.sock_lingertime(self.sk) if "SOCK_LINGER" in self.sk.sk_flags and not proc.exiting else 0
-        yield from inet.tcp_close(self.sk, timeout)
-        return 0
 
 
 class Process:
@@ -235,10 +201,8 @@ def sys_socket(proc: Process, domain: int, type: int, protocol: int) -> Call:
     flags = type & ~SOCK_TYPE_MASK
     if flags & ~(O_CLOEXEC | O_NONBLOCK):
         return Ret(-errno.EINVAL)
-    sk = inet.inet_create(proc.net, domain, type & SOCK_TYPE_MASK, protocol)
-    if isinstance(sk, int):
-        return Ret(sk)
-    return Ret(proc.install(SocketFile(sk, flags)))
+    file = sock_create(proc.net, domain, type & SOCK_TYPE_MASK, protocol, flags)
+    return Ret(file if isinstance(file, int) else proc.install(file))
     yield
 
 
@@ -248,7 +212,7 @@ def sys_bind(proc: Process, fd: int, addr: SockAddr) -> Call:
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    return (yield from _done(proc, file, inet.inet_bind(file.sk, addr)))
+    return (yield from _done(proc, file, file.bind(addr)))
 
 
 @cited("net/socket.c:__sys_listen")
@@ -257,7 +221,7 @@ def sys_listen(proc: Process, fd: int, backlog: int) -> Call:
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    return (yield from _done(proc, file, inet.inet_listen(file.sk, backlog)))
+    return (yield from _done(proc, file, file.listen(backlog)))
 
 
 @cited("net/socket.c:__sys_accept4", "net/socket.c:do_accept")
@@ -271,11 +235,10 @@ def sys_accept(proc: Process, fd: int, flags: int = 0) -> Call:
     if not isinstance(file, SocketFile):
         return Ret(-errno.ENOTSOCK)
     file.f_count += 1
-    newsk = yield from inet.inet_accept(file.sk, flags | file.flags)
-    if isinstance(newsk, int):
-        return (yield from _done(proc, file, newsk))
-    newfile = SocketFile(newsk, flags)
-    name = inet.inet_getname(newsk, 2)
+    newfile = yield from file.accept(flags)
+    if isinstance(newfile, int):
+        return (yield from _done(proc, file, newfile))
+    name = newfile.getname(2)
     if isinstance(name, int):
         yield from proc.fput(newfile)
         return (yield from _done(proc, file, -errno.ECONNABORTED))
@@ -288,7 +251,7 @@ def sys_connect(proc: Process, fd: int, addr: SockAddr) -> Call:
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    err = yield from inet.inet_stream_connect(file.sk, addr, bool(file.flags & O_NONBLOCK))
+    err = yield from file.connect(addr)
     return (yield from _done(proc, file, err))
 
 
@@ -298,7 +261,7 @@ def sys_getsockname(proc: Process, fd: int, peer: int = 0) -> Call:
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    name = inet.inet_getname(file.sk, peer)
+    name = file.getname(peer)
     if isinstance(name, int):
         return (yield from _done(proc, file, name))
     return (yield from _done(proc, file, 0, name))
@@ -315,7 +278,7 @@ def sys_shutdown(proc: Process, fd: int, how: int) -> Call:
     file = _socket(proc, fd)
     if isinstance(file, int):
         return Ret(file)
-    return (yield from _done(proc, file, inet.inet_shutdown(file.sk, how)))
+    return (yield from _done(proc, file, file.shutdown(how)))
 
 
 @cited("fs/open.c:close", "fs/file_table.c:__fput")
@@ -395,7 +358,7 @@ def sys_sendto(
         flags |= MSG_DONTWAIT
     msg = MsgHdr(n, flags, addr)
     msg.fault = fault
-    value = yield from sendmsg.tcp_sendmsg(file.sk, msg, n)
+    value = yield from file.sendmsg(msg, n)
     if file.f_count > 1:
         file.f_count -= 1
         return Ret(value)
@@ -427,7 +390,7 @@ def sys_sendmsg(
     flags &= ~MSG_INTERNAL_SENDMSG_FLAGS
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    value = yield from sendmsg.tcp_sendmsg(file.sk, MsgHdr(n, flags, addr, tuple(cmsgs), iov=sizes), n)
+    value = yield from file.sendmsg(MsgHdr(n, flags, addr, tuple(cmsgs), iov=sizes), n)
     return (yield from _done(proc, file, value))
 
 
@@ -440,7 +403,7 @@ def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = F
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg()
-    value = yield from recvmsg.tcp_recvmsg(file.sk, msg, min(n, MAX_RW_COUNT), flags, fault)
+    value = yield from file.recvmsg(msg, min(n, MAX_RW_COUNT), flags, fault)
     if file.f_count > 1:
         file.f_count -= 1
         return Ret(value, msg.msg_name)
@@ -464,7 +427,7 @@ def sys_recvmsg(proc: Process, fd: int, iov: Iterable[int], flags: int = 0, cont
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg(controllen, flags & MSG_CMSG_CLOEXEC)
-    value = yield from recvmsg.tcp_recvmsg(file.sk, msg, n, flags)
+    value = yield from file.recvmsg(msg, n, flags)
     data = Msg(msg.msg_flags, msg.msg_name, tuple(msg.cmsgs)) if value >= 0 else None
     return (yield from _done(proc, file, value, data))
 
@@ -585,10 +548,10 @@ def sys_sendfile(proc: Process, out: int, infd: int, off: int | None, n: int) ->
 
 
 __all__ = [
-    "Call", "File", "Msg", "Process", "Ret", "SockAddr", "SocketFile", "Task", "sys_accept", "sys_bind", "sys_cap_set",
-    "sys_close",
-    "sys_connect", "sys_epoll_create", "sys_epoll_ctl", "sys_epoll_wait", "sys_fcntl", "sys_getpeername",
-    "sys_getsockname", "sys_getsockopt", "sys_ioctl", "sys_listen", "sys_open", "sys_pipe", "sys_poll", "sys_read",
-    "sys_readv", "sys_recv", "sys_recvfrom", "sys_recvmsg", "sys_send", "sys_sendfile", "sys_sendmsg", "sys_sendto",
-    "sys_setsockopt", "sys_shutdown", "sys_socket", "sys_splice", "sys_write", "sys_writev",
+    "Call", "File", "Msg", "Process", "Ret", "SockAddr", "SocketFile", "StreamFile", "Task", "sys_accept", "sys_bind",
+    "sys_cap_set", "sys_close", "sys_connect", "sys_epoll_create", "sys_epoll_ctl", "sys_epoll_wait", "sys_fcntl",
+    "sys_getpeername", "sys_getsockname", "sys_getsockopt", "sys_ioctl", "sys_listen", "sys_open", "sys_pipe",
+    "sys_poll", "sys_read", "sys_readv", "sys_recv", "sys_recvfrom", "sys_recvmsg", "sys_send", "sys_sendfile",
+    "sys_sendmsg", "sys_sendto", "sys_setsockopt", "sys_shutdown", "sys_socket", "sys_splice", "sys_write",
+    "sys_writev",
 ]  # fmt: skip

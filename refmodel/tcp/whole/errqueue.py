@@ -16,7 +16,7 @@ from refmodel.rule import cited
 from refmodel.tcp.whole import capability, info
 from refmodel.tcp.whole.const import SKB_TRUESIZE, skb_end_offset
 from refmodel.tcp.whole.skb import IcmpError, Packet, Skb, SockAddr
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 from refmodel.types import M32, before
 
 SOL_IP: Final = 0
@@ -94,7 +94,7 @@ AF_INET6: Final = 10
 ICMP_QUOTED: Final = 8  # bytes of the segment that an ICMP error quotes
 
 
-def alloc_skb(sk: Sock, size: int = 0) -> int:
+def alloc_skb(sk: InetSock, size: int = 0) -> int:
     """The memory of an skb whose head has room for `size` bytes; source net/core/skbuff.c:__alloc_skb."""
     p = sk.net.p
     return SKB_TRUESIZE(skb_end_offset(size, p.kernel, p.max_header))
@@ -119,7 +119,7 @@ class UbufInfo:
 
     __slots__ = ("bytelen", "id", "len", "refcnt", "sk", "zerocopy")
 
-    def __init__(self, sk: Sock, ident: int, size: int) -> None:
+    def __init__(self, sk: InetSock, ident: int, size: int) -> None:
         self.sk = sk
         self.id = ident
         self.len = 1
@@ -195,7 +195,7 @@ def timeval(us: int) -> bytes:
 
 
 @cited("net/core/scm.c:put_cmsg_scm_timestamping", "net/core/scm.c:put_cmsg_scm_timestamping64")
-def put_cmsg_scm_timestamping(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
+def put_cmsg_scm_timestamping(msg: RecvMsg, sk: InetSock, tstamp: int) -> None:
     """A software time stamp is the first of the three in the message; the others, of hardware, are zero."""
     new = "SOCK_TSTAMP_NEW" in sk.sk_flags
     put_cmsg(msg, SOL_SOCKET, SO_TIMESTAMPING_NEW if new else SO_TIMESTAMPING_OLD, timespec(tstamp) + bytes(32))
@@ -204,7 +204,7 @@ def put_cmsg_scm_timestamping(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
 # ---------------------------------------------------------------- the queue itself (net/core/skbuff.c)
 
 
-def sk_error_report(sk: Sock) -> None:
+def sk_error_report(sk: InetSock) -> None:
     """Wakes whoever polls for errors; source net/core/sock.c:sk_error_report."""
     from refmodel.tcp.whole import poll
 
@@ -212,7 +212,7 @@ def sk_error_report(sk: Sock) -> None:
 
 
 @cited("net/core/skbuff.c:sock_queue_err_skb")
-def sock_queue_err_skb(sk: Sock, skb: ErrSkb) -> int:
+def sock_queue_err_skb(sk: InetSock, skb: ErrSkb) -> int:
     """An entry goes into the error queue unless the receive buffer has no room for it."""
     if sk.sk_rmem_alloc + skb.truesize >= sk.sk_rcvbuf:
         return -errno.ENOMEM
@@ -224,7 +224,7 @@ def sock_queue_err_skb(sk: Sock, skb: ErrSkb) -> int:
     return 0
 
 
-def free_err_skb(sk: Sock, skb: ErrSkb) -> None:
+def free_err_skb(sk: InetSock, skb: ErrSkb) -> None:
     """Gives back the memory of an entry (sock_rmem_free, sock_ofree)."""
     if skb.charge == "rmem":
         sk.sk_rmem_alloc -= skb.truesize
@@ -238,7 +238,7 @@ def is_icmp_err_skb(skb: ErrSkb | None) -> bool:
 
 
 @cited("net/core/skbuff.c:sock_dequeue_err_skb")
-def sock_dequeue_err_skb(sk: Sock) -> ErrSkb | None:
+def sock_dequeue_err_skb(sk: InetSock) -> ErrSkb | None:
     """Takes the first entry; the socket's error becomes that of the ICMP error behind it, or none."""
     q = sk.sk_error_queue
     if not q:
@@ -256,7 +256,7 @@ def sock_dequeue_err_skb(sk: Sock) -> ErrSkb | None:
 
 
 @cited("net/core/skbuff.c:skb_errqueue_purge")
-def skb_errqueue_purge(sk: Sock) -> None:
+def skb_errqueue_purge(sk: InetSock) -> None:
     """Turning IP_RECVERR off forgets errors, not zerocopy notifications or time stamps."""
     kept = [s for s in sk.sk_error_queue if s.ee_origin in (SO_EE_ORIGIN_ZEROCOPY, SO_EE_ORIGIN_TIMESTAMPING)]
     for skb in sk.sk_error_queue:
@@ -270,7 +270,7 @@ def skb_errqueue_purge(sk: Sock) -> None:
 
 
 @cited("net/core/skbuff.c:msg_zerocopy_alloc")
-def msg_zerocopy_alloc(sk: Sock, size: int) -> UbufInfo | None:
+def msg_zerocopy_alloc(sk: InetSock, size: int) -> UbufInfo | None:
     """A zerocopy send gets the next number; None where the socket's option memory is used up."""
     if sk.sk_omem_alloc + SKB_TRUESIZE(0) > sk.net.p.optmem_max:
         return None
@@ -280,7 +280,7 @@ def msg_zerocopy_alloc(sk: Sock, size: int) -> UbufInfo | None:
 
 
 @cited("net/core/skbuff.c:msg_zerocopy_realloc")
-def msg_zerocopy_realloc(sk: Sock, size: int, uarg: UbufInfo | None) -> UbufInfo | None:
+def msg_zerocopy_realloc(sk: InetSock, size: int, uarg: UbufInfo | None) -> UbufInfo | None:
     """A send that follows the one in the last skb shares its notification, up to 512 KiB or 65534 sends."""
     if uarg is not None:
         bytelen = uarg.bytelen + size
@@ -434,7 +434,7 @@ def tcp_tx_timestamp(sk: Sock, tsflags: int) -> None:
 
 
 @cited("net/core/sock.c:__sock_cmsg_send", "net/core/sock.c:sock_cmsg_send")
-def sock_cmsg_send(sk: Sock, cmsgs: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:
+def sock_cmsg_send(sk: InetSock, cmsgs: Iterable[tuple[int, int, bytes]]) -> tuple[int, int]:
     """A send's own control messages may say what to stamp: (0 or -EINVAL or -EPERM, time stamping flags)."""
     tsflags: int = sk.sk_tsflags
     for level, type, data in cmsgs:
@@ -526,7 +526,7 @@ def tcp_ack_tstamp(sk: Sock, skb: Skb, ack_skb: Packet | None, prior_snd_una: in
 
 
 @cited("net/ipv4/ip_sockglue.c:ip_icmp_error", "net/ipv6/datagram.c:ipv6_icmp_error")
-def ip_icmp_error(sk: Sock, error: IcmpError, err: int, port: int, info_: int, saddr: bytes = b"") -> None:
+def ip_icmp_error(sk: InetSock, error: IcmpError, err: int, port: int, info_: int, saddr: bytes = b"") -> None:
     """An ICMP error goes into the error queue; an IPv6 socket's only if IPV6_RECVERR is on."""
     if len(error.daddr) == 16 and not sk.recverr6:
         return
@@ -547,7 +547,7 @@ def ip_icmp_error(sk: Sock, error: IcmpError, err: int, port: int, info_: int, s
 
 
 @cited("include/net/sock.h:sock_recv_timestamp", "net/socket.c:__sock_recv_timestamp")
-def sock_recv_timestamp(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
+def sock_recv_timestamp(msg: RecvMsg, sk: InetSock, skb: ErrSkb) -> None:
     """What stands in the error queue has a time stamp; the application gets it in the forms that it asked for."""
     flags, tsflags = sk.sk_flags, sk.sk_tsflags
     rcvtstamp = "SOCK_RCVTSTAMP" in flags
@@ -565,7 +565,7 @@ def sock_recv_timestamp(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
             put_cmsg(msg, SOL_SOCKET, SCM_TIMESTAMPING_OPT_STATS, skb.data)
 
 
-def put_cmsg_tstamp(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
+def put_cmsg_tstamp(msg: RecvMsg, sk: InetSock, tstamp: int) -> None:
     """SO_TIMESTAMP or SO_TIMESTAMPNS, in the old or the new form: they differ in name only on 64 bits."""
     new = "SOCK_TSTAMP_NEW" in sk.sk_flags
     if "SOCK_RCVTSTAMPNS" in sk.sk_flags:
@@ -609,7 +609,7 @@ def sockaddr_in(family: int, addr: bytes, port: int) -> bytes:
 
 
 @cited("net/ipv4/ip_sockglue.c:ip_recv_error")
-def ip_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
+def ip_recv_error(sk: InetSock, msg: RecvMsg, length: int) -> int:
     """The next entry of the error queue: its bytes as far as they fit, and what it says as control messages."""
     skb = sock_dequeue_err_skb(sk)
     if skb is None:
@@ -633,7 +633,7 @@ def ip_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
 
 
 @cited("net/ipv6/datagram.c:ipv6_recv_error")
-def ipv6_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
+def ipv6_recv_error(sk: InetSock, msg: RecvMsg, length: int) -> int:
     """The same for an IPv6 socket, whatever its peer speaks."""
     skb = sock_dequeue_err_skb(sk)
     if skb is None:
@@ -658,7 +658,7 @@ def ipv6_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
     return copied
 
 
-def ip_cmsg_recv(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
+def ip_cmsg_recv(msg: RecvMsg, sk: InetSock, skb: ErrSkb) -> None:
     """TTL and TOS of what stands in the entry, if asked for; source net/ipv4/ip_sockglue.c:ip_cmsg_recv_offset."""
     if skb.packet is None:
         return
@@ -668,7 +668,7 @@ def ip_cmsg_recv(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
         put_cmsg(msg, SOL_IP, IP_TOS, bytes([skb.packet.tos]))
 
 
-def ip6_datagram_recv_specific_ctl(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
+def ip6_datagram_recv_specific_ctl(msg: RecvMsg, sk: InetSock, skb: ErrSkb) -> None:
     """Hop limit and traffic class, if asked for; source net/ipv6/datagram.c:ip6_datagram_recv_specific_ctl."""
     if skb.packet is None:
         return
@@ -679,7 +679,7 @@ def ip6_datagram_recv_specific_ctl(msg: RecvMsg, sk: Sock, skb: ErrSkb) -> None:
 
 
 @cited("net/ipv4/af_inet.c:inet_recv_error")
-def inet_recv_error(sk: Sock, msg: RecvMsg, length: int) -> int:
+def inet_recv_error(sk: InetSock, msg: RecvMsg, length: int) -> int:
     """recvmsg(MSG_ERRQUEUE): bytes copied, or -EAGAIN; it never waits."""
     if sk.sk_family == AF_INET:
         return ip_recv_error(sk, msg, length)

@@ -352,6 +352,7 @@ def tcp_ioctl(sk: Sock, cmd: int) -> tuple[int, int]:
 def sys_ioctl(proc: "Process", fd: int, cmd: int, arg: int = 0) -> "Call":
     """ioctl(2): `data` is the number that the kernel fills in, None where it fills in none."""
     from refmodel.tcp.whole import calls
+    from refmodel.tcp.whole.sockfile import SocketFile
 
     file = proc.fds.get(fd)
     if file is None:
@@ -364,12 +365,12 @@ def sys_ioctl(proc: "Process", fd: int, cmd: int, arg: int = 0) -> "Call":
         return calls.Ret(0)
     if cmd == FIOASYNC and not isinstance(file, OrdinaryFile):
         return calls.Ret(0)
-    if isinstance(file, calls.SocketFile):
+    if isinstance(file, SocketFile):
         if cmd in (FIOSETOWN, SIOCSPGRP):
             return calls.Ret(0)
         if cmd in (FIOGETOWN, SIOCGPGRP):
             return calls.Ret(0, 0)
-        err, answer = tcp_ioctl(file.sk, cmd)
+        err, answer = file.ioctl(cmd)
         return calls.Ret(err, answer if err == 0 else None)
     if isinstance(file, PipeEnd) and cmd == SIOCINQ:
         return calls.Ret(0, file.pipe.bytes())

@@ -8,7 +8,7 @@ import errno
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
 
-from refmodel.rule import NotModelled, cited
+from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import accecn, capability, poll, stream
 from refmodel.tcp.whole.const import (
@@ -23,7 +23,7 @@ from refmodel.tcp.whole.const import (
 from refmodel.tcp.whole.net import Wait, inet_csk_clear_xmit_timers
 from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, WaitEntry, add_wait_queue, remove_wait_queue, wait_woken
 from refmodel.tcp.whole.skb import SentQueue, SockAddr
-from refmodel.tcp.whole.sock import CA, IcskAck, RxOpt, Sock
+from refmodel.tcp.whole.sock import CA, IcskAck, InetSock, RxOpt, Sock
 from refmodel.tcp.whole.tcp_h import sk_mem_uncharge, tcp_clear_all_retrans_hints, tcp_wmem_free_skb
 from refmodel.types import M32, after
 
@@ -97,23 +97,8 @@ def tcp_init_sock(sk: Sock) -> None:
     sk.scaling_ratio = TCP_DEFAULT_SCALING_RATIO
 
 
-@cited("net/socket.c:__sock_create", "net/ipv4/af_inet.c:inet_create", "net/ipv6/af_inet6.c:inet6_create")
-def inet_create(net: "Net", family: int, type: int, protocol: int) -> Sock | int:
-    """A new TCP socket, or a negative errno."""
-    if not 0 <= family < NPROTO:
-        return -errno.EAFNOSUPPORT
-    if not 0 <= type < SOCK_MAX:
-        return -errno.EINVAL
-    if family not in (AF_INET, AF_INET6):
-        raise NotModelled(f"sockets of family {family}")
-    if not 0 <= protocol < IPPROTO_MAX:
-        return -errno.EINVAL
-    if type != SOCK_STREAM:
-        raise NotModelled(f"sockets of type {type}")
-    if protocol not in (0, IPPROTO_TCP):
-        if protocol in (132, 262):
-            raise NotModelled(f"protocol {protocol} over SOCK_STREAM")
-        return -errno.EPROTONOSUPPORT
+def tcp_sock(net: "Net", family: int) -> Sock:
+    """A new TCP socket; source net/ipv4/tcp_ipv4.c:tcp_v4_init_sock."""
     sk = Sock(net, family)
     sk.pmtudisc = 0 if net.p.ip_no_pmtu_disc else 1
     tcp_init_sock(sk)
@@ -135,9 +120,8 @@ def _local(net: "Net", addr: bytes) -> bool:
 
 
 @cited("net/ipv4/af_inet.c:__inet_bind", "net/ipv6/af_inet6.c:__inet6_bind")
-def inet_bind(sk: Sock, addr: SockAddr) -> int:
+def inet_bind(sk: InetSock, addr: SockAddr) -> int:
     """Gives the socket a local address and port: 0, or a negative errno."""
-    from refmodel.tcp.whole import bind
 
     net = sk.net
     own = addr.addr
@@ -177,7 +161,7 @@ def inet_bind(sk: Sock, addr: SockAddr) -> int:
     if v6 and len(own) == 16 and any(own):
         sk.sk_ipv6only = True
     if addr.port or "BIND_ADDRESS_NO_PORT" not in sk.sk_flags:
-        err = bind.inet_csk_get_port(sk, addr.port)
+        err = sk.get_port(addr.port)
         if err:
             sk.sk_ipv6only = saved_ipv6only
             sk.inet_saddr = sk.inet_rcv_saddr = b""
@@ -361,7 +345,7 @@ def inet_stream_connect(sk: Sock, uaddr: SockAddr, noblock: bool) -> Blocking:
 
 
 @cited("net/ipv4/af_inet.c:inet_getname", "net/ipv6/af_inet6.c:inet6_getname")
-def inet_getname(sk: Sock, peer: int) -> SockAddr | int:
+def inet_getname(sk: InetSock, peer: int) -> SockAddr | int:
     """The socket's own name, its peer's (1), or its peer's even if it is closed (2)."""
     if peer:
         if not sk.inet_dport or (sk.sk_state in (St.CLOSE, St.SYN_SENT) and peer == 1):

@@ -10,7 +10,7 @@ from typing import Final
 from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole.skb import Packet, Skb
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 from refmodel.tcp.whole.tcp_h import tcp_rto_min
 from refmodel.types import M32
 
@@ -279,7 +279,7 @@ CC_FIELDS: Final = {
 
 
 @cited("net/core/sock.c:sk_get_meminfo")
-def meminfo(sk: Sock) -> dict[str, int]:
+def meminfo(sk: InetSock) -> dict[str, int]:
     """SO_MEMINFO by name: SK_MEMINFO_RMEM_ALLOC and the others."""
     values = (
         sk.sk_rmem_alloc,
@@ -295,7 +295,7 @@ def meminfo(sk: Sock) -> dict[str, int]:
     return {f"SK_MEMINFO_{name}": value & M32 for name, value in zip(SK_MEMINFO, values, strict=True)}
 
 
-def meminfo_bytes(sk: Sock) -> bytes:
+def meminfo_bytes(sk: InetSock) -> bytes:
     """SO_MEMINFO as getsockopt() gives it."""
     return pack("<9I", *meminfo(sk).values())
 

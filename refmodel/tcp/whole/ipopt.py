@@ -11,7 +11,7 @@ from typing import Final
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole import capability, errqueue, output, route
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 
 IP_TOS: Final = 1
 IP_TTL: Final = 2
@@ -93,6 +93,7 @@ AF_INET: Final = 2
 AF_INET6: Final = 10
 IP_PMTUDISC_OMIT: Final = 5
 INET_ECN_MASK: Final = 3
+SOCK_STREAM: Final = 1
 IPV6_MIN_MTU: Final = 1280
 IPV6_HOPLIMIT_DEFAULT: Final = 64
 M32: Final = 0xFFFFFFFF
@@ -128,17 +129,18 @@ def rt_tos2priority(tos: int) -> int:
 
 
 @cited("net/ipv4/ip_sockglue.c:__ip_sock_set_tos")
-def __ip_sock_set_tos(sk: Sock, val: int) -> None:
-    """TOS of what is sent, and the packets' priority with it; the two bits of ECN are TCP's own."""
+def __ip_sock_set_tos(sk: InetSock, val: int) -> None:
+    """TOS of what is sent, and the packets' priority with it; of a stream the two bits of ECN are TCP's own."""
     old_tos = sk.inet_tos
-    val = val & ~INET_ECN_MASK | old_tos & INET_ECN_MASK
+    if sk.sk_type == SOCK_STREAM:
+        val = val & ~INET_ECN_MASK | old_tos & INET_ECN_MASK
     if old_tos != val:
         sk.inet_tos = val & 0xFF
         sk.sk_priority = rt_tos2priority(val)
 
 
 @cited("net/ipv4/ip_sockglue.c:do_ip_setsockopt", "net/ipv4/ip_sockglue.c:ip_setsockopt")
-def ip_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
+def ip_setsockopt(sk: InetSock, level: int, optname: int, optval: bytes) -> int:
     """Sets an option of IP: 0 or a negative errno. One byte is enough for a value; none is 0 for most."""
     if level != SOL_IP:
         return -errno.ENOPROTOOPT
@@ -187,6 +189,12 @@ def ip_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
         sk.local_port_range = (lo, hi) if lo or hi else None
     elif optname in (IP_HDRINCL, IP_NODEFRAG):
         return -errno.ENOPROTOOPT
+    elif sk.sk_type != SOCK_STREAM and optname == IP_MULTICAST_TTL:
+        if optlen < 1 or not -1 <= val <= 255:
+            return -errno.EINVAL
+        sk.inet_opts["mc_ttl"] = 1 if val == -1 else val
+    elif sk.sk_type != SOCK_STREAM and optname in (IP_MULTICAST_IF, IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP):
+        raise NotModelled("groups of IPv4")
     elif optname in (IP_RECVFRAGSIZE, IP_MULTICAST_TTL, IP_MULTICAST_IF, IP_ROUTER_ALERT):
         return -errno.EINVAL
     elif optname in (IP_ADD_MEMBERSHIP, IP_DROP_MEMBERSHIP):
@@ -203,7 +211,7 @@ def ip_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
     return 0
 
 
-def _unicast_if(sk: Sock, optval: bytes) -> int:
+def _unicast_if(sk: InetSock, optval: bytes) -> int:
     if len(optval) != 4:
         return -errno.EINVAL
     index = int.from_bytes(optval, "big")
@@ -216,7 +224,7 @@ def _unicast_if(sk: Sock, optval: bytes) -> int:
 
 
 @cited("net/ipv4/ip_sockglue.c:do_ip_getsockopt", "net/ipv4/ip_sockglue.c:ip_getsockopt")
-def ip_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
+def ip_getsockopt(sk: InetSock, level: int, optname: int, length: int) -> Got:
     """Reads an option of IP; a value below 256 takes one byte where there is no room for four."""
     if level != SOL_IP:
         return -errno.EOPNOTSUPP, b""
@@ -238,7 +246,7 @@ def ip_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
     return 0, (val & M32).to_bytes(4, "little")[:length]
 
 
-def _pktoptions(sk: Sock, length: int) -> bytes:
+def _pktoptions(sk: InetSock, length: int) -> bytes:
     """The control messages of IP_PKTOPTIONS in one string."""
     msg = errqueue.RecvMsg(length)
     opts = sk.inet_opts
@@ -254,7 +262,7 @@ def _pktoptions(sk: Sock, length: int) -> bytes:
     return out[:length]
 
 
-def _ip_value(sk: Sock, optname: int) -> int | None:
+def _ip_value(sk: InetSock, optname: int) -> int | None:
     if optname in IP_BITS:
         return sk.inet_opts.get(IP_BITS[optname], 1 if optname == IP_MULTICAST_LOOP else 0)
     if optname == IP_MTU:
@@ -321,7 +329,7 @@ ONE_BY_DEFAULT: Final = frozenset((IPV6_MULTICAST_ALL, IPV6_AUTOFLOWLABEL))
 
 
 @cited("net/ipv6/ipv6_sockglue.c:do_ipv6_setsockopt", "net/ipv6/ipv6_sockglue.c:ipv6_setsockopt")
-def ipv6_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
+def ipv6_setsockopt(sk: InetSock, level: int, optname: int, optval: bytes) -> int:
     """Sets an option of IPv6, or of IP, on an IPv6 socket: 0 or a negative errno."""
     if level == SOL_IP:
         return ip_setsockopt(sk, level, optname, optval)
@@ -336,6 +344,13 @@ def ipv6_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
             return -errno.EINVAL
         sk.inet_opts[RXOPT[optname]] = int(bool(val))
         return 0
+    if sk.sk_type != SOCK_STREAM and optname == IPV6_MULTICAST_HOPS:
+        if short or not -1 <= val <= 255:
+            return -errno.EINVAL
+        sk.inet_opts["mcast_hops"] = 1 if val == -1 else val
+        return 0
+    if sk.sk_type != SOCK_STREAM and optname in (IPV6_MULTICAST_IF, IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP):
+        raise NotModelled("groups of IPv6")
     if optname in (IPV6_MULTICAST_HOPS, IPV6_MULTICAST_IF):
         return -errno.ENOPROTOOPT
     if optname in (IPV6_ADD_MEMBERSHIP, IPV6_DROP_MEMBERSHIP):
@@ -370,7 +385,7 @@ IPV6_KNOWN: Final = frozenset((6, 22, 27, 28, 32, 34, 35, 42, 43, 44, 45, 46, 47
 """Options that the kernel has and TCP's model hasn't: extension headers, flow labels, anycast, groups, IPsec."""
 
 
-def _set_ipv6_int(sk: Sock, optname: int, val: int) -> int:
+def _set_ipv6_int(sk: InetSock, optname: int, val: int) -> int:
     if optname == IPV6_UNICAST_HOPS:
         if val > 255 or val < -1:
             return -errno.EINVAL
@@ -405,13 +420,13 @@ def _set_ipv6_int(sk: Sock, optname: int, val: int) -> int:
         if val < -1 or val > 0xFF:
             return -errno.EINVAL
         val = max(val, 0)
-        sk.tclass = val & ~INET_ECN_MASK | sk.tclass & INET_ECN_MASK
+        sk.tclass = val & ~INET_ECN_MASK | sk.tclass & INET_ECN_MASK if sk.sk_type == SOCK_STREAM else val
     else:
         return _addrform(sk, val)
     return 0
 
 
-def _addrform(sk: Sock, val: int) -> int:
+def _addrform(sk: InetSock, val: int) -> int:
     """IPV6_ADDRFORM: an IPv6 socket that talks IPv4 becomes an IPv4 socket."""
     if val != AF_INET:
         return -errno.EINVAL
@@ -421,12 +436,13 @@ def _addrform(sk: Sock, val: int) -> int:
         return -errno.EADDRNOTAVAIL
     sk.sk_family = AF_INET
     sk.mapped = False
-    output.tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
+    if isinstance(sk, Sock):
+        output.tcp_sync_mss(sk, sk.icsk_pmtu_cookie)
     return 0
 
 
 @cited("net/ipv6/ipv6_sockglue.c:do_ipv6_getsockopt", "net/ipv6/ipv6_sockglue.c:ipv6_getsockopt")
-def ipv6_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
+def ipv6_getsockopt(sk: InetSock, level: int, optname: int, length: int) -> Got:
     """Reads an option of IPv6, or of IP, of an IPv6 socket."""
     if level == SOL_IP:
         return ip_getsockopt(sk, level, optname, length)
@@ -450,7 +466,7 @@ def ipv6_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
     return 0, (val & M32).to_bytes(4, "little")[: length & M32]
 
 
-def _ipv6_value(sk: Sock, optname: int) -> int | None:
+def _ipv6_value(sk: InetSock, optname: int) -> int | None:
     opts = sk.inet_opts
     if optname in RXOPT:
         return opts.get(RXOPT[optname], 1 if optname in ONE_BY_DEFAULT else 0)
@@ -465,7 +481,7 @@ def _ipv6_value(sk: Sock, optname: int) -> int | None:
         IPV6_ADDRFORM: sk.sk_family,
         IPV6_V6ONLY: sk.sk_ipv6only,
         IPV6_TCLASS: sk.tclass,
-        IPV6_MULTICAST_HOPS: 1,
+        IPV6_MULTICAST_HOPS: opts.get("mcast_hops", 1),
         IPV6_MULTICAST_LOOP: opts.get("MC6_LOOP", 1),
         IPV6_MULTICAST_IF: 0,
         IPV6_UNICAST_IF: int.from_bytes(opts.get("uc_index", 0).to_bytes(4, "big"), "little"),

@@ -12,7 +12,7 @@ from refmodel.rule import cited
 from refmodel.tcp.state import St
 from refmodel.tcp.whole.const import RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK
 from refmodel.tcp.whole.net import Net, Wait
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 from refmodel.tcp.whole.tcp_h import tcp_receive_window
 from refmodel.types import M32
 
@@ -105,7 +105,7 @@ def wait_woken(net: Net, entry: WaitEntry, timeo: int) -> Blocking:
 
 
 @cited("net/core/sock.c:sock_def_readable")
-def sk_data_ready(sk: Sock) -> None:
+def sk_data_ready(sk: InetSock) -> None:
     """Data, a connection or the end of the stream is there."""
     if sk.sk_wq:
         wake_up(sk.sk_wq, EPOLLIN | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND)
@@ -121,14 +121,14 @@ def sk_write_space(sk: Sock) -> None:
 
 
 @cited("net/core/sock.c:sock_def_error_report")
-def sk_error_report(sk: Sock) -> None:
+def sk_error_report(sk: InetSock) -> None:
     """An error is pending, or a message in the error queue."""
     if sk.sk_wq:
         wake_up(sk.sk_wq, EPOLLERR)
 
 
 @cited("net/core/sock.c:sock_def_wakeup")
-def sk_state_change(sk: Sock) -> None:
+def sk_state_change(sk: InetSock) -> None:
     """The connection's state changed: everyone looks again."""
     if sk.sk_wq:
         wake_up(sk.sk_wq, 0, 0)

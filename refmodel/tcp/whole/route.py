@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from refmodel.rule import cited
 from refmodel.tcp.whole.const import TCP_INFINITE_SSTHRESH, TCP_MIN_MSS
 from refmodel.tcp.whole.skb import FastopenCookie
-from refmodel.tcp.whole.sock import CA, Dst, RequestSock, Sock
+from refmodel.tcp.whole.sock import CA, Dst, InetSock, RequestSock, Sock
 from refmodel.tcp.whole.tcp_h import tcp_in_initial_slowstart, tcp_rto_min
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ def ip_mtu_locked(dst: Dst) -> bool:
     return dst.mtu_locked or "mtu" in dst.lock
 
 
-def ip_dont_fragment(sk: Sock, dst: Dst) -> bool:
+def ip_dont_fragment(sk: InetSock, dst: Dst) -> bool:
     """Packets leave with DF; source include/net/ip.h:ip_dont_fragment."""
     return sk.pmtudisc == IP_PMTUDISC_DO or (sk.pmtudisc == IP_PMTUDISC_WANT and not ip_mtu_locked(dst))
 
 
-def ip_sk_accept_pmtu(sk: Sock) -> bool:
+def ip_sk_accept_pmtu(sk: InetSock) -> bool:
     """The socket believes ICMP about the path's MTU; source include/net/ip.h:ip_sk_accept_pmtu."""
     return sk.pmtudisc not in (IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT)
 

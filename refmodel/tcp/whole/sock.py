@@ -306,18 +306,37 @@ class Dst:
         self.net: Net | None = None
 
 
-class Sock:
-    """struct sock, inet_sock, inet_connection_sock and tcp_sock of one full socket.
+class InetSock:
+    """struct sock, inet_sock and ipv6_pinfo, and the struct socket above: what sockets of every protocol have.
 
-    One object stands for all four; `sk.icsk_ack` and the like are objects of their own. Every field has the kernel's
-    name; the unit is stated where the kernel's isn't bytes, segments or sequence numbers.
+    Every field has the kernel's name; the unit is stated where the kernel's isn't bytes, segments or sequence numbers.
     """
+
+    sk_type = 1
+    sk_protocol = 6
+
+    # What struct proto says of the protocol.
+
+    def get_port(self, snum: int) -> int:
+        """Binds the socket to a port, to any free one if `snum` is 0: 0, or -EADDRINUSE (sk_prot->get_port)."""
+        raise NotImplementedError
+
+    def write_space(self) -> None:
+        """Room came into the send buffer (sk->sk_write_space)."""
+        raise NotImplementedError
+
+    def backlog_rcv(self, skb: Any) -> None:
+        """Processes what arrived while the socket was held (sk->sk_backlog_rcv)."""
+        raise NotImplementedError
+
+    def release_cb(self) -> None:
+        """Does what was left to do while the socket was held (sk_prot->release_cb)."""
+        raise NotImplementedError
 
     def __init__(self, net: "Net", family: int) -> None:
         self.net = net
         # struct sock
         self.sk_family = family  # 2 or 10
-        self.sk_type = 1
         self.sk_state: St = St.CLOSE
         self.sk_shutdown = 0
         self.sk_err = 0
@@ -367,13 +386,9 @@ class Sock:
         self.sk_bound = False  # SOCK_BINDPORT_LOCK or bind() done
         self.sk_dst: Dst | None = None
         self.sk_hash: tuple[bytes, int, bytes, int] | None = None  # its key in ehash; (b"", 0, b"", 0) of a listener
-        self.icsk_bind_hash: Any = None  # refmodel.tcp.whole.bind.InetBindBucket
         self.local_port_range: tuple[int, int] | None = None  # IP_LOCAL_PORT_RANGE
         self.min_ttl = 0
         self.min_hopcount = 0
-        self.sk_receive_queue = SkbQueue()
-        self.sk_write_queue = SkbQueue()
-        self.tcp_rtx_queue = RtxQueue()
         self.sk_error_queue: deque[Any] = deque()
         self.sk_backlog: deque[Any] = deque()
         self.sk_owned = False  # an application holds the socket
@@ -403,6 +418,44 @@ class Sock:
         self.tclass = 0
         self.mapped = False  # AF_INET6 that talks IPv4
         self.defer_connect = False
+
+
+class Sock(InetSock):
+    """inet_connection_sock and tcp_sock on top of it: one full socket of TCP.
+
+    One object stands for all of them; `sk.icsk_ack` and the like are objects of their own.
+    """
+
+    def get_port(self, snum: int) -> int:
+        """Source net/ipv4/inet_connection_sock.c:inet_csk_get_port."""
+        from refmodel.tcp.whole import bind
+
+        return bind.inet_csk_get_port(self, snum)
+
+    def write_space(self) -> None:
+        """Source net/core/stream.c:sk_stream_write_space."""
+        from refmodel.tcp.whole import poll
+
+        poll.sk_write_space(self)
+
+    def backlog_rcv(self, skb: Any) -> None:
+        """Source net/ipv4/tcp_ipv4.c:tcp_v4_do_rcv."""
+        from refmodel.tcp.whole import ipv4
+
+        ipv4.tcp_v4_do_rcv(self, skb)
+
+    def release_cb(self) -> None:
+        """Source net/ipv4/tcp_output.c:tcp_release_cb."""
+        from refmodel.tcp.whole import transmit
+
+        transmit.tcp_release_cb(self)
+
+    def __init__(self, net: "Net", family: int) -> None:
+        super().__init__(net, family)
+        self.icsk_bind_hash: Any = None  # refmodel.tcp.whole.bind.InetBindBucket
+        self.sk_receive_queue = SkbQueue()
+        self.sk_write_queue = SkbQueue()
+        self.tcp_rtx_queue = RtxQueue()
         # inet_connection_sock
         self.icsk_rto = 0  # jiffies
         self.icsk_rto_min = 0  # jiffies

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import capability, errqueue, info, ipopt, poll, stream, tcpopt, timer
+from refmodel.tcp.whole import capability, errqueue, info, ipopt, stream, tcpopt, timer
 from refmodel.tcp.whole.const import SK_PACING_NEEDED, SK_PACING_NONE
 from refmodel.tcp.whole.errqueue import (
     SOF_TIMESTAMPING_BIND_PHC,
@@ -22,10 +22,11 @@ from refmodel.tcp.whole.errqueue import (
     SOF_TIMESTAMPING_RX_SOFTWARE,
 )
 from refmodel.tcp.whole.net import Wait
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 
 if TYPE_CHECKING:
     from refmodel.tcp.whole.calls import Process
+    from refmodel.tcp.whole.sockfile import SocketFile
 
 SOL_SOCKET: Final = 1
 SOL_TCP: Final = 6
@@ -113,7 +114,6 @@ SOCK_SNDBUF_LOCK: Final = 1
 SOCK_RCVBUF_LOCK: Final = 2
 SOCK_BUF_LOCK_MASK: Final = 3
 SOCK_TXREHASH_DEFAULT: Final = 255
-IPPROTO_TCP: Final = 6
 IFNAMSIZ: Final = 16
 USEC: Final = 1_000_000
 CLOCK_MONOTONIC: Final = 1
@@ -159,7 +159,7 @@ Got = tuple[int, bytes]
 Call = Generator[Wait, bool, Any]
 
 
-def sock_valbool_flag(sk: Sock, flag: str, on: bool) -> None:
+def sock_valbool_flag(sk: InetSock, flag: str, on: bool) -> None:
     """Sets or clears a bit of the socket; source net/core/sock.c:sock_valbool_flag."""
     if on:
         sk.sk_flags.add(flag)
@@ -168,7 +168,7 @@ def sock_valbool_flag(sk: Sock, flag: str, on: bool) -> None:
 
 
 @cited("net/core/sock.c:sock_set_timeout")
-def sock_set_timeout(sk: Sock, value: bytes) -> tuple[int, int | None]:
+def sock_set_timeout(sk: InetSock, value: bytes) -> tuple[int, int | None]:
     """A time-out in whole jiffies, as us; nothing at all means for ever (-1), a negative one at once."""
     if len(value) < 16:
         return -errno.EINVAL, None
@@ -189,20 +189,20 @@ def sock_get_timeout(us: int) -> bytes:
 
 
 @cited("net/core/sock.c:__sock_set_rcvbuf")
-def __sock_set_rcvbuf(sk: Sock, val: int) -> None:
+def __sock_set_rcvbuf(sk: InetSock, val: int) -> None:
     """The receive buffer is twice what was asked for, and no longer grows by itself."""
     sk.sk_userlocks |= SOCK_RCVBUF_LOCK
     sk.sk_rcvbuf = max(min(val, INT_MAX // 2) * 2, SOCK_MIN_RCVBUF)
 
 
-def _set_sndbuf(sk: Sock, val: int) -> None:
+def _set_sndbuf(sk: InetSock, val: int) -> None:
     sk.sk_userlocks |= SOCK_SNDBUF_LOCK
     sk.sk_sndbuf = max(min(val, INT_MAX // 2) * 2, SOCK_MIN_SNDBUF)
-    poll.sk_write_space(sk)
+    sk.write_space()
 
 
 @cited("net/core/sock.c:sock_set_timestamping")
-def sock_set_timestamping(sk: Sock, optname: int, val: int) -> int:
+def sock_set_timestamping(sk: InetSock, optname: int, val: int) -> int:
     """Which moments of segments shall be stamped; with OPT_ID bytes are numbered from what isn't acknowledged."""
     new_flags = sk.net.p.kernel >= 612
     mask = 0x3FFFF if new_flags else 0xFFFF
@@ -211,9 +211,12 @@ def sock_set_timestamping(sk: Sock, optname: int, val: int) -> int:
     if val & SOF_TIMESTAMPING_OPT_ID_TCP and not val & SOF_TIMESTAMPING_OPT_ID:
         return -errno.EINVAL
     if val & SOF_TIMESTAMPING_OPT_ID and not sk.sk_tsflags & SOF_TIMESTAMPING_OPT_ID:
-        if sk.sk_state in (St.CLOSE, St.LISTEN):
+        if not isinstance(sk, Sock):
+            sk.sk_tskey = 0
+        elif sk.sk_state in (St.CLOSE, St.LISTEN):
             return -errno.EINVAL
-        sk.sk_tskey = sk.write_seq if val & SOF_TIMESTAMPING_OPT_ID_TCP else sk.snd_una
+        else:
+            sk.sk_tskey = sk.write_seq if val & SOF_TIMESTAMPING_OPT_ID_TCP else sk.snd_una
     if val & SOF_TIMESTAMPING_OPT_STATS and not val & SOF_TIMESTAMPING_OPT_TSONLY:
         return -errno.EINVAL
     if val & SOF_TIMESTAMPING_BIND_PHC:
@@ -225,7 +228,7 @@ def sock_set_timestamping(sk: Sock, optname: int, val: int) -> int:
 
 
 @cited("net/core/sock.c:__sock_set_timestamps", "net/core/sock.c:sock_set_timestamp")
-def sock_set_timestamp(sk: Sock, optname: int, val: bool) -> None:
+def sock_set_timestamp(sk: InetSock, optname: int, val: bool) -> None:
     """Reads tell when their data arrived, in us or ns."""
     if not val:
         sock_valbool_flag(sk, "SOCK_RCVTSTAMP", False)
@@ -238,12 +241,12 @@ def sock_set_timestamp(sk: Sock, optname: int, val: bool) -> None:
     sock_valbool_flag(sk, "SOCK_TIMESTAMP", True)
 
 
-def _may_rebind(sk: Sock) -> bool:
+def _may_rebind(sk: InetSock) -> bool:
     """A socket may be bound to a device by anybody, to another one only with CAP_NET_RAW."""
     return not sk.inet_opts.get("bound_dev_if") or capability.ns_capable(sk.net, capability.CAP_NET_RAW)
 
 
-def _bindtodevice(sk: Sock, value: bytes) -> int:
+def _bindtodevice(sk: InetSock, value: bytes) -> int:
     name = value[: IFNAMSIZ - 1].partition(b"\0")[0]
     if name not in DEVICES:
         return -errno.ENODEV
@@ -253,7 +256,7 @@ def _bindtodevice(sk: Sock, value: bytes) -> int:
     return 0
 
 
-def _max_pacing_rate(sk: Sock, val: int, optval: bytes) -> int:
+def _max_pacing_rate(sk: InetSock, val: int, optval: bytes) -> int:
     rate = M64 if val == -1 else val & M32
     if len(optval) >= 8:
         (rate,) = unpack_from("<Q", optval)
@@ -265,7 +268,7 @@ def _max_pacing_rate(sk: Sock, val: int, optval: bytes) -> int:
 
 
 @cited("net/core/sock.c:sk_setsockopt")
-def sk_setsockopt(sk: Sock, optname: int, optval: bytes) -> int:
+def sk_setsockopt(sk: InetSock, optname: int, optval: bytes) -> int:
     """Sets an option of the socket itself: 0 or a negative errno."""
     if optname == SO_BINDTODEVICE:
         return _bindtodevice(sk, optval)
@@ -281,7 +284,11 @@ def sk_setsockopt(sk: Sock, optname: int, optval: bytes) -> int:
     if optname in (SO_TYPE, SO_PROTOCOL, SO_DOMAIN, SO_ERROR):
         return -errno.ENOPROTOOPT
     if optname in BPF:
-        if optname == SO_ATTACH_FILTER and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN):
+        if (
+            optname == SO_ATTACH_FILTER
+            and isinstance(sk, Sock)
+            and not capability.ns_capable(sk.net, capability.CAP_NET_ADMIN)
+        ):
             return -errno.EPERM
         raise NotModelled("filters of sockets")
     for setter in (_set_buffer, _set_time):
@@ -291,7 +298,7 @@ def sk_setsockopt(sk: Sock, optname: int, optval: bytes) -> int:
     return _set_other(sk, optname, val, optval)
 
 
-def _set_buffer(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
+def _set_buffer(sk: InetSock, optname: int, val: int, optval: bytes) -> int | None:
     """Buffers and marks for their fill; None for another option."""
     p = sk.net.p
     if optname == SO_SNDBUF:
@@ -303,7 +310,10 @@ def _set_buffer(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
     elif optname == SO_RCVBUFFORCE:
         __sock_set_rcvbuf(sk, max(val, 0))
     elif optname == SO_RCVLOWAT:
-        return tcpopt.tcp_set_rcvlowat(sk, INT_MAX if val < 0 else val)
+        wanted = INT_MAX if val < 0 else val
+        if isinstance(sk, Sock):
+            return tcpopt.tcp_set_rcvlowat(sk, wanted)
+        sk.sk_rcvlowat = wanted or 1
     elif optname == SO_BUF_LOCK:
         if val & ~SOCK_BUF_LOCK_MASK:
             return -errno.EINVAL
@@ -315,7 +325,7 @@ def _set_buffer(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
     return 0
 
 
-def _set_time(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
+def _set_time(sk: InetSock, optname: int, val: int, optval: bytes) -> int | None:
     """Time-outs, lingering, time stamps; None for another option."""
     if optname in (SO_RCVTIMEO_OLD, SO_RCVTIMEO_NEW, SO_SNDTIMEO_OLD, SO_SNDTIMEO_NEW):
         err, timeo = sock_set_timeout(sk, optval)
@@ -353,7 +363,7 @@ def _set_time(sk: Sock, optname: int, val: int, optval: bytes) -> int | None:
     return None
 
 
-def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
+def _set_other(sk: InetSock, optname: int, val: int, optval: bytes) -> int:
     admin = capability.ns_capable(sk.net, capability.CAP_NET_ADMIN)
     if optname == SO_PRIORITY:
         if not 0 <= val <= TC_PRIO_INTERACTIVE and not capability.net_raw_or_admin(sk.net):
@@ -364,7 +374,8 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
     elif optname == SO_REUSEPORT:
         sk.sk_reuseport = int(bool(val))
     elif optname == SO_KEEPALIVE:
-        timer.tcp_set_keepalive(sk, int(bool(val)))
+        if isinstance(sk, Sock):
+            timer.tcp_set_keepalive(sk, int(bool(val)))
         sock_valbool_flag(sk, "SOCK_KEEPOPEN", bool(val))
     elif optname == SO_MAX_PACING_RATE:
         return _max_pacing_rate(sk, val, optval)
@@ -385,7 +396,7 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
             return -errno.EPERM
         sock_valbool_flag(sk, "SOCK_FILTER_LOCKED", bool(val))
     elif optname == SO_PEEK_OFF:
-        if sk.net.p.kernel < 612:
+        if sk.net.p.kernel < 612 and isinstance(sk, Sock):
             return -errno.EOPNOTSUPP
         sk.sk_peek_off = val
     elif optname == SO_BUSY_POLL:
@@ -399,7 +410,7 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
     elif optname == SO_INCOMING_CPU:
         sk.inet_opts["incoming_cpu"] = val
     elif optname == SO_CNX_ADVICE:
-        if val == 1:
+        if val == 1 and isinstance(sk, Sock):
             timer.dst_negative_advice(sk)
     elif optname == SO_BINDTOIFINDEX:
         if not _may_rebind(sk):
@@ -417,7 +428,7 @@ def _set_other(sk: Sock, optname: int, val: int, optval: bytes) -> int:
 # ---------------------------------------------------------------- getsockopt
 
 
-def sock_error(sk: Sock) -> int:
+def sock_error(sk: InetSock) -> int:
     """The pending error, once, as a negative errno; source include/net/sock.h:sock_error."""
     err = sk.sk_err
     sk.sk_err = 0
@@ -425,7 +436,7 @@ def sock_error(sk: Sock) -> int:
 
 
 @cited("net/core/sock.c:sk_getsockopt")
-def sk_getsockopt(sk: Sock, optname: int, length: int) -> Got:
+def sk_getsockopt(sk: InetSock, optname: int, length: int) -> Got:
     """Reads an option of the socket itself: (0 or a negative errno, the bytes that fit into `length`)."""
     if length < 0:
         return -errno.EINVAL, b""
@@ -441,7 +452,7 @@ def sk_getsockopt(sk: Sock, optname: int, length: int) -> Got:
     return 0, (val & M32).to_bytes(4, "little")[:length]
 
 
-def _get_special(sk: Sock, optname: int, length: int) -> Got | None:
+def _get_special(sk: InetSock, optname: int, length: int) -> Got | None:
     """Options that aren't an int; None for another one."""
     if optname == SO_LINGER:
         seconds = LONG_MAX // sk.net.hz if sk.sk_lingertime < 0 else sk.sk_lingertime // USEC
@@ -485,14 +496,14 @@ def _get_special(sk: Sock, optname: int, length: int) -> Got | None:
     return None
 
 
-def _get_peername(sk: Sock, length: int) -> Got:
+def _get_peername(sk: InetSock, length: int) -> Got:
     if sk.sk_state in (St.CLOSE, St.SYN_SENT) or not sk.inet_dport:
         return -errno.ENOTCONN, b""
     name = errqueue.sockaddr_in(sk.sk_family, sk.inet_daddr, sk.inet_dport)
     return (-errno.EINVAL, b"") if len(name) < length else (0, name)
 
 
-def _get_int(sk: Sock, optname: int) -> int | None:
+def _get_int(sk: InetSock, optname: int) -> int | None:
     flags = sk.sk_flags
     if optname == SO_ERROR:
         pending = -sock_error(sk)
@@ -505,7 +516,7 @@ def _get_int(sk: Sock, optname: int) -> int | None:
             return "SOCK_RCVTSTAMPNS" in flags and ("SOCK_TSTAMP_NEW" in flags) == new
         on = "SOCK_RCVTSTAMP" in flags and ("SOCK_TSTAMP_NEW" in flags) == new
         return on if new else on and "SOCK_RCVTSTAMPNS" not in flags
-    if optname == SO_PEEK_OFF and sk.net.p.kernel < 612:
+    if optname == SO_PEEK_OFF and sk.net.p.kernel < 612 and isinstance(sk, Sock):
         return None
     values = {
         SO_SNDBUF: sk.sk_sndbuf,
@@ -514,7 +525,7 @@ def _get_int(sk: Sock, optname: int) -> int | None:
         SO_REUSEPORT: sk.sk_reuseport,
         SO_KEEPALIVE: "SOCK_KEEPOPEN" in flags,
         SO_TYPE: sk.sk_type,
-        SO_PROTOCOL: IPPROTO_TCP,
+        SO_PROTOCOL: sk.sk_protocol,
         SO_DOMAIN: sk.sk_family,
         SO_PRIORITY: sk.sk_priority,
         SO_BSDCOMPAT: 0,
@@ -526,7 +537,7 @@ def _get_int(sk: Sock, optname: int) -> int | None:
         SO_LOCK_FILTER: "SOCK_FILTER_LOCKED" in flags,
         SO_BPF_EXTENSIONS: 64,
         SO_BUSY_POLL: sk.inet_opts.get("ll_usec", 0),
-        SO_INCOMING_CPU: sk.inet_opts.get("incoming_cpu", 0 if sk.segs_in else -1),
+        SO_INCOMING_CPU: sk.inet_opts.get("incoming_cpu", 0 if isinstance(sk, Sock) and sk.segs_in else -1),
         SO_INCOMING_NAPI_ID: 0,
         SO_ZEROCOPY: "SOCK_ZEROCOPY" in flags,
         SO_BINDTOIFINDEX: sk.inet_opts.get("bound_dev_if", 0),
@@ -542,11 +553,11 @@ def _get_int(sk: Sock, optname: int) -> int | None:
 
 
 @cited("net/socket.c:do_sock_setsockopt", "net/ipv4/tcp.c:tcp_setsockopt")
-def do_sock_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int:
-    """setsockopt() on a TCP socket: 0 or a negative errno."""
+def do_sock_setsockopt(sk: InetSock, level: int, optname: int, optval: bytes) -> int:
+    """setsockopt() on a socket, the protocol's own level left to the protocol: 0 or a negative errno."""
     if level == SOL_SOCKET:
         return sk_setsockopt(sk, optname, optval)
-    if level == SOL_TCP:
+    if level == SOL_TCP and isinstance(sk, Sock):
         return tcpopt.do_tcp_setsockopt(sk, level, optname, optval)
     if sk.sk_family == AF_INET6:
         return ipopt.ipv6_setsockopt(sk, level, optname, optval)
@@ -554,37 +565,38 @@ def do_sock_setsockopt(sk: Sock, level: int, optname: int, optval: bytes) -> int
 
 
 @cited("net/socket.c:do_sock_getsockopt", "net/ipv4/tcp.c:tcp_getsockopt")
-def do_sock_getsockopt(sk: Sock, level: int, optname: int, length: int) -> Got:
-    """getsockopt() on a TCP socket: (0 or a negative errno, value)."""
+def do_sock_getsockopt(sk: InetSock, level: int, optname: int, length: int) -> Got:
+    """getsockopt() on a socket, the protocol's own level left to the protocol: (0 or a negative errno, value)."""
     if level == SOL_SOCKET:
         return sk_getsockopt(sk, optname, length)
-    if level == SOL_TCP:
+    if level == SOL_TCP and isinstance(sk, Sock):
         return tcpopt.do_tcp_getsockopt(sk, level, optname, length)
     if sk.sk_family == AF_INET6:
         return ipopt.ipv6_getsockopt(sk, level, optname, length)
     return ipopt.ip_getsockopt(sk, level, optname, length)
 
 
-def _socket(proc: "Process", fd: int) -> tuple[int, Sock | None]:
+def _socket(proc: "Process", fd: int) -> "SocketFile | int":
+    from refmodel.tcp.whole.sockfile import SocketFile
+
     file = proc.fds.get(fd)
     if file is None:
-        return -errno.EBADF, None
-    sk: Sock | None = getattr(file, "sk", None)
-    return (0, sk) if sk is not None else (-errno.ENOTSOCK, None)
+        return -errno.EBADF
+    return file if isinstance(file, SocketFile) else -errno.ENOTSOCK
 
 
 def sys_setsockopt(proc: "Process", fd: int, level: int, name: int, value: bytes | None) -> Call:
     """setsockopt(2): `value` are the bytes passed, None a null pointer; source net/socket.c:__sys_setsockopt."""
     from refmodel.tcp.whole import calls
 
-    err, sk = _socket(proc, fd)
-    if sk is not None:
-        if value is None:
-            err = -errno.EFAULT
-        else:
-            stream.lock_sock(sk)
-            err = do_sock_setsockopt(sk, level, name, value)
-            stream.release_sock(sk)
+    file = _socket(proc, fd)
+    if isinstance(file, int):
+        return calls.Ret(file)
+    if value is None:
+        return calls.Ret(-errno.EFAULT)
+    stream.lock_sock(file.sk)
+    err = file.setsockopt(level, name, value)
+    stream.release_sock(file.sk)
     return calls.Ret(err)
     yield
 
@@ -593,9 +605,9 @@ def sys_getsockopt(proc: "Process", fd: int, level: int, name: int, optlen: int)
     """getsockopt(2) with room for `optlen` bytes; what is told of the value is its bytes, as far as they fit."""
     from refmodel.tcp.whole import calls
 
-    err, sk = _socket(proc, fd)
-    value = b""
-    if sk is not None:
-        err, value = do_sock_getsockopt(sk, level, name, optlen)
+    file = _socket(proc, fd)
+    if isinstance(file, int):
+        return calls.Ret(file, b"")
+    err, value = file.getsockopt(level, name, optlen)
     return calls.Ret(err, value)
     yield

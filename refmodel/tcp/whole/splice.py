@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole import rcvbuf, recvmsg, sendmsg, stream
+from refmodel.tcp.whole import rcvbuf, recvmsg, stream
 from refmodel.tcp.whole.const import FIN, MAX_SKB_FRAGS, PAGE_SIZE, RCV_SHUTDOWN
 from refmodel.tcp.whole.net import Wait
 from refmodel.tcp.whole.poll import O_NONBLOCK, Blocking, File
@@ -21,6 +21,7 @@ from refmodel.types import M32
 if TYPE_CHECKING:
     from refmodel.tcp.whole.calls import Call, Process
     from refmodel.tcp.whole.files import Pipe
+    from refmodel.tcp.whole.sockfile import SocketFile
 
 SPLICE_F_NONBLOCK: Final = 2
 SPLICE_F_MORE: Final = 4
@@ -172,11 +173,10 @@ def tcp_splice_read(sk: Sock, pipe: "Pipe", length: int, noblock: bool) -> Block
 
 
 @cited("fs/splice.c:splice_to_socket")
-def splice_to_socket(pipe: "Pipe", file: File, length: int, flags: int) -> Blocking:
+def splice_to_socket(pipe: "Pipe", file: "SocketFile", length: int, flags: int) -> Blocking:
     """Sends what is in a pipe, 16 buffers at a time; MSG_MORE while the pipe holds more of it."""
     from refmodel.tcp.whole.files import take
 
-    sk: Sock = file.sk  # type: ignore[attr-defined]
     spliced = ret = 0
     freed = False
     while length > 0:
@@ -205,7 +205,7 @@ def splice_to_socket(pipe: "Pipe", file: File, length: int, flags: int) -> Block
         if file.flags & O_NONBLOCK:
             msg_flags |= MSG_DONTWAIT
         size = length - remain
-        ret = yield from sendmsg.tcp_sendmsg(sk, MsgHdr(size, msg_flags, frags=tuple(segs)), size)
+        ret = yield from file.sendmsg(MsgHdr(size, msg_flags, frags=tuple(segs)), size)
         if ret <= 0:
             break
         spliced += ret
@@ -245,7 +245,7 @@ def _file_to_pipe(file: File, pos: int, pipe: "Pipe", length: int) -> int:
 @cited("fs/splice.c:splice_file_to_pipe", "fs/splice.c:do_splice_read")
 def splice_file_to_pipe(file: File, pos: int, pipe: "Pipe", length: int, flags: int) -> Blocking:
     """Fills a pipe from a socket or a file, once there is room in it."""
-    from refmodel.tcp.whole.calls import SocketFile
+    from refmodel.tcp.whole.sockfile import SocketFile, StreamFile
 
     while True:
         if not pipe.readers:
@@ -256,7 +256,9 @@ def splice_file_to_pipe(file: File, pos: int, pipe: "Pipe", length: int, flags: 
             return -errno.EAGAIN
         yield Wait(lambda: not pipe.full() or not pipe.readers, None)
     length = min(length, (pipe.max_usage - len(pipe.bufs)) * PAGE_SIZE, MAX_RW_COUNT)
-    if isinstance(file, SocketFile):
+    if isinstance(file, SocketFile) and not isinstance(file, StreamFile):
+        raise NotModelled("splice from a socket that is no stream")
+    if isinstance(file, StreamFile):
         ret = yield from tcp_splice_read(file.sk, pipe, length, bool(file.flags & O_NONBLOCK))
     else:
         ret = _file_to_pipe(file, pos, pipe, length)
@@ -296,8 +298,8 @@ def splice_pipe_to_pipe(ipipe: "Pipe", opipe: "Pipe", length: int, flags: int) -
 @cited("fs/splice.c:do_splice", "fs/splice.c:__do_splice")
 def do_splice(source: File, off_in: int | None, dest: File, off_out: int | None, length: int, flags: int) -> Blocking:
     """splice(2) between two files, one of them a pipe."""
-    from refmodel.tcp.whole.calls import SocketFile
     from refmodel.tcp.whole.files import OrdinaryFile, PipeEnd, take
+    from refmodel.tcp.whole.sockfile import SocketFile
 
     ipipe = source.pipe if isinstance(source, PipeEnd) else None
     opipe = dest.pipe if isinstance(dest, PipeEnd) else None
@@ -378,7 +380,9 @@ def sys_splice(
 
 
 @cited("fs/splice.c:splice_direct_to_actor", "fs/splice.c:do_splice_direct")
-def splice_direct_to_actor(source: File, pos: int, dest: File, length: int) -> Generator[Wait, bool, tuple[int, int]]:
+def splice_direct_to_actor(
+    source: File, pos: int, dest: "SocketFile", length: int
+) -> Generator[Wait, bool, tuple[int, int]]:
     """Moves a file to a socket through a pipe of its own, 16 pages at a time: (bytes or a negative errno, position)."""
     from refmodel.tcp.whole.files import Pipe
 
@@ -389,7 +393,7 @@ def splice_direct_to_actor(source: File, pos: int, dest: File, length: int) -> G
         read_len = ret = _file_to_pipe(source, pos, pipe, min(length, pipe.max_usage * PAGE_SIZE))
         if ret <= 0:
             if done:
-                sendmsg.tcp_splice_eof(dest.sk)  # type: ignore[attr-defined]
+                dest.splice_eof()
             break
         ret = yield from splice_to_socket(pipe, dest, read_len, SPLICE_F_MORE if read_len < length else 0)
         if ret <= 0:
@@ -405,8 +409,8 @@ def splice_direct_to_actor(source: File, pos: int, dest: File, length: int) -> G
 @cited("fs/read_write.c:do_sendfile")
 def do_sendfile(dest: File, source: File, off: int | None, length: int) -> Blocking:
     """sendfile(2) from an ordinary file into a socket or a pipe."""
-    from refmodel.tcp.whole.calls import SocketFile
     from refmodel.tcp.whole.files import OrdinaryFile, PipeEnd
+    from refmodel.tcp.whole.sockfile import SocketFile
 
     if not _may(source, False):
         return -errno.EBADF

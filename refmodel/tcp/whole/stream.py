@@ -23,7 +23,7 @@ from refmodel.tcp.whole.poll import (
     wait_woken,
 )
 from refmodel.tcp.whole.skb import Skb
-from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.sock import InetSock, Sock
 
 WaitEvent = Generator[Wait, bool, tuple[int, int]]
 
@@ -32,29 +32,25 @@ OPEN: Final = (St.ESTABLISHED, St.CLOSE_WAIT)
 CLOSING: Final = (St.FIN_WAIT1, St.CLOSING, St.LAST_ACK)
 
 
-def lock_sock(sk: Sock) -> None:
+def lock_sock(sk: InetSock) -> None:
     """The application holds the socket; source net/core/sock.c:lock_sock_nested."""
     sk.sk_owned = True
 
 
 @cited("net/core/sock.c:__release_sock")
-def __release_sock(sk: Sock) -> None:
+def __release_sock(sk: InetSock) -> None:
     """Processes what arrived while the socket was held."""
-    from refmodel.tcp.whole import ipv4
-
     while sk.sk_backlog:
-        ipv4.tcp_v4_do_rcv(sk, sk.sk_backlog.popleft())
+        sk.backlog_rcv(sk.sk_backlog.popleft())
 
 
 @cited("net/core/sock.c:release_sock")
-def release_sock(sk: Sock) -> None:
+def release_sock(sk: InetSock) -> None:
     """Lets the socket go: the backlog first, then what timers and the device left to do."""
     if sk.sk_backlog:
         __release_sock(sk)
     if sk.sk_tsq_flags:
-        from refmodel.tcp.whole import transmit
-
-        transmit.tcp_release_cb(sk)
+        sk.release_cb()
     sk.sk_owned = False
 
 
@@ -70,22 +66,22 @@ def _jiffies(net: Net, us: int) -> int:
     return MAX_SCHEDULE_TIMEOUT if us < 0 else net.usecs_to_jiffies(us)
 
 
-def sock_rcvtimeo(sk: Sock, noblock: bool) -> int:
+def sock_rcvtimeo(sk: InetSock, noblock: bool) -> int:
     """How long a read may block (jiffies); source include/net/sock.h:sock_rcvtimeo."""
     return 0 if noblock else _jiffies(sk.net, sk.sk_rcvtimeo)
 
 
-def sock_sndtimeo(sk: Sock, noblock: bool) -> int:
+def sock_sndtimeo(sk: InetSock, noblock: bool) -> int:
     """How long a write or connect may block (jiffies); source include/net/sock.h:sock_sndtimeo."""
     return 0 if noblock else _jiffies(sk.net, sk.sk_sndtimeo)
 
 
-def sock_lingertime(sk: Sock) -> int:
+def sock_lingertime(sk: InetSock) -> int:
     """How long a close may block (jiffies); source include/net/sock.h:sk_lingertime."""
     return _jiffies(sk.net, sk.sk_lingertime)
 
 
-def sock_error(sk: Sock) -> int:
+def sock_error(sk: InetSock) -> int:
     """Takes the pending error, as a negative number; source include/net/sock.h:sock_error."""
     err = sk.sk_err
     sk.sk_err = 0

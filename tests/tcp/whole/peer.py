@@ -41,7 +41,7 @@ class Peer:
     @property
     def sk(self) -> Sock:
         file = self.process.fds[self.fd]
-        assert isinstance(file, calls.SocketFile)
+        assert isinstance(file, calls.StreamFile)
         return file.sk
 
     def inject(

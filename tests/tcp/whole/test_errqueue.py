@@ -13,7 +13,7 @@ from refmodel.tcp.whole.sock import Sock
 
 
 def sock(**params: int) -> Sock:
-    sk = inet.inet_create(Net(WholeParams(**params)), 2, 1, 0)
+    sk = inet.tcp_sock(Net(WholeParams(**params)), 2)
     assert isinstance(sk, Sock)
     return sk
 

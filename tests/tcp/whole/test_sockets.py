@@ -29,7 +29,7 @@ def done(proc: Process, call: Call) -> int:
 def made(proc: Process, flags: int = 0) -> tuple[int, Sock]:
     fd = done(proc, calls.sys_socket(proc, 2, 1 | flags, 0))
     file = proc.fds[fd]
-    assert isinstance(file, calls.SocketFile)
+    assert isinstance(file, calls.StreamFile)
     return fd, file.sk
 
 

@@ -14,7 +14,7 @@ SOCKET, TCP, IP, IPV6 = 1, 6, 0, 41
 
 
 def sock(family: int = 2, **params: int) -> Sock:
-    sk = inet.inet_create(Net(WholeParams(**params)), family, 1, 0)
+    sk = inet.tcp_sock(Net(WholeParams(**params)), family)
     assert isinstance(sk, Sock)
     return sk
 

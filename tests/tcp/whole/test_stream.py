@@ -46,7 +46,7 @@ class Talk:
 
     def of(self, i: int, fd: int) -> Sock:
         file = self.pair.hosts[i].process.fds[fd]
-        assert isinstance(file, calls.SocketFile)
+        assert isinstance(file, calls.StreamFile)
         return file.sk
 
     def write(self, i: int, n: int, flags: int = 0) -> Task:
