@@ -10,6 +10,7 @@ emulated CPU on which each instruction takes a nanosecond and idle time takes no
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -19,7 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import conformance
-from conformance.live.guest_image import PYTHON_PACKAGES, Image, ImageError, add_modules, add_python, base_image
+from conformance.live.guest_image import (
+    PYTHON_PACKAGES,
+    Image,
+    ImageError,
+    add_modules,
+    add_own_python,
+    add_python,
+    base_image,
+    own_python_environment,
+)
 
 QEMU = "qemu-system-x86_64"
 RESULT_MB = 64
@@ -42,7 +52,7 @@ mount -t tmpfs tmp /tmp
 mkdir -p /dev/pts /run/netns /results
 mount -t devpts pts /dev/pts
 {modules}
-/usr/bin/ip link set lo up
+{exports}/usr/bin/ip link set lo up
 cd /guest
 sh /guest/command.sh >/results/output.txt 2>&1
 echo $? >/results/status
@@ -74,7 +84,9 @@ class Machine:
 
     `devices` are QEMU's arguments; `modules` are loaded in that order, after what they need, each with its parameters;
     `binaries` are this machine's programs; `files` are put below /guest. `seconds` is how long the guest may live.
-    `steady`: its clock counts instructions, 1 ns each, and jumps over idle time; one CPU, never under KVM.
+    `python`: Debian's Python and the package conformance are in it; `imports`: modules for which it gets, instead, the
+    Python that runs this, with what they need. `steady`: its clock counts instructions, 1 ns each, and jumps over idle
+    time; one CPU, never under KVM.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +94,7 @@ class Machine:
     files: Mapping[str, Path] = field(default_factory=dict)
     devices: Sequence[str] = ()
     python: bool = True
+    imports: Sequence[str] = ()
     cpus: int = 1
     memory: int = 512
     seconds: float = 300.0
@@ -221,7 +234,11 @@ def build_image(k: Kernel, machine: Machine, command: str) -> Image:
     image = base_image()
     for name in machine.binaries:
         image.binary(name)
-    if machine.python:
+    environment = {}
+    if machine.imports:
+        add_own_python(image, machine.imports)
+        environment = own_python_environment()
+    elif machine.python:
         add_python(image, _unpack("python", PYTHON_PACKAGES))
         image.tree("guest/conformance", Path(conformance.__file__).parent)
     for path, source in machine.files.items():
@@ -235,7 +252,8 @@ def build_image(k: Kernel, machine: Machine, command: str) -> Image:
     except ImageError as e:
         raise GuestError(str(e)) from e
     image.file(f"boot/config-{k.release}", k.image.with_name(f"config-{k.release}"))
-    image.text("init", _INIT.format(modules="\n".join(dict.fromkeys(load))), executable=True)
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+    image.text("init", _INIT.format(modules="\n".join(dict.fromkeys(load)), exports=exports), executable=True)
     image.text("guest/command.sh", command + "\n")
     return image
 

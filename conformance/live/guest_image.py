@@ -4,11 +4,16 @@ Nothing here needs cpio, kmod or a compressor: the archive is written in the ker
 since an emulated CPU unpacks slower than it copies.
 """
 
+import importlib.util
+import json
 import lzma
+import os
 import re
 import shutil
 import stat
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +21,8 @@ from typing import BinaryIO
 PYTHON = "python3.11"
 PYTHON_PACKAGES = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal")
 _UNUSED_PYTHON = ("ensurepip", "idlelib", "lib2to3", "distutils", "pydoc_data", "turtledemo", "tkinter", "unittest")
+_UNUSED_OWN = (*_UNUSED_PYTHON, "test", "tests", "site-packages", "dist-packages")
+_LOADED = "import json, sys; print(json.dumps([getattr(m, '__file__', None) for m in list(sys.modules.values())]))"
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
@@ -72,7 +79,7 @@ class Image:
         """Adds the shared libraries and the loader of `program`, at the paths where its loader looks for them."""
         listing = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
         for found in _LIBRARY.findall(listing.stdout):
-            path = found if found.startswith("/usr/") else "/usr" + found
+            path = "/usr" + found if found.startswith(("/lib/", "/lib64/")) else found
             self.file(path, Path(found).resolve())
 
     def write(self, out: BinaryIO) -> None:
@@ -126,6 +133,52 @@ def add_python(image: Image, unpacked: Path) -> None:
     for extension in ("_ctypes", "_ssl", "_bz2", "_lzma", "_uuid"):
         for built in library.glob(f"lib-dynload/{extension}.*.so"):
             image.libraries(built)
+
+
+def add_own_python(image: Image, modules: Sequence[str]) -> None:
+    """Adds the Python that runs this, its standard library, and what the import of `modules` loads, at their own paths.
+
+    Those modules come with byte code that is not held against their source: a guest compiles slowly. `python3` starts
+    this Python; PYTHONHOME and PYTHONPATH must be own_python_environment's.
+    """
+    program = Path(sys.executable).resolve()
+    image.file(str(program), program)
+    image.link("usr/bin/python3", str(program))
+    image.libraries(program)
+    for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}):
+        image.tree(folder, Path(folder), _UNUSED_OWN)
+    imports = "".join(f"import {m}\n" for m in modules)
+    done = subprocess.run((sys.executable, "-c", imports + _LOADED), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ImageError(f"{', '.join(modules)} cannot be imported: {done.stderr.strip()[-500:]}")
+    for name in sorted({f for f in json.loads(done.stdout) if f}):
+        path = Path(name)
+        image.file(name, path)
+        if path.suffix == ".so":
+            image.libraries(path)
+        else:
+            _byte_code(image, path)
+
+
+def own_python_environment() -> dict[str, str]:
+    """The environment in which a guest's own Python finds its library, and the packages where this one has them."""
+    folders = dict.fromkeys(os.path.abspath(p) for p in (*sys.path, *_package_folders()) if p)
+    return {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}", "PYTHONPATH": ":".join(folders)}
+
+
+def _package_folders() -> list[str]:
+    """Where the folders of this project's packages lie: an editable installation has them on no path."""
+    found = [importlib.util.find_spec(name) for name in ("conformance", "refmodel")]
+    return [str(Path(spec.origin).parent.parent) for spec in found if spec is not None and spec.origin]
+
+
+def _byte_code(image: Image, source: Path) -> None:
+    """Adds the byte code that this Python has cached of a source, marked as not to be checked (PEP 552)."""
+    cached = Path(importlib.util.cache_from_source(str(source)))
+    if cached.is_file():
+        text = source.read_bytes()
+        head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(text)
+        image.data(str(cached), head + cached.read_bytes()[16:])
 
 
 def add_modules(image: Image, modules: Path, names: Sequence[str]) -> list[str]:

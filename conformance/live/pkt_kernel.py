@@ -7,12 +7,13 @@ the namespace ends with it; what belongs to the whole machine (a module's parame
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from conformance.live.pkt_kernel_run import Job
 from conformance.live.pkt_kernel_shell import module_parameters
@@ -39,6 +40,42 @@ def require_kernel() -> None:
         raise KernelUnavailable("--kernel needs /dev/net/tun: load the module tun (modprobe tun)")
 
 
+class Planned(Struct, frozen=True):
+    """A run to be made: the job, s that it may take, and the files of module parameters that are put back after it."""
+
+    job: Job
+    limit: float
+    parameters: tuple[str, ...]
+
+
+def plan(
+    path: Path,
+    release: str,
+    wanted: tuple[Variant, ...] = tuple(Variant),
+    words: Mapping[str, str] | None = None,
+    tolerance_usecs: int | None = None,
+    remember: bool = False,
+) -> tuple[list[Planned], Outcome | None]:
+    """The runs of a script on a kernel `release`, one for each of the `wanted` variants that it is meant for.
+
+    None for a script that is for a later kernel; the Outcome says why a script is refused. Raises OSError if it cannot
+    be read.
+    """
+    try:
+        source = read_source(path)
+        if older(release, source.text):
+            return [], None
+        script = parse(source.text, source.name, {**defines(wanted[0]), **(words or {})})
+        meant = variants(script, path.stem, wanted)
+        parameters = tuple(sorted(str(p) for p in set(module_parameters(script))))
+    except ScriptError as why:
+        return [], Outcome(REFUSED, why.at.line, str(why))
+    limit = _limit(script)
+    given = dict(words or {})
+    jobs = [Job(source.name, source.text, v, given, tolerance_usecs, remember) for v in meant]
+    return [Planned(job, limit, parameters) for job in jobs], None
+
+
 def run_script(
     path: Path,
     wanted: tuple[Variant, ...] = tuple(Variant),
@@ -51,25 +88,18 @@ def run_script(
     A script for a later kernel than this one is left out. `words` are the caller's defines; `tolerance_usecs` replaces
     the script's own; `remember` asks for counters and packets.
     """
-    try:
-        source = read_source(path)
-        if older(os.uname().release, source.text):
-            return
-        script = parse(source.text, source.name, {**defines(wanted[0]), **(words or {})})
-        meant = variants(script, path.stem, wanted)
-        parameters = set(module_parameters(script))
-    except ScriptError as why:
-        yield wanted[0], Outcome(REFUSED, why.at.line, str(why))
-        return
-    for variant in meant:
-        with _put_back(parameters):
-            job = Job(source.name, source.text, variant, dict(words or {}), tolerance_usecs, remember)
-            yield variant, _run(job, script)
+    planned, refused = plan(path, os.uname().release, wanted, words, tolerance_usecs, remember)
+    if refused is not None:
+        yield wanted[0], refused
+    for run in planned:
+        with put_back(run.parameters):
+            yield run.job.variant, _run(run)
 
 
 @contextmanager
-def _put_back(parameters: set[Path]) -> Iterator[None]:
-    before = {p: p.read_text() for p in parameters if p.exists()}
+def put_back(parameters: Iterable[str]) -> Iterator[None]:
+    """Gives files of module parameters, which belong to the whole machine, their values again in the end."""
+    before = {p: p.read_text() for p in map(Path, parameters) if p.exists()}
     try:
         yield
     finally:
@@ -83,21 +113,25 @@ def _limit(script: Script) -> float:
     return (total + latest) * 1.25 / 1e6 + GRACE
 
 
-def _run(job: Job, script: Script) -> Outcome:
-    limit = _limit(script)
+def still_running(run: Planned) -> Outcome:
+    """The outcome of a run that took longer than it may."""
+    return Outcome(FAILED, 0, f"{run.job.name}: still running after {run.limit:.0f} s: a call blocks, or a packet "
+                   "that may come at any time (*) never came")  # fmt: skip
+
+
+def _run(run: Planned) -> Outcome:
     command = (sys.executable, "-m", "conformance.live.pkt_kernel_run")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            out, err = process.communicate(msgspec.json.encode(job), timeout=limit)
+            out, err = process.communicate(msgspec.json.encode(run.job), timeout=run.limit)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-            return Outcome(FAILED, 0, f"{job.name}: still running after {limit:.0f} s: a call blocks, or a packet "
-                           "that may come at any time (*) never came")  # fmt: skip
+            return still_running(run)
         except BaseException:
             process.kill()
             raise
     if not out:
         said = err.decode(errors="replace").strip().splitlines()
-        return Outcome(UNAVAILABLE, 0, f"{job.name}: the run ended without a result: {said[-1] if said else ''}")
+        return Outcome(UNAVAILABLE, 0, f"{run.job.name}: the run ended without a result: {said[-1] if said else ''}")
     return msgspec.json.decode(out, type=Outcome)

@@ -280,10 +280,8 @@ def execute(job: Job) -> Outcome:
     )
 
 
-def main() -> None:
-    """The process of one run."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+def alone(job: Job) -> Outcome:
+    """Takes this process into namespaces of its own, before other work, and runs a job there; it is of no use after."""
     try:
         leave()
         # A run is timed to a few ms: it goes before other work, and pauses for no garbage.
@@ -291,9 +289,15 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         gc.disable()
-        outcome = execute(job)
+        return execute(job)
     except OSError as why:
-        outcome = Outcome(UNAVAILABLE, 0, f"namespaces of its own cannot be had: {why}")
+        return Outcome(UNAVAILABLE, 0, f"namespaces of its own cannot be had: {why}")
+
+
+def main() -> None:
+    """The process of one run."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    outcome = alone(msgspec.json.decode(sys.stdin.buffer.read(), type=Job))
     sys.stdout.buffer.write(msgspec.json.encode(outcome))
     sys.stdout.flush()
     os._exit(0)

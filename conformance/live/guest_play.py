@@ -1,0 +1,69 @@
+"""In a guest: plays .pkt scripts on its kernel, one after the other, and writes down how each ended.
+
+`python -m conformance.live.guest_play RUNS OUTCOMES` reads a list of Planned and writes one Outcome a line, in order.
+Each run is a process forked from this one, which has imported everything: an emulated CPU imports slowly.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from conformance.live.pkt_kernel import Planned, put_back, still_running
+from conformance.live.pkt_kernel_run import alone
+from conformance.pkt.outcome import UNAVAILABLE, Outcome
+
+SETTLE: Final = 0.05  # s between two runs, in which the kernel takes down the first one's namespace
+
+
+def play(run: Planned) -> Outcome:
+    """Makes a run in a process of its own."""
+    mine, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(mine)
+            with open(theirs, "wb") as out:
+                out.write(msgspec.json.encode(alone(run.job)))
+            status = 0
+        finally:
+            if status:
+                sys.excepthook(*sys.exc_info())
+            os._exit(status)
+    os.close(theirs)
+    end = time.monotonic() + run.limit
+    said = b""
+    with open(mine, "rb", buffering=0) as answer:
+        while True:
+            if not select.select([answer], [], [], max(end - time.monotonic(), 0.0))[0]:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return still_running(run)
+            part = answer.read(1 << 20)
+            if not part:
+                break
+            said += part
+    status = os.waitpid(child, 0)[1]
+    if status or not said:
+        return Outcome(UNAVAILABLE, 0, f"{run.job.name}: the run ended without a result, with status {status}")
+    return msgspec.json.decode(said, type=Outcome)
+
+
+def main() -> None:
+    """Plays what the first argument lists and appends to the second."""
+    runs = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=list[Planned])
+    with Path(sys.argv[2]).open("ab", buffering=0) as out:
+        for run in runs:
+            with put_back(run.parameters):
+                out.write(msgspec.json.encode(play(run)) + b"\n")
+            time.sleep(SETTLE)
+
+
+if __name__ == "__main__":
+    main()
