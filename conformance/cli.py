@@ -146,9 +146,20 @@ def check(
 @click.option("--all", "every", is_flag=True, help="Record every scenario.")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("captures"), show_default=True)
 @click.option("--suffix", default="", help="Appended to the case name, for instance -6.1.")
+@click.option("--random", "seed", type=int, help="Record the random workload of this seed instead of a scenario.")
+@click.option("--count", type=click.IntRange(1), default=1, help="With --random: as many workloads, of seeds in a row.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was recorded, or the list, as JSON.")
 @interruptible
-def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suffix: str, as_json: bool) -> None:
+def record(
+    names: tuple[str, ...],
+    listing: bool,
+    every: bool,
+    folder: Path,
+    suffix: str,
+    seed: int | None,
+    count: int,
+    as_json: bool,
+) -> None:
     """Record captures of this machine's kernel, in network namespaces made for the purpose (root, tcpdump).
 
     \b
@@ -156,11 +167,16 @@ def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suf
       refmodel record --list
       refmodel record tcp_active_open --out mine
       refmodel record --all --out mine
+      refmodel record --random 17 --count 3 --out mine
     """
     from conformance.live.errors import LabUnavailable, RecordError
     from conformance.live.record import record_case, scenarios
+    from conformance.live.workload_run import record_random
 
     known = scenarios()
+    if seed is not None and (names or every):
+        fail("--random records a workload: name no scenario with it")
+    seeds = {f"random-{n}": n for n in range(seed, seed + count)} if seed is not None else {}
     if listing:
         if as_json:
             write_json(known)
@@ -168,11 +184,11 @@ def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suf
             for name, says in sorted(known.items()):
                 out.print(f"{name:36} {says}", markup=False)
         return
-    wanted = sorted(known) if every else names
+    wanted = list(seeds) or (sorted(known) if every else list(names))
     if not wanted:
         fail("name a scenario (refmodel record --list shows them), or --all")
     for name in wanted:
-        if name not in known:
+        if name not in known and name not in seeds:
             fail(f"no scenario {name!r}; refmodel record --list shows them")
     recorded: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -181,7 +197,8 @@ def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suf
         for name in wanted:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                recorded[name] = str(record_case(name, folder, suffix))
+                path = record_random(seeds[name], folder) if seeds else record_case(name, folder, suffix)
+                recorded[name] = str(path)
                 step(name)
                 if not as_json:
                     out.print(f"recorded {recorded[name]}", markup=False)
@@ -198,7 +215,7 @@ def record(names: tuple[str, ...], listing: bool, every: bool, folder: Path, suf
     if as_json:
         write_json({"recorded": recorded, "failed": failed})
     if interrupted:
-        err.print(f"interrupted: {len(recorded)} of {len(wanted)} scenarios were recorded")
+        err.print(f"interrupted: {len(recorded)} of {len(wanted)} cases were recorded")
         sys.exit(INTERRUPTED)
     sys.exit(DIVERGED if failed else OK)
 

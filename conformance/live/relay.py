@@ -55,6 +55,19 @@ class Fate:
     limit: int = 100
 
 
+def netem(fate: Fate) -> str:
+    """The words after `tc qdisc add dev DEV root` for a qdisc that does what `fate` says; netem cannot mark a share."""
+    words = [f"netem limit {fate.limit if fate.rate else 1000} delay {fate.delay:g}ms {fate.jitter:g}ms"]
+    if fate.loss:
+        words.append(f"loss gemodel {fate.loss:%} {1 - fate.burst:%}" if fate.burst else f"loss {fate.loss:%}")
+    words += [f"{k} {v:%}" for k, v in (("duplicate", fate.duplicate), ("corrupt", fate.corrupt)) if v]
+    if fate.reorder:
+        words.append(f"reorder {fate.reorder:%}")
+    if fate.rate:
+        words.append(f"rate {fate.rate}kbit")
+    return " ".join(words)
+
+
 COUNTS: Final = ("passed", "lost", "queue", "duplicated", "reordered", "marked", "corrupted", "overflow")
 
 

@@ -128,7 +128,9 @@ def plan(seed: int) -> Plan:
         start = "whole"
     sysctls = _sysctls(r)
     if any(f.fast_open for f in flows):
-        sysctls = {**sysctls, "*": {**sysctls.get("*", {}), "net.ipv4.tcp_fastopen": 3}}
+        sysctls = _with(sysctls, "net.ipv4.tcp_fastopen", 3)
+    if fates[0].ce:
+        sysctls = _with(sysctls, "net.ipv4.tcp_ecn", 1)
     blackout = any(f.kind == "user-timeout" for f in flows)
     if blackout and topology != "loopback":
         impairments = (*impairments, Impairment(f"{r.choice('ab')}.ingress", "meta l4proto tcp", 0.5, 2.5))
@@ -159,6 +161,11 @@ def plan(seed: int) -> Plan:
         impairments=impairments,
         flows=flows,
     )
+
+
+def _with(sysctls: Mapping[str, Mapping[str, Value]], name: str, value: Value) -> dict[str, dict[str, Value]]:
+    rest = {scope: {k: v for k, v in chosen.items() if k != name} for scope, chosen in sysctls.items()}
+    return {**rest, "*": {**rest.get("*", {}), name: value}}
 
 
 def _sysctls(r: random.Random) -> dict[str, dict[str, Value]]:
@@ -200,8 +207,9 @@ def _fates(r: random.Random, offloaded: bool) -> tuple[Fate, Fate]:
 
 
 def _impairments(r: random.Random, topology: str) -> tuple[Impairment, ...]:
+    hooks = [f"{host}.{hook}" for host in "ab" for hook in ("input", "input", "egress", "output")]
     places = {
-        "pair": {"a.ingress": 3, "b.ingress": 3, "a.input": 1, "b.input": 1, "a.egress": 1, "b.egress": 1},
+        "pair": {"a.ingress": 6, "b.ingress": 6, **dict.fromkeys(hooks, 1)},
         "relay": {"a.ingress": 1, "b.ingress": 1},
         "router": {"r.forward": 4, "a.ingress": 1, "b.ingress": 1},
         "loopback": {"a.input": 1},

@@ -97,7 +97,7 @@ def _request(d: Draw) -> list[Flow]:
     client: list[Step] = []
     server: list[Step] = []
     for _ in range(rounds):
-        ask, reply = log_size(d.r, 1, 4000), log_size(d.r, 1, max(2, d.large // rounds))
+        ask, reply = log_size(d.r, 1, 4000), log_size(d.r, d.r.choice((1, 500)), max(1000, d.large // rounds))
         client += [Step("send", ask, ask), Step("recv", reply, d.read), Step("pause", pause=think)]
         server += [Step("recv", ask, d.read), Step("pause", pause=d.r.choice((0.0, 0.0, 0.06))), d.send(reply)]
     return d.flow(tuple(client), (*server, d.whole))
@@ -241,8 +241,8 @@ def flows_of(r: random.Random, start: str, budget: int) -> tuple[Flow, ...]:
     for n in range(count):
         kind = pick(r, weights)
         share = budget // count
-        large = max(1000, min(share, r.choice((20_000, 100_000, 400_000, 400_000, 4_000_000))))
-        size = log_size(r, 1, large)
+        large = max(1000, min(share, r.choice((20_000, 100_000, 400_000, 1_000_000, 4_000_000))))
+        size = log_size(r, min(large, r.choice((1, 1, 1000, 30_000))), large)
         after = round(r.uniform(0, 0.3), 3) if n else 0.0
         draw = Draw(
             r,

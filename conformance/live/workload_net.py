@@ -15,7 +15,7 @@ from typing import Final
 from conformance.live.errors import ScenarioFailed
 from conformance.live.kernel import NetNamespace, set_features
 from conformance.live.lab import QUIET_V6, Host, run
-from conformance.live.relay import Relay
+from conformance.live.relay import Relay, netem
 from conformance.live.workload import Impairment, Plan
 
 NFT_COUNTER: Final = re.compile(r"counter packets (\d+) bytes \d+ drop")
@@ -49,14 +49,22 @@ def frames_dropped(host: Host, table: str) -> int:
     return int(found[1])
 
 
+def _qdisc(device: str) -> tuple[int, int]:
+    """How many packets the root qdisc of `device` dropped and sent, as `tc -s` says."""
+    (told,) = json.loads(run("tc", "-s", "-j", "qdisc", "show", "dev", device, "root"))
+    return int(told["drops"]), int(told["packets"])
+
+
 class WorkloadNet:
     """The hosts of a plan, wired and impaired; a context manager that takes everything down again.
 
-    `server` is where clients connect to. `dropped` holds the frames dropped at each place once `stop` was called.
+    With `netem` the kernel's qdisc does what the relay would, where it can. `server` is where clients connect to.
+    `dropped` holds the frames dropped at each place once `stop` was called.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, netem: bool) -> None:
         self.plan = plan
+        self._netem = netem and not any(f.ce for f in plan.fates)
         self.hosts: dict[str, Host] = {}
         self.dropped: dict[str, int] = {}
         self.wire: NetNamespace | None = None
@@ -146,8 +154,19 @@ class WorkloadNet:
         if p.topology == "router":
             self._routes()
         if self.wire is not None:
-            there, back = p.fates
-            self._relay = Relay(self.wire, "p1", "p2", there, back, str(p.seed))
+            self._join_wire(self.wire)
+
+    def _join_wire(self, wire: NetNamespace) -> None:
+        there, back = self.plan.fates
+        if not self._netem:
+            self._relay = Relay(wire, "p1", "p2", there, back, str(self.plan.seed))
+            return
+        with wire.inside():
+            for device, fate in (("p2", there), ("p1", back)):
+                run("tc", "qdisc", "add", "dev", device, "root", *netem(fate).split())
+            run("ip", "-batch", "-", stdin="link add br0 type bridge mcast_snooping 0\nlink set br0 up\n")
+            for device in ("p1", "p2"):
+                run("ip", "link", "set", device, "master", "br0")
 
     def _cable(self, x: NetNamespace, device: str, mac: str, y: NetNamespace, peer: str, peer_mac: str) -> None:
         mtu = self.plan.mtu
@@ -251,12 +270,16 @@ class WorkloadNet:
                 self.dropped.setdefault(i.place, 0)
                 continue
             h = self.hosts[i.place[0]]
-            device = "rb" if h.name == "r" else h.interface
-            (told,) = json.loads(h.run("tc", "-s", "-j", "qdisc", "show", "dev", device, "root"))
-            self.dropped[i.place] = int(told["drops"])
+            with h.netns.inside():
+                self.dropped[i.place], _ = _qdisc("rb" if h.name == "r" else h.interface)
         if self._relay is not None:
             for way, counts in self._relay.stop().items():
                 self.dropped |= {f"relay.{way}.{what}": n for what, n in counts.items()}
+        elif self.wire is not None:
+            with self.wire.inside():
+                for way, device in (("there", "p2"), ("back", "p1")):
+                    lost, passed = _qdisc(device)
+                    self.dropped |= {f"relay.{way}.lost": lost, f"relay.{way}.passed": passed}
         return self.dropped
 
     def close(self) -> None:

@@ -171,10 +171,10 @@ def run_plan(p: Plan, net: WorkloadNet) -> Recorded:
             if search.found is not None and _segments(after) - _segments(search.found[1]) > ENOUGH:
                 begins, before = search.found
                 start = "middle"
+        net.stop()
         pcaps = [c.stop() for c in captures]
     told = [Notification(host, **vars(n)) for host, m in monitors for n in m.seen]
     told = sorted((n for n in told if begins <= n.time * 1e9 <= ends), key=lambda n: n.time)
-    net.stop()
     return Recorded(pcaps, begins, ends, before, after, told, start, apps.cut)
 
 
@@ -246,14 +246,20 @@ def record_seed(seed: int, outdir: Path, netem: bool) -> Path:
     p = plan(seed) if netem else without_netem(plan(seed))
     for _ in range(ATTEMPTS - 1):
         try:
-            return _record(p, outdir)
+            return _record(p, outdir, netem)
         except (ScenarioFailed, CaptureLost):
             continue
-    return _record(p, outdir)
+    return _record(p, outdir, netem)
 
 
-def _record(p: Plan, outdir: Path) -> Path:
-    with WorkloadNet(p) as net:
+def record_random(seed: int, outdir: Path) -> Path:
+    """Records the workload of `seed` under the running kernel, as `record_seed` does."""
+    require_lab("nft", "tc")
+    return record_seed(seed, outdir, has_netem())
+
+
+def _record(p: Plan, outdir: Path, netem: bool) -> Path:
+    with WorkloadNet(p, netem) as net:
         taps = net.taps()
         r = run_plan(p, net)
         where, device = taps[0]
