@@ -215,7 +215,7 @@ def record(
     if as_json:
         write_json({"recorded": recorded, "failed": failed})
     if interrupted:
-        err.print(f"interrupted: {len(recorded)} of {len(wanted)} cases were recorded")
+        err.print(f"interrupted: {len(recorded)} of {len(wanted)} scenarios were recorded")
         sys.exit(INTERRUPTED)
     sys.exit(DIVERGED if failed else OK)
 
