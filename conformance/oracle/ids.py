@@ -1,0 +1,104 @@
+"""The IPv4 ids of one end: in which order its frames left, and how many segments the tap did not see.
+
+The law: a connected socket numbers what it transmits, one step a segment on the wire, a super-frame as many as it is
+cut into (include/net/ip.h:ip_select_ident_segs). What leaves without a full socket (SYN-ACKs, RSTs of segments that
+found no socket, ACKs of TIME_WAIT) has the id 0. Ids that something rewrote do not count up; so they are believed only
+after several exact steps.
+"""
+
+from collections import deque
+from typing import Final
+
+from refmodel.packet.segment import Segment
+
+TRUST: Final = 4  # exact steps before ids are believed
+REMEMBERED: Final = 64  # frames among which a duplicate is looked for
+OVERTAKES: Final = 4_096  # ids: how far behind another a frame may be that was overtaken
+NEARBY: Final = 64  # ids: a frame so near to its place may have been overtaken
+SWAPPED: Final = 200  # us: stamps of two CPUs, taken in another order than the frames left in
+SEGMENT: Final = 536  # bytes: what a segment holds at least where the MSS is not known
+
+
+class Ids:
+    """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
+
+    __slots__ = ("exact", "gap", "high", "kind", "last", "low", "odd", "recent", "strange", "time")
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.low = self.high = 1  # how many ids the last frame took, at least and at most
+        self.exact = self.strange = 0
+        self.gap: int | None = None
+        self.kind = ""  # of the frame seen last: "", "overtaken", "duplicate", "zero", "outlier" (the one before it)
+        # A frame out of line: the id before it, how far behind that the next is at least and at most, its own step.
+        self.odd: tuple[int, int, int, int] | None = None
+        self.time = 0
+        self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=REMEMBERED)
+
+    def copy(self) -> "Ids":
+        """A copy that shares nothing that changes."""
+        new = Ids()
+        new.last, new.low, new.high, new.exact, new.strange = self.last, self.low, self.high, self.exact, self.strange
+        new.gap, new.kind, new.odd, new.time = self.gap, self.kind, self.odd, self.time
+        new.recent = deque(self.recent, REMEMBERED)
+        return new
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the ids count this end's segments."""
+        return self.exact >= TRUST and self.exact > 4 * self.strange
+
+    def see(self, s: Segment, mss: int) -> int:
+        """Takes the next frame; `mss` is the most that one segment holds (0: not known). Its step, 0 if in line.
+
+        A negative step says how far behind it is, a positive one how many segments are missing before it.
+        """
+        i = s.ip_id
+        self.kind = ""
+        self.gap = None
+        if i is None:
+            return 0
+        last = self.last
+        n = s.len
+        if n <= (mss or SEGMENT):
+            low = high = 1
+        else:
+            low, high = (-(-n // mss), -(-n // max(mss - 40, 48))) if mss else (1, -(-n // SEGMENT))
+        if i == 0 and last is not None and (0 - last) & 0xFFFF > self.high:
+            self.kind = "zero"
+            return 0
+        at = s.time // 1000
+        if last is None:
+            self.last, self.low, self.high, self.time = i, low, high, at
+            return 0
+        step = (i - last) & 0xFFFF
+        if self.low <= step <= self.high:
+            self.exact += 1
+            self.gap = 0
+            self.odd = None
+            self.recent.append((i, s.seq, n, s.flags))
+            self.last, self.low, self.high, self.time = i, low, high, at
+            return 0
+        return self._strange(s, i, step, low, high, at)
+
+    def _strange(self, s: Segment, i: int, step: int, low: int, high: int, at: int) -> int:
+        last = self.last or 0
+        mark = (i, s.seq, s.len, s.flags)
+        behind = (-step) & 0xFFFF
+        if mark in self.recent:
+            self.kind = "duplicate"
+            return -behind
+        odd, self.odd = self.odd, (last, self.low + low, self.high + high, -behind if behind < 0x8000 else step)
+        self.recent.append(mark)
+        if odd is not None and odd[1] <= (i - odd[0]) & 0xFFFF <= odd[2] and abs(odd[3]) > NEARBY:
+            # The frame before this one took its step of the count, but said otherwise.
+            self.kind = "outlier"
+            self.odd = None
+        elif 0 < behind <= OVERTAKES:
+            self.kind = "overtaken"
+            return -behind
+        else:
+            self.strange += step > OVERTAKES
+        self.gap = step - self.high if step < 0x8000 else None
+        self.last, self.low, self.high, self.time = i, low, high, at
+        return self.gap or 0

@@ -1,0 +1,112 @@
+"""Whose stack an end is: Linux or not, of which generation, with the evidence.
+
+The law: a sidecar decides. Without one the handshake decides: the order of a SYN's options, its TTL, window and window
+scale are Linux's own, and what rewrote them on the way is as foreign as another stack. A capture that starts in
+mid-connection shows no handshake; then the form of the first frames decides. Never does a single odd frame behind a
+handshake of Linux's make its end foreign.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from conformance.check.infer import kinds, linux_order, not_linux, sysctls
+from conformance.check.setup import Setup
+from conformance.oracle.end import Stack
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, RST, SYN
+
+Who = tuple[bytes, int]
+
+ALIGNED: Final = b"\x01\x01\x08\x0a"
+BEHIND: Final = frozenset({1, 30, 34, 172, 174, 254})  # MPTCP, Fast Open, AccECN, experiments
+PATHS: Final = (64, 128, 255)
+LINUX_TTL: Final = 64
+FASTOPEN: Final = 34
+DEFAULT_MSS: Final = 536
+
+
+def infer_stack(early: Sequence[Segment], who: Who, setup: Setup) -> Stack:
+    """The stack of the end `who`, from the sidecar or from a connection's first frames."""
+    host = setup.host_of(who[0])
+    stack = Stack(kernel=setup.kernel, hz=setup.hz, late=setup.late, host=host)
+    if host is not None:
+        stack.given = True
+        stack.linux = host.linux
+        stack.told = dict(host.sysctls)
+        if not host.linux:
+            stack.why_not = "its frames were crafted, the sidecar says"
+        return stack
+    if setup.hosts:
+        # A sidecar names the hosts that were recorded: this address is behind a translation, or a stranger's.
+        stack.evidence.append("no host of the sidecar has its address")
+    own = [s for s in early if (s.saddr, s.source) == who]
+    peers = [s for s in early if (s.daddr, s.dest) == who]
+    syn = next((s for s in own if s.flags & (SYN | RST) == SYN), None)
+    if syn is None:
+        _without_syn(stack, own)
+        return stack
+    offer = next((s for s in peers if s.flags & (SYN | ACK | RST) == SYN), None) if syn.flags & ACK else None
+    why = foreign_syn(syn, offer)
+    if why:
+        stack.linux, stack.why_not = False, why
+        return stack
+    stack.told = sysctls(syn, offer)
+    stack.evidence.append(f"Linux: options {kinds(syn)} in its order, TTL {syn.ttl}, window {syn.window}")
+    stack.evidence += [f"{n} = {v}: its SYN tells" for n, v in stack.told.items()]
+    if syn.wscale is not None and syn.wscale > 7:
+        stack.evidence.append(f"window scale {syn.wscale}: tcp_rmem[2] above 6 MiB, as from 6.17 on")
+    later = [s for s in own if s is not syn and not s.flags & (SYN | RST)]
+    why = _frames(later)
+    if why:
+        stack.linux, stack.why_not = False, why
+    return stack
+
+
+def foreign_syn(s: Segment, offer: Segment | None = None) -> str:
+    """Why a SYN or SYN-ACK is not one of Linux's; '' if it may be. `offer` is the SYN that a SYN-ACK answers."""
+    if s.truncated:
+        return ""
+    why = not_linux(s)
+    if why:
+        if s.mss is None and not kinds(s):
+            return "its SYN has no options: a generator's, or stripped on the way"
+        return why
+    if s.flags & ACK and offer is not None:
+        if s.wscale is not None and offer.wscale is None:
+            return "its SYN-ACK has a window scale, though the SYN had none: something between rewrote one of them"
+        if s.sack_perm and not offer.sack_perm:
+            return "its SYN-ACK permits SACK, though the SYN did not: something between rewrote one of them"
+        if s.tsval is not None and offer.tsval is None:
+            return "its SYN-ACK has a timestamp, though the SYN had none: something between rewrote one of them"
+    if not s.flags & ACK and s.tsecr:
+        return ""
+    if s.wscale is not None and s.wscale > 14:
+        return f"its window scale is {s.wscale}"
+    if s.window == 0:
+        return "its SYN has a closed window"
+    if s.ip_id is not None and not s.df and s.flags & ACK and s.ttl > LINUX_TTL:
+        return "its SYN-ACK has neither DF nor Linux's TTL"
+    return ""
+
+
+def _without_syn(stack: Stack, own: Sequence[Segment]) -> None:
+    """A capture in mid-connection, or a host that only resets: the frames' form must do."""
+    why = _frames([s for s in own if not s.flags & RST])
+    if own and own[0].ttl > LINUX_TTL:
+        why = why or f"its TTL is {own[0].ttl}, Linux starts from 64"
+    if why:
+        stack.linux, stack.why_not = False, why
+    elif own:
+        stack.evidence.append("taken for Linux: nothing in its first frames says otherwise, its handshake was not seen")
+
+
+def _frames(own: Sequence[Segment]) -> str:
+    """Why the form of segments behind the handshake is not Linux's, if more than one says so."""
+    stamped = [s for s in own if s.tsval is not None and not s.truncated]
+    odd = [s for s in stamped if s.data[s.l4 + 20 : s.l4 + 24] != ALIGNED and kinds(s)[:3] != [1, 1, 19]]
+    if len(odd) > 1 and len(odd) == len(stamped):
+        return f"its timestamps are not aligned as Linux aligns them: options {kinds(odd[0])}"
+    return ""
+
+
+__all__ = ["foreign_syn", "infer_stack", "linux_order"]

@@ -1,0 +1,102 @@
+"""Where the tap is: on which end's host, how soon that host answers, whether frames are lost behind it.
+
+The law: a sidecar decides. Without one there is evidence for nearness only in what no wire carries: super-frames,
+checksums that a device was yet to fill in, a loopback; or in the handshake's times: the end that answered at once is
+near, the one whose answer took a round trip is not.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from conformance.check.setup import Setup
+from conformance.oracle.end import Stack, us
+from conformance.oracle.stacks import Who
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, RST, SYN
+
+JUMBO: Final = 9_000  # bytes: no wire carries more in one segment
+LOOPBACK4: Final = b"\x7f"
+LOOPBACK6: Final = bytes(15) + b"\x01"
+FAR: Final = 50  # how many times longer the far end's answer takes than the near one's
+FLOOR: Final = 1_000  # us: below it a round trip and a host's answer look alike
+BASE: Final = 0  # us: a host may answer at once
+
+
+def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, Stack], setup: Setup) -> None:
+    """Says of both stacks whether the tap is on their host, and whether their inputs may be lost behind it."""
+    if setup.hosts:
+        for stack in stacks:
+            _given(stack, setup)
+    for k, stack in enumerate(stacks):
+        if stack.near is None and not setup.near:
+            _looks(early, sides[k], stack)
+    if stacks[0].near is None and stacks[1].near is None:
+        _times(early, sides, stacks)
+
+
+def _given(stack: Stack, setup: Setup) -> None:
+    kind = str(setup.extra.get("vantage", {}).get("kind", ""))
+    if stack.host is None:
+        return
+    if kind in ("loopback", "both"):
+        stack.near = True
+    elif setup.near:
+        stack.near = stack.host.name == setup.near
+
+
+def _looks(early: Sequence[Segment], who: Who, stack: Stack) -> None:
+    """What only a tap on the host sees of it."""
+    own = [s for s in early if (s.saddr, s.source) == who]
+    if who[0][:1] == LOOPBACK4 or who[0] == LOOPBACK6:
+        stack.near = True
+        stack.evidence.append("the tap is on its host: a loopback address")
+        return
+    if own and all(s.saddr == s.daddr for s in own):
+        stack.near = True
+        stack.evidence.append("the tap is on its host: it talks to itself")
+        return
+    partial = [s for s in own if unfilled(s)]
+    if len(partial) > 1:
+        stack.near = True
+        stack.evidence.append(f"the tap is on its host: frame {partial[0].number} has a checksum yet to be filled in")
+
+
+def unfilled(s: Segment) -> bool:
+    """Whether the TCP checksum is the pseudo-header's sum alone, which a device was to complete."""
+    end = s.payload_at + s.len
+    if end > len(s.data) or s.truncated:
+        return False
+    length = end - s.l4
+    pseudo = (int.from_bytes(s.saddr, "big") + int.from_bytes(s.daddr, "big") + 6 + length) % 0xFFFF
+    field = int.from_bytes(s.data[s.l4 + 16 : s.l4 + 18], "big")
+    if field != pseudo:
+        return False
+    total = int.from_bytes(s.data[s.l4 : end], "big") << (8 if length & 1 else 0)
+    return (total + pseudo) % 0xFFFF != 0
+
+
+def _times(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, Stack]) -> None:
+    """SYN to SYN-ACK is the far side's round trip, SYN-ACK to ACK the near side's, seen from the tap."""
+    syn = synack = last = None
+    for s in early:
+        side = 0 if (s.saddr, s.source) == sides[0] else 1
+        if s.flags & (SYN | ACK | RST) == SYN and side == 0 and synack is None:
+            if syn is not None:
+                return  # sent again: which of them was answered is not told
+            syn = s
+        elif s.flags & (SYN | ACK) == SYN | ACK and side == 1:
+            if synack is not None:
+                return
+            synack = s
+        elif synack is not None and side == 0 and s.flags & (ACK | RST | FIN | SYN) == ACK:
+            last = s
+            break
+    if syn is None or synack is None or last is None:
+        return
+    server, client = us(synack) - us(syn), us(last) - us(synack)
+    if server > FLOOR and server > FAR * max(client, 1):
+        stacks[0].near, stacks[1].near = True, False
+        stacks[0].evidence.append(f"the tap is near it: it answered in {client} us, the other end in {server} us")
+    elif client > FLOOR and client > FAR * max(server, 1):
+        stacks[0].near, stacks[1].near = False, True
+        stacks[1].evidence.append(f"the tap is near it: it answered in {server} us, the other end in {client} us")
