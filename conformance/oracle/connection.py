@@ -67,7 +67,9 @@ class Connection:
         """Makes the ends, knowing what the first frames tell."""
         early = self.prelude or []
         self.prelude = None
-        stacks: Sequence[Stack] = infer(early, self.sides, self.setup, self.before.ends if self._reused() else None)
+        stacks: Sequence[Stack] = infer(
+            early, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
+        )
         ends = []
         for k, who in enumerate(self.sides):
             host = self.setup.host_of(who[0])
@@ -146,8 +148,8 @@ class Connection:
 
     # -- hypotheses
 
-    def _again(self, decided: Decisions) -> tuple[Refusal, Segment] | None:
-        """Follows the frames from the checkpoint under `decided`; what was refused, and at which frame."""
+    def _again(self, decided: Decisions, end: int = 0) -> tuple[Refusal, Segment] | None:
+        """Follows the frames from the checkpoint under `decided`, up to `end` us; what was refused, at which frame."""
         mark, ends = self.marks[0]
         del self.labels[mark:]
         self.ends = ends
@@ -159,9 +161,18 @@ class Connection:
                 self._take(s)
             except Refusal as why:
                 return why, s
+        try:
+            self._settle(end)
+        except Refusal as why:
+            return why, self.records[-1]
         return None
 
-    def _retry(self, why: Refusal, s: Segment) -> None:
+    def _settle(self, end: int) -> None:
+        """Lets both ends go on to `end` us; raises Refusal for what should have shown by then."""
+        for e in self.ends:
+            e.settle(end)
+
+    def _retry(self, why: Refusal, s: Segment, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
         first, at = why, s
         todo: list[tuple[int, int, Decisions]] = []
@@ -188,7 +199,7 @@ class Connection:
                 break
             self.attempts += 1
             _, _, decided = heapq.heappop(todo)
-            failed = self._again(decided)
+            failed = self._again(decided, end)
             if failed is None:
                 self.decided = decided
                 return
@@ -217,7 +228,7 @@ class Connection:
             frame=s.number,
             time=s.time / 1e9,
             host=e.name,
-            what=f"{why.what}: {line(s, self.first.time)}",
+            what=f"{why.what}: {'missing by ' if why.side is not None else ''}{line(s, self.first.time)}",
             allowed=why.allowed,
             near=tuple(NearMiss(rule, reason) for rule, reason in why.near),
             state=(e.words(),),
@@ -260,10 +271,15 @@ class Connection:
         """The judgement when the capture has shown everything up to `end` us."""
         if self.prelude is not None:
             self._start()
+        if self.ended is None and not self.unknown and self.records:
+            try:
+                self._settle(end)
+            except Refusal as why:
+                self._retry(why, self.records[-1], end)
         inferred = (*self.setup.inferred, *self._inferred())
         if self.foreign:
-            why = f"{'; '.join(self._strangers())}; {self.foreign}"
-            return Verdict("tcp", self.subject, Outcome.NOT_MODELLED, why, inferred=inferred)
+            said = f"{'; '.join(self._strangers())}; {self.foreign}"
+            return Verdict("tcp", self.subject, Outcome.NOT_MODELLED, said, inferred=inferred)
         if self.ended is not None:
             return Verdict(
                 "tcp", self.subject, Outcome.DIVERGES, self.ended.what, divergence=self.ended, inferred=inferred
