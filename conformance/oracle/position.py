@@ -1,0 +1,150 @@
+"""How far an end had got with its inputs when it sent what it sent.
+
+The law: an output shows where its end stood: rcv_nxt, the timestamp to echo, the blocks behind holes. Inputs are
+processed in order; so of the positions that fit the furthest is taken that the end had the time to reach, and an input
+before one that the output proves processed, but which the output denies, was dropped.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from conformance.oracle.end import us
+from conformance.oracle.sack import BEHIND_HOLE, Range, Reassembly, unwrap
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import FIN, RST, SYN
+from refmodel.types import H32, M32
+
+if TYPE_CHECKING:
+    from conformance.oracle.receiver import Receiver
+
+EXACT: Final = 3
+UNSURE: Final = 2  # a DSACK that not every Linux sends is missing
+UNTOLD: Final = 1  # a DSACK is missing: the first copy never arrived
+WRONG: Final = 0
+FAR_BACK: Final = 1 << 30
+
+
+def room(s: Segment) -> tuple[int, bool]:
+    """How many SACK blocks the options leave room for, and whether other options than timestamps and SACK stand there.
+
+    Source: net/ipv4/tcp_output.c:tcp_established_options.
+    """
+    used = 12 if s.tsval is not None else 0
+    n = len(s.sack)
+    size = s.payload_at - s.l4 - 20
+    return (40 - used - 4) // 8, size > used + (4 + 8 * n if n else 0)
+
+
+def blocks_fit(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool) -> int:
+    """How well the SACK blocks `seen` are those of `r`: EXACT, UNSURE, UNTOLD or WRONG."""
+    blocks = r.blocks
+    n = len(seen)
+    if r.dsack is not None:
+        if n and seen[0] == r.dsack and _starts(blocks, seen[1:], most - 1, crowded):
+            return EXACT
+        if _starts(blocks, seen, most, crowded):
+            return UNTOLD if r.sure else UNSURE
+    elif _starts(blocks, seen, most, crowded):
+        return EXACT
+    if r.told_at_fin is not None and _starts(r.told_at_fin, seen, most, crowded):
+        return EXACT
+    return WRONG
+
+
+def _starts(blocks: Sequence[Range], seen: Sequence[Range], most: int, crowded: bool) -> bool:
+    n = len(seen)
+    if n != min(len(blocks), most) and not (crowded and n < len(blocks)):
+        return False
+    return all(blocks[i] == seen[i] for i in range(n))
+
+
+class Found:
+    """A position: `count` inputs are through, of which those in `dropped` (by place) never arrived."""
+
+    __slots__ = ("beyond", "causeless", "count", "dropped", "grade")
+
+    def __init__(self, count: int, dropped: tuple[int, ...], grade: int, beyond: bool, causeless: bool) -> None:
+        self.count, self.dropped, self.grade = count, dropped, grade
+        self.beyond, self.causeless = beyond, causeless
+
+    def better(self, other: "Found | None") -> bool:
+        """Whether it explains the output more readily."""
+        if other is None:
+            return True
+        mine = (self.causeless, len(self.dropped), -self.grade, self.beyond)
+        theirs = (other.causeless, len(other.dropped), -other.grade, other.beyond)
+        if mine != theirs:
+            return mine < theirs
+        return self.count > other.count if not self.beyond else self.count < other.count
+
+
+def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Found | None:
+    """The position at which `s` fits, None if there is none. `seen` are its SACK blocks, unwrapped."""
+    end = rx.end
+    ack = unwrap(s.ack_seq, rx.re.nxt)
+    limit = us(s) - end.stack.base
+    most, crowded = room(s)
+    pure = not s.len and not s.flags & (FIN | SYN | RST)
+    r = rx.re
+    recent = rx.ts_recent
+    duplicates = rx.credits
+    dropped: list[int] = []
+    best: Found | None = None
+    i = 0
+    pending = end.pending
+    while True:
+        if r.nxt == ack and rx.echoes(s, recent):
+            grade = EXACT if rx.fuzzy else blocks_fit(r, seen, most, crowded)
+            if grade == UNTOLD and not rx.may_miss_dsack:
+                grade = WRONG
+            if grade:
+                causeless = pure and not duplicates and r.nxt <= rx.wup and not rx.opens_window(s, ack)
+                here = Found(i, tuple(dropped), grade, i > 0 and us(pending[i - 1]) > limit, causeless)
+                if here.better(best):
+                    best = here
+        if i == len(pending) or end.held(pending[i], s.number):
+            return best
+        p = pending[i]
+        i += 1
+        if p.flags & (SYN | RST):
+            if p.flags & RST:
+                return best
+            duplicates += 1
+            continue
+        seq = unwrap(p.seq, r.nxt)
+        stop = seq + p.len + (p.flags & FIN)
+        why = rx.acceptable(p, r.nxt, recent)
+        if why:
+            if seq != stop or why != "old":
+                duplicates += 1
+            if stop != seq and seq < r.nxt and r.sack:
+                r = r.copy()
+                r.dsack, r.sure = (seq, min(stop, r.nxt)), True
+            continue
+        newer = rx.newer_echo(p, seq, recent)
+        if rx.denies_echo(s, newer):
+            if not lossy:
+                return best
+            dropped.append(i - 1)
+            continue
+        if stop == seq:
+            recent = newer
+            continue
+        before = r
+        r = r.copy()
+        kind = r.take(seq, stop, p.flags & FIN != 0, rx.room_left(r.nxt), p.len == 0)
+        hidden = kind == BEHIND_HOLE and r.sack and len(seen) < most and not crowded and not rx.fuzzy
+        if r.nxt > ack or (hidden and not any(low <= seq and stop <= high for low, high in seen)):
+            r = before
+            if not (lossy or rx.may_discard(p, seq, s)):
+                return best
+            dropped.append(i - 1)
+            continue
+        recent = newer
+        if kind != 1:
+            duplicates += 1
+
+
+def newer(a: int, b: int) -> bool:
+    """Timestamp `a` is later than `b`."""
+    return a != b and (a - b) & M32 < H32

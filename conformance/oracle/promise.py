@@ -1,0 +1,120 @@
+"""The window that an end has promised, and what it may promise next.
+
+The law: the right edge stays where it was promised until it moves on, and the window opens no further than the data
+that came has proved to be well used: what the SYN offered, and for each segment two of the peer's or twice its length.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from refmodel.packet.segment import Segment
+from refmodel.tcp.window import scaled_up
+
+U16_MAX: Final = 65535
+UNBOUNDED: Final = 1 << 40
+MPTCP: Final = 30
+LEAST: Final = 128  # bytes: shorter segments in order don't open the window
+
+
+def kinds(s: Segment) -> Iterator[int]:
+    """The kinds of a segment's options, as far as they were captured."""
+    i, end = s.l4 + 20, s.payload_at
+    while i < end and s.data[i]:
+        kind = s.data[i]
+        if kind == 1:
+            i += 1
+            continue
+        yield kind
+        if i + 1 >= end or s.data[i + 1] < 2:
+            return
+        i += s.data[i + 1]
+
+
+class Promise:
+    """What was promised. Sequence numbers are unwrapped.
+
+    `edge`: the right edge promised last; `window`: rcv_wnd then, -1 before the first; `shift`: rcv_wscale, -1 while it
+    isn't known; `ceiling`: the most that rcv_ssthresh can be; `advmss`: the peer's segments as this end expects them.
+    """
+
+    __slots__ = ("advmss", "asked", "ceiling", "edge", "mine", "offered", "sealed", "shift", "theirs", "window")
+
+    def __init__(self) -> None:
+        self.edge = UNBOUNDED
+        self.window = self.shift = -1
+        self.ceiling = UNBOUNDED
+        self.offered = self.advmss = 0
+        self.mine: int | None = None
+        self.theirs: int | None = None
+        self.asked = self.sealed = False
+
+    def copy(self) -> "Promise":
+        """A copy to go on from."""
+        new = Promise.__new__(Promise)
+        for name in Promise.__slots__:
+            setattr(new, name, getattr(self, name))
+        return new
+
+    def offers(self, s: Segment, ack: int) -> None:
+        """This end's SYN or SYN-ACK left: its window is not scaled.
+
+        A window of 65535 may stand for a larger one, since 6.12. Source tcp_output.c:tcp_select_initial_window.
+        """
+        self.mine, self.sealed = s.wscale, True
+        self.offered = self.window = s.window
+        self.edge = ack + s.window if s.window < U16_MAX else UNBOUNDED
+        self.advmss = s.mss or 0
+        if s.window < U16_MAX and MPTCP not in set(kinds(s)):
+            self.ceiling = s.window
+        self._agree()
+
+    def asks(self, s: Segment) -> None:
+        """The peer's SYN or SYN-ACK came."""
+        self.theirs, self.asked = s.wscale, True
+        self._agree()
+
+    def _agree(self) -> None:
+        if self.sealed and self.asked:
+            self.shift = min(self.mine, 14) if self.mine is not None and self.theirs is not None else 0
+
+    def grows(self, length: int, hole: bool) -> None:
+        """Data came; source net/ipv4/tcp_input.c:tcp_grow_window."""
+        if length >= LEAST or hole:
+            self.ceiling += max(2 * (self.advmss or U16_MAX), 2 * length)
+
+    def left(self, nxt: int) -> int:
+        """What is left of the promise; source include/net/tcp.h:tcp_receive_window."""
+        return max(self.edge - nxt, 0)
+
+    def says(self, s: Segment) -> int:
+        """The window that a segment without SYN offers, in bytes; -1 if the scale isn't known."""
+        return s.window << self.shift if self.shift >= 0 else -1
+
+    def too_wide(self, window: int, ack: int) -> int:
+        """The most that may be offered at `ack`, if `window` is more, else -1."""
+        if self.ceiling >= UNBOUNDED or self.shift < 0:
+            return -1
+        most = scaled_up(max(self.ceiling, self.left(ack)), self.shift)
+        return most if window > most else -1
+
+    def retreats(self, window: int, ack: int) -> bool:
+        """Whether the right edge moves back, as far as sixteen bits could have said it."""
+        if self.edge >= UNBOUNDED or self.shift < 0:
+            return False
+        return ack + window < min(self.edge, ack + (U16_MAX << self.shift))
+
+    def opens(self, window: int, ack: int) -> bool:
+        """Whether a read may have sent the window: it at least doubles; source net/ipv4/tcp.c:__tcp_cleanup_rbuf."""
+        if self.shift < 0 or self.edge >= UNBOUNDED:
+            return True
+        now = self.left(ack)
+        return window > now and (window >= 2 * now or window == U16_MAX << self.shift)
+
+    def sent(self, window: int, ack: int, newest: bool) -> None:
+        """The window left; `newest`: no later one was seen before."""
+        if window < 0:
+            return
+        right = ack + window
+        if newest or right > self.edge or self.edge >= UNBOUNDED:
+            self.edge = right
+        self.window = window

@@ -1,0 +1,767 @@
+"""The receiving half of an end: what arrived, what is acknowledged, in which blocks and windows, and why just now.
+
+The law: an acknowledgment says rcv_nxt, the timestamp that came last at or before what was acknowledged, and what waits
+behind holes in the order in which it changed. Each output is held to the position that it shows; a pure acknowledgment
+needs a cause, and one cause sends one.
+"""
+
+from typing import Final
+
+from conformance.oracle.constraint import Constraint
+from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
+from conformance.oracle.end import End, Excuse, Label, Refusal, us
+from conformance.oracle.position import FAR_BACK, Found, blocks_fit, find, newer, room
+from conformance.oracle.promise import Promise
+from conformance.oracle.sack import BEHIND_HOLE, FILLED, IN_ORDER, OLD, Range, Reassembly, unwrap
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, AE, CWR, ECE, FIN, RST, SYN
+from refmodel.tcp.state import St
+from refmodel.types import H32, M32
+
+CONSTRAINTS: Final = (
+    Constraint(
+        "ack-of-what-did-not-arrive",
+        "Only what arrived is acknowledged.",
+        ("net/ipv4/tcp_output.c:__tcp_send_ack", "RFC 9293 3.4"),
+        rfc=True,
+    ),
+    Constraint(
+        "ack-goes-back",
+        "What was acknowledged stays acknowledged.",
+        ("net/ipv4/tcp_input.c:tcp_rcv_nxt_update", "RFC 9293 3.4"),
+        rfc=True,
+    ),
+    Constraint(
+        "ack-is-rcv-nxt",
+        "An acknowledgment names the end of what arrived in order.",
+        ("net/ipv4/tcp_output.c:tcp_send_ack", "RFC 9293 3.10.7.4"),
+    ),
+    Constraint(
+        "echo-is-ts-recent",
+        "TSecr is the timestamp of the last segment that began at or before the last acknowledgment.",
+        ("net/ipv4/tcp_input.c:tcp_replace_ts_recent", "RFC 7323 4.3"),
+    ),
+    Constraint(
+        "sack-blocks",
+        "SACK blocks are what waits behind holes, the last that changed first, after a DSACK of what came twice.",
+        (
+            "net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb",
+            "net/ipv4/tcp_output.c:tcp_established_options",
+            "RFC 2018 4",
+            "RFC 2883 4",
+        ),
+    ),
+    Constraint(
+        "sack-not-permitted",
+        "SACK blocks are sent only if both SYNs permitted them.",
+        ("net/ipv4/tcp_input.c:tcp_is_sack", "RFC 2018 3"),
+        rfc=True,
+    ),
+    Constraint(
+        "window-retreats",
+        "The right edge of the window doesn't move back, unless memory is out.",
+        ("net/ipv4/tcp_output.c:tcp_select_window", "RFC 9293 3.8.6"),
+    ),
+    Constraint(
+        "window-too-wide",
+        "The window opens with the data that came, from what the SYN offered.",
+        ("net/ipv4/tcp_input.c:tcp_grow_window", "net/ipv4/tcp_output.c:__tcp_select_window"),
+    ),
+    Constraint(
+        "congestion-echo",
+        "ECE is sent from a CE mark on data until CWR comes, and at no other time.",
+        ("net/ipv4/tcp_output.c:tcp_ecn_send", "RFC 3168 6.1.3"),
+    ),
+    Constraint(
+        "ack-without-cause",
+        "An acknowledgment without data has a cause: something arrived, the window at least doubled, a timer ran out.",
+        ("net/ipv4/tcp_input.c:__tcp_ack_snd_check", "net/ipv4/tcp.c:__tcp_cleanup_rbuf", "RFC 9293 3.8.6.3"),
+    ),
+    Constraint(
+        "ack-withheld",
+        "What arrived is acknowledged before the delayed-ACK timer has run out.",
+        ("net/ipv4/tcp_output.c:tcp_send_delayed_ack", "RFC 9293 3.8.6.3", "RFC 1122 4.2.3.2"),
+    ),
+)
+
+OPEN: Final = frozenset((St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK))
+HELD_BACK: Final = 5_000  # us: a compressed acknowledgment may wait 1 ms by default, and the timer's slack
+TCP_FASTRETRANS_THRESH: Final = 3
+TCP_PAWS_WINDOW: Final = 1
+ECN_CE: Final = 3
+DAYS24: Final = 2_147_000_000_000  # us after which a timestamp has lost its meaning
+REMEMBERED: Final = 16
+
+
+class Receiver:
+    """What came and what was said of it. See the module's docstring; the constraints are `CONSTRAINTS`."""
+
+    __slots__ = (
+        "arrivals", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off", "dup_acks", "ecn_ok",
+        "ecn_syn", "end", "fin_due", "fuzzy", "handshake_acked", "known", "may_miss_dsack", "ofo_told", "old_sets",
+        "promise", "re", "sack_known", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
+    )  # fmt: skip
+
+    def __init__(self, end: End) -> None:
+        self.end = end
+        stack = end.stack
+        self.re = Reassembly()
+        self.promise = Promise()
+        self.clock = AckClock(stack.jiffy, 1 if not stack.given or _release(stack.kernel) >= (6, 7) else 3)
+        self.known = self.fuzzy = False
+        self.sack_known = False  # both SYNs were seen: `re.sack` is certain
+        self.ts_ok: bool | None = None
+        self.ts_recent: int | None = None
+        self.ts_at = 0  # when ts_recent was taken
+        self.top: int | None = None  # the latest timestamp that came
+        self.ts_loose = False
+        self.wup = 0
+        self.credits, self.credit_at, self.credit_by = 0, 0, ""
+        self.compressed = 0
+        self.dup_acks = 0
+        self.fin_due = False
+        self.dsack_off = stack.told.get("net.ipv4.tcp_dsack", 1) == 0
+        self.may_miss_dsack = self.dsack_off or stack.near is not True or stack.lossy is not False
+        self.old_sets = 0  # segments that set a DSACK below rcv_nxt since the last output
+        self.untold = 0  # the same beyond it
+        self.ofo_told = 0  # segments queued behind a hole since the last output
+        self.ecn_ok: bool | None = None
+        self.ecn_syn: tuple[bool, int, int] | None = None
+        self.ce = False
+        self.handshake_acked = False
+        self.arrivals: list[tuple[int, int, int]] = []  # the last that moved rcv_nxt: its number, from, to
+
+    def copy(self) -> "Receiver":
+        """A copy that shares nothing that changes."""
+        new = Receiver.__new__(Receiver)
+        for name in Receiver.__slots__:
+            setattr(new, name, getattr(self, name))
+        new.re, new.promise, new.clock = self.re.copy(), self.promise.copy(), self.clock.copy()
+        new.arrivals = list(self.arrivals)
+        return new
+
+    @property
+    def rcv_nxt(self) -> int:
+        """The number that is expected next."""
+        return self.re.nxt & M32
+
+    # -- inputs
+
+    def takes(self, s: Segment) -> None:
+        """Processes an input behind validation: timestamp, text, FIN; source net/ipv4/tcp_input.c:tcp_data_queue."""
+        flags = s.flags
+        if flags & SYN:
+            self._syn(s)
+            return
+        if not self.known:
+            self._first_text(s)
+            return
+        re = self.re
+        nxt = re.nxt
+        seq = unwrap(s.seq, nxt)
+        end = seq + s.len + (flags & FIN)
+        at = us(s)
+        why = self.acceptable(s, nxt, self.ts_recent)
+        if why:
+            self.refuses(s, why)
+            return
+        recent = self.newer_echo(s, seq, self.ts_recent)
+        if recent != self.ts_recent:
+            self.ts_recent, self.ts_at = recent, at
+        tsval = s.tsval
+        if tsval is not None and (self.top is None or newer(tsval, self.top)):
+            self.top = tsval
+            self.ts_loose = self.ts_loose or (recent != tsval and seq <= self.wup)
+        if flags & CWR and self.ce:
+            self.ce = False
+        if seq == end:
+            return
+        if flags & CWR:
+            self.clock.mandated = True
+        self._text(s, seq, end, at)
+
+    def _text(self, s: Segment, seq: int, end: int, at: int) -> None:
+        re, clock, promise = self.re, self.clock, self.promise
+        nxt = re.nxt
+        flags = s.flags
+        kind = re.take(seq, end, flags & FIN != 0, self.room_left(nxt), s.len == 0)
+        if kind in (IN_ORDER, FILLED):
+            if s.len:
+                window = max(promise.window, 0)
+                clock.measure(s.len, flags, s.payload_at - s.l4, 32 if s.tsval is not None else 20)
+                clock.data(at, window)
+                promise.grows(s.len, False)
+                if s.tos & 3 == ECN_CE:
+                    self._marked(window)
+            clock.owes(at, s.number)
+            if kind == FILLED:
+                clock.mandated = True
+            self.dup_acks = 0
+            if re.twice:
+                self.old_sets += 1
+            self.arrivals.append((s.number, nxt, re.nxt))
+            if len(self.arrivals) > REMEMBERED:
+                del self.arrivals[0]
+            if re.told_at_fin is not None:
+                self._fin()
+            clock.check(at, re.nxt - self.wup, bool(re.ranges), self._srtt())
+            return
+        clock.owes(at, s.number)
+        if kind == BEHIND_HOLE:
+            promise.grows(s.len, True)
+            self.ofo_told += 1
+            self.untold += re.twice
+            if s.tos & 3 == ECN_CE:
+                self._marked(max(promise.window, 0))
+            if clock.quick and clock.pingpong < clock.thresh:
+                self._credit(at, "__tcp_ack_snd_check")
+            elif re.sack and self.dup_acks >= TCP_FASTRETRANS_THRESH:
+                self.compressed += 1
+                self._credit(at, "tcp_compressed_ack_kick")
+            else:
+                self.dup_acks += 1
+                self._credit(at, "__tcp_ack_snd_check")
+            return
+        if kind == OLD:
+            self.old_sets += 1
+        clock.enter_quick(max(promise.window, 0))
+        self._credit(at, "__tcp_ack_snd_check")
+
+    def refuses(self, s: Segment, why: str) -> None:
+        """An input outside the window or with an old timestamp (`why` of `acceptable`): a duplicate ACK may answer it.
+
+        Source: net/ipv4/tcp_input.c:tcp_send_dupack.
+        """
+        re = self.re
+        seq = unwrap(s.seq, re.nxt)
+        end = seq + s.len + (s.flags & FIN)
+        if end != seq and seq < re.nxt:
+            self.clock.enter_quick(max(self.promise.window, 0))
+            self.old_sets += 1
+            if re.sack:
+                re.dsack, re.sure = (seq, min(end, re.nxt)), True
+        self._credit(us(s), "tcp_send_dupack")
+
+    def missed(self, s: Segment) -> None:
+        """An input was dropped behind the tap: nothing is known of it here."""
+
+    def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
+        """Why tcp_validate_incoming turns a segment away: "paws", "old", "beyond"; "" if it doesn't.
+
+        `nxt` is the unwrapped rcv_nxt, `recent` the ts_recent to judge by. An old timestamp on an acknowledgment
+        without data is taken for a harmless overtaking (tcp_disordered_ack).
+        """
+        tsval = s.tsval
+        flags = s.flags
+        if tsval is not None and recent and self.ts_ok and not flags & RST and s.len + (flags & FIN):
+            back = (recent - tsval) & M32
+            if TCP_PAWS_WINDOW < back < H32 and us(s) - self.ts_at < DAYS24:
+                return "paws"
+        d = (s.seq - nxt) & M32
+        seq = d if d < H32 else d - (1 << 32)
+        if nxt + seq + s.len + (flags & FIN) < self.wup:
+            return "old"
+        return "beyond" if seq > self.room_left(nxt) else ""
+
+    def newer_echo(self, s: Segment, seq: int, recent: int | None) -> int | None:
+        """ts_recent after a segment; source net/ipv4/tcp_input.c:tcp_replace_ts_recent, called by tcp_ack."""
+        tsval = s.tsval
+        if tsval is None or recent is None:
+            return tsval if self.ts_ok else None
+        if seq > self.wup or tsval == recent or not newer(tsval, recent):
+            return recent
+        una: int | None = getattr(self.end.tx, "snd_una", None)
+        if una is not None and (s.ack_seq - una) & M32 >= H32:
+            return recent
+        return tsval
+
+    def room_left(self, nxt: int) -> int:
+        """What is left of the window at `nxt`, as far as it is known exactly."""
+        return self.promise.left(nxt) if self.end.stack.near is True else FAR_BACK
+
+    def _syn(self, s: Segment) -> None:
+        """The peer's SYN or SYN-ACK came."""
+        if self.known and self.end.state not in (St.CLOSE, St.LISTEN, St.SYN_SENT, St.SYN_RECV):
+            return
+        self.known = True
+        self.re = Reassembly(s.seq + 1, self.re.sack)
+        self.wup = self.re.nxt
+        self.ts_recent, self.ts_at, self.top = s.tsval, us(s), s.tsval
+        self.ts_ok = s.tsval is not None
+        self.promise.asks(s)
+        self._agree(False, s)
+
+    def _agree(self, mine: bool, s: Segment) -> None:
+        """What both SYNs say: SACK, ECN."""
+        if self.ecn_syn is None or self.ecn_syn[0] == mine:
+            self.ecn_syn = (mine, s.flags, s.tos)
+            self.re.sack = s.sack_perm
+            return
+        _, flags, tos = self.ecn_syn
+        self.re.sack = self.re.sack and s.sack_perm
+        self.sack_known = True
+        self.ts_ok = self.ts_ok is not False and s.tsval is not None
+        classic = flags & (AE | ECE | CWR) == ECE | CWR and s.flags & (AE | ECE | CWR) == ECE
+        # Congestion control that needs ECN marks its SYN too, and echoes each mark.
+        self.ecn_ok = classic and not (tos | s.tos) & 3
+        window = max(self.promise.window, 0)
+        stamps = 12 if self.ts_ok else 0
+        self.promise.advmss = max(self.promise.advmss - stamps, 0)
+        self.clock.established(self.promise.advmss, 0, window, us(s))
+
+    def _first_text(self, s: Segment) -> None:
+        """A start in mid-connection: the first output will tell what was expected."""
+        if s.tsval is not None:
+            self.ts_ok, self.ts_recent, self.ts_at, self.top = True, s.tsval, us(s), s.tsval
+            self.ts_loose = True
+
+    def _marked(self, window: int) -> None:
+        """Data came with a congestion mark; source net/ipv4/tcp_input.c:__tcp_ecn_check_ce."""
+        if self.ecn_ok and not self.ce:
+            self.ce = True
+            self.clock.enter_quick(window, 2)
+
+    def _fin(self) -> None:
+        """The peer's FIN came into order; source net/ipv4/tcp_input.c:tcp_fin."""
+        end = self.end
+        if end.state in (St.SYN_RECV, St.ESTABLISHED):
+            end.state = St.CLOSE_WAIT
+            self.clock.pingpong = self.clock.thresh
+        elif end.state == St.FIN_WAIT1:
+            end.state, self.fin_due = St.CLOSING, True
+        elif end.state == St.FIN_WAIT2:
+            end.state, self.fin_due = St.TIME_WAIT, True
+
+    def _credit(self, at: int, by: str) -> None:
+        """An input may be answered by an acknowledgment that brings nothing new."""
+        self.credits += 1
+        self.credit_at, self.credit_by = at, by
+
+    def _srtt(self) -> int:
+        srtt: int | None = getattr(self.end.tx, "srtt_high", None)
+        return srtt or 0
+
+    # -- where an output stands
+
+    def explain(self, s: Segment) -> None:
+        """Processes the inputs that the output shows; raises Refusal if it fits no position."""
+        if not s.flags & ACK:
+            return
+        if not self.known:
+            self._begin(s)
+            return
+        if not self.end.stack.linux:
+            self._foreign(s)
+            return
+        at = us(s)
+        if self.credits and at - self.credit_at > self.end.stack.late + HELD_BACK:
+            self.credits = 0
+        if self._plain(s, at):
+            return
+        seen = tuple((unwrap(a, self.re.nxt), unwrap(b, self.re.nxt)) for a, b in s.sack)
+        if seen and self.sack_known and not self.re.sack:
+            raise Refusal("sack-not-permitted", "SACK blocks, though the handshake did not permit them")
+        if not self.sack_known and seen:
+            self.re.sack = True
+        found = find(self, s, seen, self.end.stack.lossy is not False)
+        if found is None:
+            self._refuse_position(s, seen)
+        else:
+            self._settle_at(found)
+        self._check_window(s)
+
+    def _plain(self, s: Segment, at: int) -> bool:
+        """The usual case: everything in order, nothing to tell. False if it isn't that."""
+        re, end = self.re, self.end
+        if s.sack or re.ranges or re.dsack is not None or re.told_at_fin is not None or self.fuzzy:
+            return False
+        pending = end.pending
+        ack = unwrap(s.ack_seq, re.nxt)
+        limit = at - end.stack.base
+        nxt, recent, count = re.nxt, self.ts_recent, 0
+        for p in pending:
+            if p.flags & (SYN | RST | FIN | CWR) or p.tos & 3 == ECN_CE or self.acceptable(p, nxt, recent):
+                return False
+            seq = unwrap(p.seq, nxt)
+            stop = seq + p.len
+            if stop != seq and seq != nxt:
+                return False
+            if stop > ack:
+                break
+            if us(p) > limit and nxt == ack and self.echoes(s, recent):
+                break
+            later = self.newer_echo(p, seq, recent)
+            if self.denies_echo(s, later) or end.held(p, s.number):
+                break
+            nxt, recent, count = max(nxt, stop), later, count + 1
+        if nxt != ack or not self.echoes(s, recent):
+            return False
+        if nxt <= self.wup and not s.len and not s.flags & FIN and count < len(pending) and not self.credits:
+            return False
+        for _ in range(count):
+            end.process()
+        self._check_window(s)
+        return True
+
+    def _settle_at(self, found: Found) -> None:
+        end = self.end
+        for i in range(found.count):
+            if i in found.dropped:
+                p = end.pending.popleft()
+                self.missed(p)
+                end.notes.append(f"frame {p.number} was dropped behind the tap")
+            else:
+                end.process()
+
+    def echoes(self, s: Segment, recent: int | None) -> bool:
+        """Whether TSecr may be what `s` echoes when ts_recent is `recent`."""
+        t = s.tsecr
+        if t is None or recent is None or t == recent or not self.ts_ok:
+            return True
+        if not (self.ts_loose or self.end.stack.near is not True or self._gap(s)):
+            return False
+        if not newer(t, recent):
+            return False
+        return any(p.tsval == t for p in self.end.pending) or (self.top is not None and not newer(t, self.top))
+
+    def denies_echo(self, s: Segment, recent: int | None) -> bool:
+        """Whether TSecr shows that ts_recent was not yet `recent`."""
+        t = s.tsecr
+        return t is not None and recent is not None and self.ts_ok is True and newer(recent, t)
+
+    def _gap(self, s: Segment) -> bool:
+        """Whether this end may have sent something that the tap did not see, by its IPv4 ids."""
+        steps: int | None = self.end.ident.steps_since_last(s)
+        return steps is None or steps > 1
+
+    def opens_window(self, s: Segment, ack: int) -> bool:
+        """Whether a read alone could have sent it."""
+        return self.promise.opens(self.promise.says(s), ack)
+
+    def may_discard(self, p: Segment, seq: int, s: Segment) -> bool:
+        """Whether the end itself may have dropped an input: beyond its window, or memory was out.
+
+        Source: net/ipv4/tcp_input.c:tcp_try_rmem_schedule. The right edge does not move on then.
+        """
+        window = self.promise.says(s)
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        return window == 0 or (window > 0 and ack + window <= self.promise.edge)
+
+    def _begin(self, s: Segment) -> None:
+        """The first output of a connection whose handshake wasn't seen."""
+        end = self.end
+        self.known = self.fuzzy = True
+        self.re = Reassembly(s.ack_seq + (1 << 32), bool(s.sack))
+        self.wup = self.re.nxt
+        while end.pending and not (end.pending[0].end_seq - s.ack_seq - 1) & M32 < H32:
+            end.process()
+        if s.sack:
+            low = [(unwrap(a, self.re.nxt), unwrap(b, self.re.nxt)) for a, b in s.sack]
+            self.re.blocks = [b for b in low if b[0] > self.re.nxt]
+            self.re.ranges = sorted(self.re.blocks)
+        if s.tsecr is not None and s.tsecr:
+            self.ts_ok, self.ts_recent, self.ts_at = True, s.tsecr, us(s)
+            self.top = s.tsecr if self.top is None or newer(s.tsecr, self.top) else self.top
+        elif s.tsecr is None:
+            self.ts_ok = False
+
+    def _foreign(self, s: Segment) -> None:
+        """A stack that is not Linux: it acknowledges no more than arrived, and takes nothing back."""
+        end = self.end
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        limit = us(s) - end.stack.base
+        while end.pending and (us(end.pending[0]) <= limit or self.re.nxt < ack):
+            end.process()
+        self._check_bounds(s, ack)
+        if ack != self.re.nxt:
+            self.re.nxt = ack
+            self.re.ranges = [r for r in self.re.ranges if r[0] > ack]
+            self.re.blocks = [b for b in self.re.blocks if b[0] > ack]
+
+    def _highest(self) -> int:
+        """The end of the furthest that the tap saw arrive."""
+        nxt = self.re.nxt
+        high = max((r[1] for r in self.re.ranges), default=nxt)
+        for p in self.end.pending:
+            high = max(high, unwrap(p.seq, nxt) + p.seg_len)
+        return max(high, nxt)
+
+    def _check_bounds(self, s: Segment, ack: int) -> None:
+        """What binds every TCP."""
+        why = self.end.decided.get(s.number)
+        high = self._highest()
+        if ack > high and not self.fuzzy:
+            if why is not None and why.kind == "unseen":
+                self._jump(ack)
+                return
+            excuses = () if self.end.stack.given else (_unseen(s, f"it acknowledges {ack & M32}"),)
+            raise Refusal(
+                "ack-of-what-did-not-arrive",
+                f"ack {s.ack_seq}, but nothing arrived beyond {high & M32}",
+                [f"ack {self.re.nxt & M32}"],
+                excuses=excuses,
+            )
+        if ack < self.wup and not self._overtaken(s):
+            raise Refusal(
+                "ack-goes-back",
+                f"ack {s.ack_seq}, but {self.wup & M32} was acknowledged before",
+                [f"ack {self.re.nxt & M32}"],
+                excuses=self._late_frame(s),
+            )
+
+    def _jump(self, ack: int) -> None:
+        """The tap missed what this acknowledges."""
+        re = self.re
+        re.nxt = ack
+        re.ranges = [r for r in re.ranges if r[0] > ack]
+        re.blocks = [b for b in re.blocks if b[0] > ack]
+        re.dsack = None
+        self.fuzzy = self.ts_loose = True
+
+    def _overtaken(self, s: Segment) -> bool:
+        why = self.end.decided.get(s.number)
+        return (why is not None and why.kind == "overtaken") or bool(self.end.ident.overtaken(s))
+
+    def _late_frame(self, s: Segment) -> tuple[Excuse, ...]:
+        if self.end.stack.near is True and s.ip_id:
+            return ()
+        return (Excuse("overtaken", s.number, "what it says had been superseded before", cost=2),)
+
+    def _refuse_position(self, s: Segment, seen: tuple[Range, ...]) -> None:
+        """No position fits: says what is wrong, and what would excuse it."""
+        re = self.re
+        ack = unwrap(s.ack_seq, re.nxt)
+        self._check_bounds(s, ack)
+        if ack < self.wup or (self.end.stack.near is not True and self._overtaken(s)):
+            return
+        if self.fuzzy:
+            self._resync(s, ack, seen)
+            return
+        if re.nxt == ack and not self.echoes(s, self.ts_recent):
+            raise Refusal(
+                "echo-is-ts-recent",
+                f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
+                [f"TSecr {self.ts_recent}"],
+                excuses=(*self._drops(self.wup), *self._late_frame(s)),
+            )
+        if re.nxt == ack:
+            told = ([re.dsack] if re.dsack is not None else []) + re.blocks
+            raise Refusal(
+                "sack-blocks",
+                f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
+                [f"SACK {_ranges(told)}"],
+                excuses=(*self._drops(self.wup), *self._late_frame(s)),
+            )
+        raise Refusal(
+            "ack-is-rcv-nxt",
+            f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
+            [f"ack {re.nxt & M32}"],
+            excuses=(*self._drops(ack), *self._late_frame(s)),
+        )
+
+    def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
+        """What went before is not known: the output is believed."""
+        end = self.end
+        while end.pending and unwrap(end.pending[0].seq, ack) + end.pending[0].seg_len <= ack:
+            end.process()
+        re = self.re
+        re.nxt = max(ack, self.wup)
+        re.dsack = None
+        re.blocks = [b for b in seen if b[0] > re.nxt]
+        re.ranges = sorted(re.blocks)
+        if s.tsecr:
+            self.ts_recent = s.tsecr
+
+    def _drops(self, above: int) -> tuple[Excuse, ...]:
+        """Inputs that were taken for processed and may have been dropped, or are late."""
+        if self.end.stack.lossy is False:
+            return ()
+        return tuple(
+            Excuse("dropped", number, "what it brought is not acknowledged")
+            for number, _, stop in self.arrivals
+            if stop > above and number not in self.end.decided
+        )[:3]
+
+    def _check_window(self, s: Segment) -> None:
+        if s.flags & RST or not self.end.stack.linux:
+            return
+        if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and bool(s.flags & ECE) is not self.ce:
+            what = "ECE, though no mark came" if s.flags & ECE else "no ECE, though a mark came and no CWR"
+            raise Refusal("congestion-echo", what, excuses=self._drops(self.wup))
+        promise = self.promise
+        window = promise.says(s)
+        if window < 0 or self.fuzzy:
+            return
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        most = promise.too_wide(window, ack)
+        if most >= 0:
+            raise Refusal("window-too-wide", f"window {window}, but it opens to {most} at most by what came")
+        stack = self.end.stack
+        if promise.retreats(window, ack) and stack.near is True and stack.given:
+            shrinks = stack.told.get("net.ipv4.tcp_shrink_window", 0)
+            nomem = window == 0 and _release(stack.kernel) >= (6, 5)
+            if not shrinks and not nomem and not self._overtaken(s):
+                raise Refusal(
+                    "window-retreats",
+                    f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
+                    [f"window {promise.edge - ack}"],
+                )
+
+    # -- why just now
+
+    def cause(self, s: Segment) -> Label:
+        """What made this end send a pure ACK; raises Refusal where nothing could."""
+        re, clock, end = self.re, self.clock, self.end
+        at = us(s)
+        if self.fin_due:
+            return Label("tcp_fin")
+        if re.nxt > self.wup:
+            if self.credits and self.credit_by == "tcp_compressed_ack_kick" and not clock.now:
+                return Label("tcp_compressed_ack_kick")
+            if clock.now:
+                return Label("__tcp_ack_snd_check")
+            if clock.timer_fires(at):
+                return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
+            return Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
+        if self.credits:
+            return Label(self.credit_by)
+        if self.opens_window(s, re.nxt):
+            return Label("__tcp_cleanup_rbuf", "a read opened the window")
+        if clock.mandated or clock.since >= 0:
+            return Label("__tcp_ack_snd_check")
+        if not end.stack.linux or self.fuzzy or not self.known:
+            return Label("tcp_send_ack")
+        last = end.last_sent
+        if last is not None and self._again(s, last):
+            return Label("tcp_send_ack", "the same frame once more: the network duplicated it")
+        raise Refusal(
+            "ack-without-cause",
+            f"ack {s.ack_seq} says nothing new, and nothing came that it answers",
+            near=(
+                ("__tcp_cleanup_rbuf", f"the window {self.promise.says(s)} isn't twice {self.promise.left(re.nxt)}"),
+                ("tcp_delack_timer_handler", "no acknowledgment was owed"),
+                ("__tcp_ack_snd_check", "no input without an answer"),
+            ),
+            excuses=self._drops(self.wup - 1) + self._late_frame(s),
+        )
+
+    def _again(self, s: Segment, last: Segment) -> bool:
+        if self.end.stack.near is True and not self.end.ident.duplicate(s):
+            return False
+        same = (s.seq, s.ack_seq, s.window, s.sack, s.tsval, s.ip_id)
+        return same == (last.seq, last.ack_seq, last.window, last.sack, last.tsval, last.ip_id)
+
+    def sent(self, s: Segment, label: Label) -> None:
+        """The output left: what it acknowledged is settled, its window stands."""
+        flags = s.flags
+        if not flags & ACK and not flags & SYN:
+            return
+        promise, re, end = self.promise, self.re, self.end
+        if flags & SYN:
+            if flags & ACK and self.known:
+                re.nxt = self.wup = unwrap(s.ack_seq, re.nxt)
+            promise.offers(s, re.nxt)
+            self._agree(True, s)
+            return
+        ack = unwrap(s.ack_seq, re.nxt)
+        newest = ack >= self.wup
+        window = promise.says(s)
+        self._count(s, label, window, ack)
+        promise.sent(window, ack, newest)
+        if newest:
+            if ack > re.nxt and end.state in OPEN and self.known:
+                re.nxt = ack
+            self.wup = ack
+        clock = self.clock
+        if label.by == "tcp_delack_timer_handler":
+            clock.expired()
+        clock.sent()
+        if s.len:
+            clock.data_sent(us(s))
+        pure = not s.len and not flags & FIN
+        if pure and self.credits:
+            self.credits = 0 if re.sack and not self.dsack_off else self.credits - 1
+        elif re.sack:
+            self.credits = 0
+        self.compressed = 0
+        self.fin_due = False
+        re.told_at_fin = None
+        re.dsack = None
+        if self.fuzzy and not s.sack and ack >= self._highest():
+            self.fuzzy = False
+        if s.tsecr is not None and self.ts_ok and self.ts_recent is not None and newer(s.tsecr, self.ts_recent):
+            self.ts_recent = s.tsecr
+        if not self.end.pending:
+            self.ts_loose = False
+
+    def _count(self, s: Segment, label: Label, window: int, ack: int) -> None:
+        """Counts what left, and what was taken since the last output."""
+        counts, re = self.end.counts, self.re
+        if label.by == "tcp_delack_timer_handler":
+            counts.add("TcpExt.DelayedACKs")
+        if window == 0 and self.promise.window != 0:
+            counts.add("TcpExt.TCPToZeroWindowAdv")
+        elif window > 0 and self.promise.window == 0:
+            counts.add("TcpExt.TCPFromZeroWindowAdv")
+        if window > 0 and ack + window == self.promise.edge:
+            counts.add("TcpExt.TCPWantZeroWindowAdv", 0, 1)
+        n = self.old_sets
+        if n:
+            told = re.dsack is not None and bool(s.sack) and unwrap(s.sack[0][0], re.nxt) == re.dsack[0]
+            low = n if not self.may_miss_dsack else 1 if told else 0
+            counts.add("TcpExt.DelayedACKLost", low, n)
+            if re.sack and not self.dsack_off:
+                counts.add("TcpExt.TCPDSACKOldSent", low, n)
+            self.old_sets = 0
+        if self.untold:
+            counts.add("TcpExt.TCPDSACKOfoSent", 0, self.untold)
+            self.untold = 0
+        if self.ofo_told:
+            counts.add("TcpExt.TCPOFOQueue", 1 if s.sack else 0, self.ofo_told)
+            self.ofo_told = 0
+
+    # -- what is overdue
+
+    def overdue(self, now: int) -> None:
+        """Raises Refusal if an acknowledgment that Linux would have sent by `now` (us) did not show."""
+        clock = self.clock
+        if clock.since < 0:
+            return
+        stack = self.end.stack
+        if now - clock.since < TCP_DELACK_MAX + stack.late or stack.near is not True or not stack.linux:
+            return
+        longest = TCP_DELACK_MAX if stack.given and _release(stack.kernel) >= (5, 10) else OLD_DELACK_MAX
+        latest = clock.latest(longest, stack.hz) + stack.late
+        if now <= latest or self.end.state not in OPEN or not self.known or self.fuzzy:
+            return
+        raise Refusal(
+            "ack-withheld",
+            f"frame {clock.frame} came {now - clock.since} us ago and is not acknowledged",
+            [f"ack {self.re.nxt & M32}"],
+            excuses=() if stack.lossy is False else (Excuse("dropped", clock.frame, "it was never acknowledged"),),
+        )
+
+    def words(self) -> str:
+        """The state in words."""
+        re = self.re
+        text = f"rcv_nxt {re.nxt & M32}, acknowledged {self.wup & M32}"
+        if self.promise.edge < FAR_BACK << 2:
+            text += f", window to {self.promise.edge & M32}"
+        if re.ranges:
+            text += f", behind holes {_ranges(re.ranges)}"
+        return text
+
+
+def _release(kernel: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
+
+
+def _unseen(s: Segment, what: str) -> Excuse:
+    return Excuse("unseen", s.number, f"{what}: the capture may lack what it answers", cost=6)
+
+
+def _ranges(blocks: tuple[Range, ...] | list[Range]) -> str:
+    return " ".join(f"{a & M32}-{b & M32}" for a, b in blocks) or "none"
+
+
+__all__ = ["CONSTRAINTS", "OLD", "Receiver", "blocks_fit", "room"]
