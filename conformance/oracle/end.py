@@ -13,7 +13,7 @@ from msgspec import Struct, field
 
 from conformance.check.setup import Host
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import RST, SYN
+from refmodel.packet.transport import RST
 from refmodel.tcp.state import St
 
 Interval = tuple[int, int]
@@ -306,7 +306,7 @@ class End:
             label = self.tx.classify(s)
             if label is None:
                 label = self.rx.cause(s)
-        if not s.flags & (SYN | RST):
+        if not s.flags & RST:
             self.rx.sent(s, label)
         self.tx.sent(s, label)
         self.life.sent(s, label)
