@@ -54,7 +54,7 @@ def main() -> None:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["text", "json", "junit", "sarif", "github"]),
+    type=click.Choice(["text", "json", "junit", "sarif", "html", "github"]),
     default="text",
     help="What to print: text (the default), or one document in another format.",
 )

@@ -10,7 +10,7 @@ from conformance.report.annotate import annotate_all
 from conformance.report.formats import rendered
 from conformance.report.text import print_file
 
-FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif"}
+FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif", "html": "index.html"}
 
 
 def write_report(reports: Sequence[FileReport], folder: Path) -> None:

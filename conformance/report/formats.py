@@ -15,6 +15,7 @@ FORMATS: Final = {
     "json": ("conformance.report.formats", "as_json", ""),
     "junit": ("conformance.report.junit", "junit", "junitparser"),
     "sarif": ("conformance.report.sarif", "sarif", ""),
+    "html": ("conformance.report.html", "html", "jinja2"),
     "github": ("conformance.report.github", "github", ""),
 }
 

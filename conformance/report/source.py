@@ -13,6 +13,12 @@ def entry(by: str) -> Rule | Step | None:
     return found
 
 
+def ident(by: str) -> str:
+    """The id that a name has in the registry; itself if it is not there."""
+    found = entry(by)
+    return found.id if found is not None else by
+
+
 def says(by: str) -> str:
     """The sentence of a rule or step, or ''."""
     found = entry(by)
