@@ -132,7 +132,7 @@ class Flow:
             flag |= UNA_ADVANCED
             self.retransmits = 0
             self.una = ack
-        prior_out = board.out
+        prior_out, prior_sacked = board.out, board.sacked
         sackt = (0, 0)
         if blocks and (prior_out or self.sack_ok is not False):
             flag, sackt = self.sacktag(blocks, cum, prior_una, now, flag)
@@ -142,7 +142,7 @@ class Flow:
             if self.tlp_high >= 0:
                 self.tlp_ack(ack, flag)
             return
-        flag = self.clean(now, flag, tsecr, sackt)
+        flag = self.clean(now, flag, tsecr, sackt, prior_una, prior_sacked)
         if self.tlp_high >= 0:
             self.tlp_ack(ack, flag)
         if not flag & NOT_DUP or flag & CA_ALERT or self.ca != OPEN:
@@ -153,13 +153,14 @@ class Flow:
         if flag & SET_TIMER:
             self.set_timer(now)
 
-    def clean(self, now: int, flag: int, tsecr: int, sackt: Block) -> int:
+    def clean(self, now: int, flag: int, tsecr: int, sackt: Block, prior_una: int, prior_sacked: int) -> int:
         """Frees what is acknowledged and takes samples of time; source net/ipv4/tcp_input.c:tcp_clean_rtx_queue."""
         board, una = self.board, self.una
         q = board.q
         n = first = last = 0
         partial = False
         reord = self.nxt
+        fack = self.fack if prior_sacked else prior_una
         for e in q:
             bits = e.sacked
             if e.end > una:
@@ -213,7 +214,7 @@ class Flow:
             self.reno_acked = True
             if flag & RETRANS_ACKED:
                 flag &= ~ORIG_SACK_ACKED
-        elif reord < self.fack:
+        elif reord < fack:
             self.reordered(reord)
         return flag
 
@@ -259,6 +260,7 @@ class Flow:
         if not board.sacked:
             self.fack = self.una
             self.cache = []
+        reord = self.nxt
         dsack = self.is_dsack(blocks, cum)
         if dsack:
             dups = self.dsack(blocks[0], prior_una)
@@ -279,17 +281,19 @@ class Flow:
         first = last = 0
         for lo, hi, dup in sp:
             if dup:
-                flag, first, last = self.tag(lo, hi, True, now, flag, first, last)
+                flag, first, last, reord = self.tag(lo, hi, True, now, flag, first, last, reord)
                 continue
             at = lo
             for c, d in self.cache:
                 if c < hi and d > at:
                     if at < c:
-                        flag, first, last = self.tag(at, c, False, now, flag, first, last)
+                        flag, first, last, reord = self.tag(at, c, False, now, flag, first, last, reord)
                     at = max(at, d)
             if at < hi:
-                flag, first, last = self.tag(at, hi, False, now, flag, first, last)
+                flag, first, last, reord = self.tag(at, hi, False, now, flag, first, last, reord)
         self.cache = [(lo, hi) for lo, hi, _ in sp]
+        if self.ca != LOSS or self.undo_marker >= 0:
+            self.reordered(reord)
         return flag, (first, last)
 
     def is_dsack(self, blocks: list[Block], cum: int) -> bool:
@@ -323,11 +327,12 @@ class Flow:
             self.undo_retrans = max(0, self.undo_retrans - segs)
         return flag
 
-    def tag(self, lo: int, hi: int, dup: bool, now: int, flag: int, first: int, last: int) -> tuple[int, int, int]:
+    def tag(
+        self, lo: int, hi: int, dup: bool, now: int, flag: int, first: int, last: int, reord: int
+    ) -> tuple[int, int, int, int]:
         """Tags the entries in [lo, hi), cutting one at a segment's edge; source tcp_input.c:tcp_match_skb_to_sack."""
-        board, high, fack = self.board, self.high_seq, self.fack
+        board, high = self.board, self.high_seq
         q = board.q
-        reord = self.nxt
         i = board.index(lo)
         if i < 0:
             i = 0
@@ -358,12 +363,14 @@ class Flow:
             repeated = dup and bits & (R | EVER)
             if repeated and 0 <= self.undo_marker < e.end and self.undo_retrans > 0:
                 self.undo_retrans = max(0, self.undo_retrans - e.segs)
+            if repeated and bits & S:
+                reord = min(reord, e.seq)
             if e.end > self.una and not bits & S:
                 self.rack(e, now)
                 if bits & R:
                     board.retrans -= e.segs
                 elif not bits & EVER:
-                    if e.seq < fack:
+                    if e.seq < self.fack:
                         reord = min(reord, e.seq)
                     if e.end <= high:
                         flag |= ORIG_SACK_ACKED
@@ -376,12 +383,10 @@ class Flow:
                 board.sacked += e.segs
                 self.delivered += e.segs
                 flag |= DATA_SACKED
-            if e.seq > self.fack:
-                self.fack = e.seq
+            if e.seq >= self.fack:
+                self.fack = e.end
             i += 1
-        if reord < self.fack and (self.ca != LOSS or self.undo_marker >= 0):
-            self.reordered(reord)
-        return flag, first, last
+        return flag, first, last, reord
 
     # -- the congestion states
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from conformance.check.setup import slack
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.end import End, Excuse, Label, Refusal
 from conformance.oracle.recovery import (
@@ -24,7 +25,7 @@ from conformance.oracle.recovery import (
     WIN_UPDATE,
     Flow,
 )
-from conformance.oracle.scoreboard import EVER, R, S, Sent, segments
+from conformance.oracle.scoreboard import R, S, Sent, segments
 from conformance.oracle.timers import RTO_MIN, Rtt
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, AE, FIN, RST, SYN, URG
@@ -128,9 +129,11 @@ NAMES: Final = (
     "tcp_xmit_retransmit_queue",
 )
 LABELS: Final = tuple(Label(n) for n in NAMES)
+TIMERS: Final = ("tcp_retransmit_timer", "reqsk_timer_handler", "tcp_fastopen_synack_timer")
 PAST: Final = 48  # inputs that are remembered
 JIFFY: Final = 10_000  # us; the longest of any kernel
 EARLY: Final = 1_000  # us between making a frame and its stamp
+BURST: Final = 300  # us in which an acknowledgment is answered by new data
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu
 WSCALE_MAX: Final = 14
@@ -247,6 +250,7 @@ class Sender:
                 f.rtt.least(now - self.syn_at, now)
                 f.rtt.sample(now - self.syn_at, ack, f.nxt)
             f.una = una = self.iss + 1
+            self._answered()
             if flags & SYN:
                 f.wnd = f.max_window = s.window
                 self.wl1 = s.seq
@@ -298,11 +302,12 @@ class Sender:
         f = self.f
         if not f.mss:
             return s.len or 1
-        most = f.mss
+        stamp = 12 if f.ts_ok else 0
+        most = f.mss - stamp
         if f.max_window:
             half = f.max_window >> 1 if f.max_window > 536 else f.max_window
-            most = min(most, max(half, 68 - 20))
-        return max(most - (s.payload_at - s.l4 - 20), 1)
+            most = min(most, max(half, 68 - 20 - stamp))
+        return max(most - (s.payload_at - s.l4 - 20 - stamp), 1)
 
     def classify(self, s: Segment) -> Label | None:
         """Which step sent the output; None for a pure ACK. Raises Refusal."""
@@ -378,28 +383,27 @@ class Sender:
                     raise Refusal(
                         "beyond-congestion-window", f"{n} segments in flight, at most {most} can be", ["ACKs"]
                     )
-        if f.kind == TLP and f.board.out and self._probes_with_new(s, now):
+        if not f.board.out:
+            if self._wakes(s, now):
+                self.how = BY_PROBE0
+        elif f.kind == TLP and f.tlp_high < 0 and self._fires(f.due, f.due - f.armed, now):
             self.how = BY_TLP
-        elif fin and not (s.len == 0 and f.board.out >= INIT_CWND and now - self.heard < 1_000):
+        if self.how == BY_WRITE and fin and (not s.len or now - self.heard > BURST):
             self.how = BY_FIN
         return LABELS[self.how]
 
-    def _probes_with_new(self, s: Segment, now: int) -> bool:
-        """New data are the tail's probe: its time has come, and something had held them back."""
-        f = self.f
-        if f.tlp_high >= 0 or f.ca not in (OPEN, CWR, DISORDER) or s.len > self._mss(s):
-            return False
-        late = now - f.due
-        if not -f.rtt.jiffy <= late <= f.rtt.jiffy * 3 + (f.due - f.armed >> 3):
-            return False
-        last = f.board.q[-1]
-        self.sure = False
-        return not last.fin and not last.unseen and self._held_back(last)
+    def _fires(self, due: int, delay: int, now: int) -> bool:
+        """Whether a timer of `delay` us that is due at `due` fires at `now`: within its jiffy, or late by slack."""
+        return -self.f.rtt.jiffy - EARLY <= now - due <= slack(delay, self._end.stack.hz) + EARLY
 
-    def _held_back(self, last: Sent) -> bool:
-        """What was queued could not leave: the congestion window was full, or Nagle's rule held a small segment."""
-        f = self.f
-        return f.board.out >= INIT_CWND or (last.end - last.seq < last.mss and not last.sacked & EVER)
+    def _wakes(self, s: Segment, now: int) -> bool:
+        """Data that were corked, or for which the window was too small, leave by the probe timer.
+
+        Source net/ipv4/tcp_output.c:tcp_write_wakeup.
+        """
+        rto = self.f.rto()
+        last = max(self.heard, self.probed)
+        return bool(self.past) and s.len < self._mss(s) and self._fires(last + rto, rto, now)
 
     def _catch_up(self, s: Segment) -> None:
         """Processes inputs without data that were stamped before the frame: it shows that they were."""
@@ -608,30 +612,30 @@ class Sender:
         overtaken = self._overtaken(e, lo, hi)
         since = now - max(f.armed, e.time)
         rto_low = rtt.rto_low()
-        slack = JIFFY + EARLY
+        early = JIFFY + EARLY
         if (
             head
             and (ca == LOSS or e.sacked & R or not overtaken)
-            and now >= f.due - slack
+            and now >= f.due - early
             and not (tail and self._may_tlp() and f.kind == TLP)
-        ) and (now - e.time >= rto_low - slack or f.due - f.armed < rto_low):
+        ) and (now - e.time >= rto_low - early or f.due - f.armed < rto_low):
             return BY_RTO
-        if overtaken and not e.sacked & S and not (e.sacked & R and head and since >= f.rto() - slack):
+        if overtaken and not e.sacked & S and not (e.sacked & R and head and since >= f.rto() - early):
             return BY_LOST
         if ca == LOSS and not e.sacked & (S | R) and e.seq < max(f.high_seq, f.una + 1):
             return BY_LOST
         if tail and self._may_tlp():
             pto = rtt.pto_low(board.out == 1)
             left = board.q[0].time + rto_low - f.armed
-            if now - f.armed >= min(pto, max(left, 0)) - slack or not self._near:
+            if now - f.armed >= min(pto, max(left, 0)) - early or not self._near:
                 return BY_TLP
-        if head and now - e.time >= rto_low - slack:
+        if head and now - e.time >= rto_low - early:
             return BY_RTO
         if self._smaller(s, e, lo, hi):
             return BY_PATH
         if not self._near or self.middle:
             self.sure = False
-            return BY_RTO if head and since >= RTO_MIN - slack else BY_LOST
+            return BY_RTO if head and since >= RTO_MIN - early else BY_LOST
         if e.sacked & S:
             raise Refusal(
                 "retransmits-sacked", "the peer holds it by SACK", ["what is not SACKed"], excuses=self._news(s)
@@ -714,15 +718,8 @@ class Sender:
             return
         f = self.f
         seq = s.seq
-        if self.iss >= 0 and seq == self.iss & M32:
-            self.syns += 1
-            self.syn_at = s.time // 1000
-            count("Tcp.RetransSegs")
-            if s.flags & ACK:
-                count("Tcp.OutSegs")
-            if label.by in ("tcp_retransmit_timer", "reqsk_timer_handler", "tcp_fastopen_synack_timer"):
-                count("TcpExt.TCPTimeouts")
-            self.syn = s
+        if self.iss >= 0 and seq == self.iss & M32 and self.syn is not None:
+            self._syn_again(s, label)
             return
         count("Tcp.OutSegs")
         self.syn, self.iss, self.syns, self.syn_at = s, seq, 1, s.time // 1000
@@ -731,10 +728,37 @@ class Sender:
         f.high_seq = f.fack = seq
         f.board.q.clear()
         f.board.drop(0)
+        if not s.flags & ACK:
+            count("TcpExt.TCPTimeouts", 0, 1)  # the last that may have run out, unseen
         if s.len:
             self.lo, self.hi = seq + 1, seq + 1 + s.len
+            count("TcpExt.TCPOrigDataSent")
             f.mss = s.mss or 536
             self._append(s, self.syn_at, s.len)
+
+    def _syn_again(self, s: Segment, label: Label) -> None:
+        """A SYN or SYN-ACK left again, or crossed SYNs made a SYN-ACK of a SYN, which counts as nothing."""
+        count = self._end.counts.add
+        assert self.syn is not None
+        before, self.syn = self.syn, s
+        self.syns += 1
+        self.syn_at = s.time // 1000
+        if s.flags & ACK and not before.flags & ACK:
+            return
+        count("Tcp.RetransSegs")
+        if s.flags & ACK:
+            count("Tcp.OutSegs")
+        if label.by in TIMERS:
+            count("TcpExt.TCPTimeouts")
+            if not s.flags & ACK and self.syns > 2:
+                count("TcpExt.TCPLostRetransmit")
+            if s.flags & ACK and self.syns == 2:
+                count("TcpExt.TCPTimeouts", 0, 1)
+
+    def _answered(self) -> None:
+        """The SYN is acknowledged: its timer runs no more."""
+        if self.syn is not None and (not self.syn.flags & ACK or self.syns > 1):
+            self._end.counts.add("TcpExt.TCPTimeouts", 0, -1)
 
     def _unseen(self, lo: int, now: int, s: Segment) -> None:
         """What lies before the frame left without being seen."""
@@ -783,8 +807,10 @@ class Sender:
             f.tlp_high, f.tlp_retrans = f.nxt, False
             f.restart(now)
             return
-        if not self.sure:
-            count("TcpExt.TCPLossProbes", 0, 1)
+        if self.how == BY_PROBE0:
+            f.restart(now)
+            self.probed = now
+            return
         if first or f.kind == TLP:
             f.restart(now)
         if f.ca in (OPEN, CWR):
