@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv tools captures selftests test lint bench clean
+.PHONY: help venv tools captures corpus corpus-programs selftests test lint bench clean
 
 help:
 	@echo "make captures   check the shipped captures of real kernels and write report/"
+	@echo "make corpus     record random workloads under three kernels into build/corpus (root; half an hour)"
+	@echo "make corpus-programs  record real programs into build/corpus-programs (root; fetches nothing)"
 	@echo "make selftests  the kernel's own packetdrill scripts on the model; fetches linux-source-6.12 (Debian)"
 	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
 	@echo "make bench      measured ratios, printed"
@@ -26,6 +28,12 @@ tools:
 
 captures: venv tools
 	$(BIN)/refmodel check --report report captures
+
+corpus: venv tools
+	$(BIN)/python -m conformance.live.corpus --out build/corpus
+
+corpus-programs: venv tools
+	$(BIN)/python -m conformance.live.programs --out build/corpus-programs
 
 selftests: venv
 	@sh tools/selftests.sh $(BIN)/refmodel $(SELFTESTS_OPTIONS)
