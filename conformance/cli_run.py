@@ -1,4 +1,4 @@
-"""The command `refmodel run`: .pkt scripts on the model, on the machine's own kernel, or on both."""
+"""The command `refmodel run`: .pkt scripts on the model, on a kernel (the machine's own or a guest's), or on both."""
 
 import os
 import sys
@@ -15,6 +15,7 @@ from conformance.console import DIVERGED, OK, STATUSES, UNDECIDED, UNUSABLE, fai
 from refmodel.profile import KERNELS, REFERENCE, nearest
 
 VARIANTS = ("ipv4", "ipv6", "mapped", "all")
+GUESTS = ("6.1", "6.12")
 MANY = 20  # scripts from which on several processes are worth their start
 
 
@@ -41,8 +42,11 @@ class Row(msgspec.Struct, frozen=True):
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--kernel", is_flag=True, help="Run on this machine's own kernel, through a tun device (root).")
 @click.option("--both", is_flag=True, help="Run on the model and on the kernel, and show where the two differ (root).")
-@click.option("--profile", type=click.Choice(KERNELS), help=f"The model's kernel ({REFERENCE}; with --both this).")
-@click.option("--hz", type=click.IntRange(100, 1000), help="The model's HZ (1000; with --both this kernel's).")
+@click.option(
+    "--guest", type=click.Choice(GUESTS), help="With --kernel or --both: Debian's kernel in a guest (no root)."
+)
+@click.option("--profile", type=click.Choice(KERNELS), help=f"The model's kernel ({REFERENCE}; with --both that one).")
+@click.option("--hz", type=click.IntRange(100, 1000), help="The model's HZ (1000; with --both that kernel's).")
 @click.option("--variant", type=click.Choice(VARIANTS), default="all", show_default=True, help="Sockets and wire.")
 @click.option("--define", "-D", "defines", multiple=True, metavar="NAME=VALUE", help="Replaces a word of the script.")
 @click.option("--tolerance-usecs", type=click.IntRange(min=0), help="Instead of the script's own (4000).")
@@ -54,6 +58,7 @@ def run(
     paths: tuple[Path, ...],
     kernel: bool,
     both: bool,
+    guest: str | None,
     profile: str | None,
     hz: int | None,
     variant: str,
@@ -66,13 +71,15 @@ def run(
     """Run .pkt scripts (or folders of them), and report where the stack does something else, and why.
 
     Scripts run on the model, in virtual time: no root, no waiting, the same result each time. With --kernel they run on
-    this machine's own kernel. Shell commands and code blocks of a script are interpreted, never executed.
+    this machine's own kernel, with --guest 6.1 on Debian's kernel of that version in QEMU, with a clock that does not
+    depend on what else the machine does. Shell commands and code blocks of a script are interpreted, never executed.
 
     \b
     Examples:
       refmodel run tests/scripts
       refmodel run --profile 6.1 --variant ipv4 mine.pkt
       refmodel run --both --counters mine.pkt
+      refmodel run --both --guest 6.1 mine.pkt
     """
     from conformance.pkt.parser import definition
     from conformance.pkt.source import ScriptError
@@ -81,9 +88,11 @@ def run(
     live = kernel or both
     if kernel and both:
         fail("--both runs on the kernel too: leave --kernel out")
+    if guest and not live:
+        fail("--guest names a kernel: --kernel or --both go with it")
     try:
         words = dict(definition(d) for d in defines)
-        if live:
+        if live and not guest:
             _require_kernel()
         files = scripts_in(paths)
     except (ScriptError, OSError) as why:
@@ -92,7 +101,9 @@ def run(
         fail(f"no scripts (*.pkt) in {', '.join(map(str, paths))}")
     wanted = tuple(Variant) if variant == "all" else (Variant(variant),)
     if both:
-        profile, hz = profile or nearest(os.uname().release), hz or _kernel_hz()
+        profile = profile or guest or nearest(os.uname().release)
+        hz = hz or _kernel_hz(guest)
+    remember = both or (kernel and counters)
     job = partial(
         _run_one,
         wanted=wanted,
@@ -100,8 +111,9 @@ def run(
         tolerance=tolerance_usecs,
         kernel=profile or REFERENCE,
         hz=hz or 1000,
-        remember=both or (kernel and counters),
+        remember=remember,
         on=("model", "kernel") if both else ("kernel",) if kernel else ("model",),
+        played=_in_guest(files, guest, wanted, words, tolerance_usecs, remember, jobs) if guest else None,
     )
     rows: list[Row] = []
     with progress("running", len(files)) as step:
@@ -129,10 +141,40 @@ def _require_kernel() -> None:
         fail(str(why))
 
 
-def _kernel_hz() -> int:
+def _kernel_hz(version: str | None) -> int:
+    if version:
+        from conformance.live import guest
+
+        try:
+            return guest.kernel(version).hz
+        except guest.GuestError as why:
+            fail(str(why))
     from conformance.live.kernel import hz
 
     return hz()
+
+
+def _in_guest(
+    files: list[Path],
+    version: str,
+    wanted: tuple[Any, ...],
+    words: Mapping[str, str],
+    tolerance: int | None,
+    remember: bool,
+    jobs: int,
+) -> dict[Path, dict[Any, Any]]:
+    """How the scripts end on a guest's kernel, in `jobs` guests at once; ends the command where there can be none."""
+    from conformance.live import guest, guest_scripts
+
+    batch = guest_scripts.Batch(version, wanted, words, tolerance, remember)
+    with progress(f"running in a guest of {version}", len(files)) as step:
+        try:
+            lacking = guest.missing_tools()
+            if lacking:
+                raise guest.GuestError("guests need " + "; ".join(lacking))
+            return guest_scripts.run_scripts(files, batch, jobs or 1, lambda done, of: step("", done, of))
+        except (guest.GuestError, OSError) as why:
+            fail(str(why))
 
 
 def _each(job: Any, files: list[Path], jobs: int) -> Iterator[tuple[Path, list[Row]]]:
@@ -154,15 +196,18 @@ def _run_one(
     hz: int,
     remember: bool,
     on: tuple[str, ...],
+    played: Mapping[Path, Mapping[Any, Any]] | None = None,
 ) -> list[Row]:
-    """A script's runs in each variant, on the model, the kernel or both."""
+    """A script's runs in each variant, on the model, the kernel or both; `played` holds a guest's outcomes."""
     sides: dict[str, dict[str, Any]] = {}
     if "model" in on:
         from conformance.pkt import model_run
 
         setting = model_run.Setting(kernel, hz, dict(words), tolerance, remember)
         sides["model"] = dict(model_run.run_script(path, wanted, setting))
-    if "kernel" in on:
+    if "kernel" in on and played is not None:
+        sides["kernel"] = dict(played[path])
+    elif "kernel" in on:
         from conformance.live import pkt_kernel
 
         sides["kernel"] = dict(pkt_kernel.run_script(path, wanted, words, tolerance, remember))

@@ -8,12 +8,14 @@ import importlib.util
 import json
 import lzma
 import os
+import py_compile
 import re
 import shutil
 import stat
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -151,13 +153,14 @@ def add_own_python(image: Image, modules: Sequence[str]) -> None:
     done = subprocess.run((sys.executable, "-c", imports + _LOADED), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ImageError(f"{', '.join(modules)} cannot be imported: {done.stderr.strip()[-500:]}")
-    for name in sorted({f for f in json.loads(done.stdout) if f}):
-        path = Path(name)
-        image.file(name, path)
-        if path.suffix == ".so":
-            image.libraries(path)
-        else:
-            _byte_code(image, path)
+    with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
+        for name in sorted({f for f in json.loads(done.stdout) if f}):
+            path = Path(name)
+            image.file(name, path)
+            if path.suffix == ".so":
+                image.libraries(path)
+            else:
+                _byte_code(image, path, Path(scratch))
 
 
 def own_python_environment() -> dict[str, str]:
@@ -172,13 +175,13 @@ def _package_folders() -> list[str]:
     return [str(Path(spec.origin).parent.parent) for spec in found if spec is not None and spec.origin]
 
 
-def _byte_code(image: Image, source: Path) -> None:
-    """Adds the byte code that this Python has cached of a source, marked as not to be checked (PEP 552)."""
-    cached = Path(importlib.util.cache_from_source(str(source)))
-    if cached.is_file():
-        text = source.read_bytes()
-        head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(text)
-        image.data(str(cached), head + cached.read_bytes()[16:])
+def _byte_code(image: Image, source: Path, scratch: Path) -> None:
+    """Adds the byte code of a source, marked as not to be checked against it (PEP 552)."""
+    compiled = scratch / "code.pyc"
+    py_compile.compile(
+        str(source), str(compiled), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    image.data(importlib.util.cache_from_source(str(source)), compiled.read_bytes())
 
 
 def add_modules(image: Image, modules: Path, names: Sequence[str]) -> list[str]:

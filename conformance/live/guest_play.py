@@ -1,7 +1,8 @@
 """In a guest: plays .pkt scripts on its kernel, one after the other, and writes down how each ended.
 
-`python -m conformance.live.guest_play RUNS OUTCOMES` reads a list of Planned and writes one Outcome a line, in order.
-Each run is a process forked from this one, which has imported everything: an emulated CPU imports slowly.
+`python -m conformance.live.guest_play RUNS OUTCOMES DONE` reads a list of Planned and writes one Outcome a line, in
+order; for each it writes a byte to the serial line DONE. Each run is a process forked from this one, which has imported
+everything: an emulated CPU imports slowly.
 """
 
 import os
@@ -56,12 +57,13 @@ def play(run: Planned) -> Outcome:
 
 
 def main() -> None:
-    """Plays what the first argument lists and appends to the second."""
+    """Plays what the first argument lists and appends to the second argument's file."""
     runs = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=list[Planned])
-    with Path(sys.argv[2]).open("ab", buffering=0) as out:
+    with Path(sys.argv[2]).open("ab", buffering=0) as out, Path(sys.argv[3]).open("wb", buffering=0) as done:
         for run in runs:
             with put_back(run.parameters):
                 out.write(msgspec.json.encode(play(run)) + b"\n")
+            done.write(b".")
             time.sleep(SETTLE)
 
 
