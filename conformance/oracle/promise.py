@@ -78,9 +78,9 @@ class Promise:
             self.shift = min(self.mine, 14) if self.mine is not None and self.theirs is not None else 0
 
     def grows(self, length: int, hole: bool) -> None:
-        """Data came; source net/ipv4/tcp_input.c:tcp_grow_window."""
+        """Data came; source net/ipv4/tcp_input.c:tcp_grow_window, tcp_set_window_clamp, which starts from rcv_wnd."""
         if length >= LEAST or hole:
-            self.ceiling += max(2 * (self.advmss or U16_MAX), 2 * length)
+            self.ceiling = max(self.ceiling, self.window) + max(2 * (self.advmss or U16_MAX), 2 * length)
 
     def left(self, nxt: int) -> int:
         """What is left of the promise; source include/net/tcp.h:tcp_receive_window."""

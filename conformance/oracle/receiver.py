@@ -7,6 +7,7 @@ needs a cause, and one cause sends one.
 
 from typing import Final
 
+from conformance.oracle.astray import Astray, behind
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
@@ -91,15 +92,18 @@ TCP_PAWS_WINDOW: Final = 1
 ECN_CE: Final = 3
 DAYS24: Final = 2_147_000_000_000  # us after which a timestamp has lost its meaning
 REMEMBERED: Final = 16
+REORDERED: Final = 300  # us in which frames of one host may pass each other before its own tap
 
 
 class Receiver:
     """What came and what was said of it. See the module's docstring; the constraints are `CONSTRAINTS`."""
 
     __slots__ = (
-        "arrivals", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off", "dup_acks", "ecn_ok",
-        "ecn_syn", "end", "fin_due", "fuzzy", "handshake_acked", "known", "may_miss_dsack", "ofo_told", "old_sets",
-        "promise", "re", "sack_known", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
+        "arrivals", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
+        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "known", "latest",
+        "loose", "may_miss_dsack", "ofo_told",
+        "old_sets", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
+        "ts_recent", "untold", "wup",
     )  # fmt: skip
 
     def __init__(self, end: End) -> None:
@@ -113,6 +117,7 @@ class Receiver:
         self.ts_ok: bool | None = None
         self.ts_recent: int | None = None
         self.ts_at = 0  # when ts_recent was taken
+        self.stamps: list[tuple[int, int]] = []  # the last that moved ts_recent: number, timestamp
         self.top: int | None = None  # the latest timestamp that came
         self.ts_loose = False
         self.wup = 0
@@ -128,7 +133,11 @@ class Receiver:
         self.ecn_ok: bool | None = None
         self.ecn_syn: tuple[bool, int, int] | None = None
         self.ce = False
-        self.handshake_acked = False
+        self.loose = stack.near is not True
+        self.astray = Astray()
+        self.latest: Segment | None = None  # the last output but for those that others had overtaken
+        self.stale = False  # the output that is explained left before others that were seen
+        self.skips = False  # the input that is processed is not known to have arrived yet
         self.arrivals: list[tuple[int, int, int]] = []  # the last that moved rcv_nxt: its number, from, to
 
     def copy(self) -> "Receiver":
@@ -137,7 +146,7 @@ class Receiver:
         for name in Receiver.__slots__:
             setattr(new, name, getattr(self, name))
         new.re, new.promise, new.clock = self.re.copy(), self.promise.copy(), self.clock.copy()
-        new.arrivals = list(self.arrivals)
+        new.arrivals, new.stamps, new.astray = list(self.arrivals), list(self.stamps), self.astray.copy()
         return new
 
     @property
@@ -166,8 +175,11 @@ class Receiver:
             self.refuses(s, why)
             return
         recent = self.newer_echo(s, seq, self.ts_recent)
-        if recent != self.ts_recent:
+        if recent != self.ts_recent and recent is not None:
             self.ts_recent, self.ts_at = recent, at
+            self.stamps.append((s.number, recent))
+            if len(self.stamps) > REMEMBERED:
+                del self.stamps[0]
         tsval = s.tsval
         if tsval is not None and (self.top is None or newer(tsval, self.top)):
             self.top = tsval
@@ -176,6 +188,10 @@ class Receiver:
             self.ce = False
         if seq == end:
             return
+        if self.loose:
+            self.astray.comes(seq, end)
+            if self.skips:
+                return
         if flags & CWR:
             self.clock.mandated = True
         self._text(s, seq, end, at)
@@ -243,7 +259,11 @@ class Receiver:
         self._credit(us(s), "tcp_send_dupack")
 
     def missed(self, s: Segment) -> None:
-        """An input was dropped behind the tap: nothing is known of it here."""
+        """An input was dropped behind the tap; on its way to a far end it may only be late."""
+        if self.loose and self.known:
+            seq = unwrap(s.seq, self.re.nxt)
+            if s.seg_len:
+                self.astray.comes(seq, seq + s.seg_len)
 
     def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
         """Why tcp_validate_incoming turns a segment away: "paws", "old", "beyond"; "" if it doesn't.
@@ -354,6 +374,9 @@ class Receiver:
             self._foreign(s)
             return
         at = us(s)
+        self.stale = self._superseded(s)
+        if self.stale:
+            return
         if self.credits and at - self.credit_at > self.end.stack.late + HELD_BACK:
             self.credits = 0
         if self._plain(s, at):
@@ -409,7 +432,8 @@ class Receiver:
             if i in found.dropped:
                 p = end.pending.popleft()
                 self.missed(p)
-                end.notes.append(f"frame {p.number} was dropped behind the tap")
+                if not self.loose:
+                    end.notes.append(f"frame {p.number} was dropped behind the tap")
             else:
                 end.process()
 
@@ -432,7 +456,7 @@ class Receiver:
     def _gap(self, s: Segment) -> bool:
         """Whether this end may have sent something that the tap did not see, by its IPv4 ids."""
         steps: int | None = self.end.ident.steps_since_last(s)
-        return steps is None or steps > 1
+        return steps is None or steps > 0
 
     def opens_window(self, s: Segment, ack: int) -> bool:
         """Whether a read alone could have sent it."""
@@ -484,6 +508,8 @@ class Receiver:
         high = max((r[1] for r in self.re.ranges), default=nxt)
         for p in self.end.pending:
             high = max(high, unwrap(p.seq, nxt) + p.seg_len)
+        if self.loose:
+            high = max(high, self.astray.top)
         return max(high, nxt)
 
     def _check_bounds(self, s: Segment, ack: int) -> None:
@@ -501,13 +527,24 @@ class Receiver:
                 [f"ack {self.re.nxt & M32}"],
                 excuses=excuses,
             )
-        if ack < self.wup and not self._overtaken(s):
+        if ack < self.wup:
             raise Refusal(
                 "ack-goes-back",
                 f"ack {s.ack_seq}, but {self.wup & M32} was acknowledged before",
                 [f"ack {self.re.nxt & M32}"],
-                excuses=self._late_frame(s),
             )
+
+    def _superseded(self, s: Segment) -> bool:
+        """Whether the output left before others that the tap saw earlier: then it shows nothing new."""
+        end, last = self.end, self.latest
+        if last is None:
+            return False
+        if end.ident.overtaken(s) or (self.loose and end.ident.duplicate(s)):
+            return True
+        goes_back = unwrap(s.ack_seq, self.re.nxt) < self.wup
+        if not goes_back and (not self.loose or not s.sack or not s.ip_id):
+            return False
+        return behind(s, last) and (self.loose or us(s) - us(last) < REORDERED)
 
     def _jump(self, ack: int) -> None:
         """The tap missed what this acknowledges."""
@@ -518,21 +555,12 @@ class Receiver:
         re.dsack = None
         self.fuzzy = self.ts_loose = True
 
-    def _overtaken(self, s: Segment) -> bool:
-        why = self.end.decided.get(s.number)
-        return (why is not None and why.kind == "overtaken") or bool(self.end.ident.overtaken(s))
-
-    def _late_frame(self, s: Segment) -> tuple[Excuse, ...]:
-        if self.end.stack.near is True and s.ip_id:
-            return ()
-        return (Excuse("overtaken", s.number, "what it says had been superseded before", cost=2),)
-
     def _refuse_position(self, s: Segment, seen: tuple[Range, ...]) -> None:
         """No position fits: says what is wrong, and what would excuse it."""
         re = self.re
         ack = unwrap(s.ack_seq, re.nxt)
         self._check_bounds(s, ack)
-        if ack < self.wup or (self.end.stack.near is not True and self._overtaken(s)):
+        if self.loose and self._believe(s, ack, seen):
             return
         if self.fuzzy:
             self._resync(s, ack, seen)
@@ -542,7 +570,7 @@ class Receiver:
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
-                excuses=(*self._drops(self.wup), *self._late_frame(s)),
+                excuses=(*self._unheard(s), *self._drops(self.wup)),
             )
         if re.nxt == ack:
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
@@ -550,13 +578,13 @@ class Receiver:
                 "sack-blocks",
                 f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
                 [f"SACK {_ranges(told)}"],
-                excuses=(*self._drops(self.wup), *self._late_frame(s)),
+                excuses=self._drops(self.wup),
             )
         raise Refusal(
             "ack-is-rcv-nxt",
             f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
             [f"ack {re.nxt & M32}"],
-            excuses=(*self._drops(ack), *self._late_frame(s)),
+            excuses=self._drops(ack),
         )
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
@@ -572,6 +600,40 @@ class Receiver:
         if s.tsecr:
             self.ts_recent = s.tsecr
 
+    def _believe(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> bool:
+        """A far end's words are possible: what they show arrived, in an order that only they tell. False if not."""
+        end, re = self.end, self.re
+        pending = [(unwrap(p.seq, ack), unwrap(p.seq, ack) + p.seg_len) for p in end.pending]
+        texts = [r for r in pending if r[0] < r[1]]
+        if ack not in (re.nxt, self.wup) and not self.astray.borders(ack, texts):
+            return False
+        if not all(self.astray.holds(b, ack, texts) for b in seen):
+            return False
+        t = s.tsecr
+        if t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok:
+            known = t in {p.tsval for p in end.pending} or t in {tsval for _, tsval in self.stamps}
+            if not known and (self.top is None or newer(t, self.top)):
+                return False
+        shown = 0
+        for i, (low, high) in enumerate(pending):
+            if low < high and (high <= ack or any(a <= low and high <= b for a, b in seen)):
+                shown = i + 1
+        self.skips = True
+        for _ in range(shown):
+            end.process()
+        self.skips = False
+        self.credits += 1
+        self.credit_at, self.credit_by = us(s), "__tcp_ack_snd_check"
+        told = [b for b in seen if b[0] > ack]
+        if len(told) < len(seen):
+            self.old_sets += 1
+        re.nxt, re.dsack = ack, None
+        re.blocks = told + [b for b in re.blocks if b[0] > ack and not any(c[0] <= b[0] and b[1] <= c[1] for c in told)]
+        re.ranges = _merged(told + [r for r in re.ranges if r[0] > ack])
+        if t is not None and self.ts_ok:
+            self.ts_recent = t
+        return True
+
     def _drops(self, above: int) -> tuple[Excuse, ...]:
         """Inputs that were taken for processed and may have been dropped, or are late."""
         if self.end.stack.lossy is False:
@@ -581,6 +643,15 @@ class Receiver:
             for number, _, stop in self.arrivals
             if stop > above and number not in self.end.decided
         )[:3]
+
+    def _unheard(self, s: Segment) -> tuple[Excuse, ...]:
+        """The first input whose timestamp is later than the one that is echoed."""
+        if self.end.stack.lossy is False or s.tsecr is None:
+            return ()
+        for number, tsval in self.stamps:
+            if newer(tsval, s.tsecr) and number not in self.end.decided:
+                return (Excuse("dropped", number, "its timestamp is not echoed"),)
+        return ()
 
     def _check_window(self, s: Segment) -> None:
         if s.flags & RST or not self.end.stack.linux:
@@ -600,7 +671,7 @@ class Receiver:
         if promise.retreats(window, ack) and stack.near is True and stack.given:
             shrinks = stack.told.get("net.ipv4.tcp_shrink_window", 0)
             nomem = window == 0 and _release(stack.kernel) >= (6, 5)
-            if not shrinks and not nomem and not self._overtaken(s):
+            if not shrinks and not nomem:
                 raise Refusal(
                     "window-retreats",
                     f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
@@ -613,6 +684,8 @@ class Receiver:
         """What made this end send a pure ACK; raises Refusal where nothing could."""
         re, clock, end = self.re, self.clock, self.end
         at = us(s)
+        if self.stale:
+            return Label("tcp_send_ack", "it left before frames that were seen earlier")
         if self.fin_due:
             return Label("tcp_fin")
         if re.nxt > self.wup:
@@ -631,6 +704,8 @@ class Receiver:
             return Label("__tcp_ack_snd_check")
         if not end.stack.linux or self.fuzzy or not self.known:
             return Label("tcp_send_ack")
+        if self.loose and self.astray.inputs > 0:
+            return Label("__tcp_ack_snd_check", "of what overtook, or came twice, behind the tap")
         last = end.last_sent
         if last is not None and self._again(s, last):
             return Label("tcp_send_ack", "the same frame once more: the network duplicated it")
@@ -642,7 +717,7 @@ class Receiver:
                 ("tcp_delack_timer_handler", "no acknowledgment was owed"),
                 ("__tcp_ack_snd_check", "no input without an answer"),
             ),
-            excuses=self._drops(self.wup - 1) + self._late_frame(s),
+            excuses=self._drops(self.wup - 1),
         )
 
     def _again(self, s: Segment, last: Segment) -> bool:
@@ -657,6 +732,10 @@ class Receiver:
         if not flags & ACK and not flags & SYN:
             return
         promise, re, end = self.promise, self.re, self.end
+        if self.stale:
+            self.stale = False
+            return
+        self.latest = s
         if flags & SYN:
             if flags & ACK and self.known:
                 re.nxt = self.wup = unwrap(s.ack_seq, re.nxt)
@@ -679,6 +758,9 @@ class Receiver:
         if s.len:
             clock.data_sent(us(s))
         pure = not s.len and not flags & FIN
+        if self.loose:
+            self.astray.acknowledged(ack)
+            self.astray.inputs -= pure and self.astray.inputs > 0
         if pure and self.credits:
             self.credits = 0 if re.sack and not self.dsack_off else self.credits - 1
         elif re.sack:
@@ -758,6 +840,16 @@ def _release(kernel: str) -> tuple[int, ...]:
 
 def _unseen(s: Segment, what: str) -> Excuse:
     return Excuse("unseen", s.number, f"{what}: the capture may lack what it answers", cost=6)
+
+
+def _merged(ranges: list[Range]) -> list[Range]:
+    out: list[Range] = []
+    for low, high in sorted(ranges):
+        if out and low <= out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], high))
+        else:
+            out.append((low, high))
+    return out
 
 
 def _ranges(blocks: tuple[Range, ...] | list[Range]) -> str:
