@@ -1,0 +1,439 @@
+"""Handshake, states, resets: what an end's TCP state machine makes of its inputs, and the frames that it alone sends.
+
+The law: the state moves with what was processed, not with what was stamped; so a frame that only a later state sends
+proves that the inputs before it were processed. Which state an end's application has left it in (listening, closed,
+linger) is hidden; each frame narrows it. A SYN-ACK sent again takes back an ACK that seemed to complete the handshake.
+"""
+
+from collections import deque
+from typing import Final
+
+from conformance.check.known import Known, known
+from conformance.check.setup import Setup
+from conformance.oracle import handshake, resets, timewait
+from conformance.oracle.constraint import Constraint
+from conformance.oracle.end import End, Excuse, Label, Refusal, us
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, RST, SYN
+from refmodel.tcp.state import St
+from refmodel.types import after
+
+HEARD: Final = 64  # inputs that an RST may answer
+RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
+FRESH: Final = (St.CLOSE, St.LISTEN)
+SYNCED: Final = (
+    St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK, St.SYN_RECV,
+)  # fmt: skip
+AFTER_FIN: Final = (St.CLOSE_WAIT, St.LAST_ACK, St.CLOSING)
+OPENING: Final = (St.SYN_SENT, St.NEW_SYN_RECV, St.SYN_RECV)
+
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
+    *handshake.CONSTRAINTS,
+    *resets.CONSTRAINTS,
+    *timewait.CONSTRAINTS,
+    Constraint(
+        "not-open",
+        "A socket that is not open sends nothing but SYNs, SYN-ACKs, RSTs and the ACKs of TIME_WAIT.",
+        ("net/ipv4/tcp.c:tcp_sendmsg_locked", "net/ipv4/tcp_input.c:tcp_rcv_state_process", "RFC 9293 3.10"),
+        rfc=True,
+    ),
+    Constraint(
+        "closed",
+        "A socket that was reset, that reset its peer, or whose FIN was acknowledged behind the peer's sends no more.",
+        ("net/ipv4/tcp_input.c:tcp_reset", "net/ipv4/tcp.c:tcp_done", "RFC 9293 3.6"),
+        rfc=True,
+    ),
+    Constraint(
+        "challenge-ack-limited",
+        "A socket answers no two unacceptable segments without data within 500 ms.",
+        ("net/ipv4/tcp_input.c:__tcp_oow_rate_limited", "RFC 5961 7"),
+    ),
+)
+
+
+class Life:
+    """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
+
+    __slots__ = (
+        "aborted", "alert", "asks", "closing", "confirmed", "dues", "end", "fin_end", "got", "heard", "host", "hurry",
+        "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since", "syn", "syn_at",
+        "syns", "tries", "tw_at", "used",
+    )  # fmt: skip
+
+    def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
+        self.end, self.setup, self.opens = end, setup, opens
+        self.host: Known = known(setup, end.stack.host)
+        self.middle = not opens and not unseen  # no handshake was seen: the first frames show the state
+        self.role = ""  # "active", "passive"
+        self.isn: int | None = None
+        self.syn: Segment | None = None  # the last SYN or SYN-ACK that it sent
+        self.syn_at = 0  # when its timer was armed last, us
+        self.syns = 0  # SYNs or SYN-ACKs sent
+        self.tries = 0  # timeouts of the SYN or SYN-ACK
+        self.hurry = False  # a bad ACK to the SYN pulled its timer close
+        self.asks: list[Segment] = []  # the peer's SYNs that were processed and not answered
+        self.req: Segment | None = None  # the SYN that the SYN-ACK answered
+        self.confirmed = True  # the handshake's end was seen in what this end sent
+        self.owes_ack: Segment | None = None  # the SYN-ACK that is to be acknowledged
+        self.fin_end: int | None = None
+        self.peer_fin: int | None = None
+        self.closing = 0  # the input that closed it, or made it TIME_WAIT
+        self.aborted = False
+        self.tw_at = 0
+        self.old: timewait.TimeWait | None = None  # what is left of the connection before
+        self.got = False  # data came
+        self.since: list[int] = []  # inputs with data behind an ACK that may have been dropped
+        self.alert = False  # an RST or SYN waits to be processed
+        self.heard: deque[tuple[Segment, St]] = deque(maxlen=HEARD)
+        self.used: set[int] = set()  # inputs that an RST answered
+        self.dues: list[tuple[str, int, int]] = []  # ACKs that unacceptable inputs ask for: by, frame, us
+        self.limited = -RATELIMIT  # when the last of them left
+
+    def copy(self) -> "Life":
+        """A copy that shares nothing that changes."""
+        new = Life.__new__(Life)
+        for name in self.__slots__:
+            setattr(new, name, getattr(self, name))
+        new.asks, new.dues, new.used, new.since = list(self.asks), list(self.dues), set(self.used), list(self.since)
+        new.heard = deque(self.heard, HEARD)
+        if self.old is not None:
+            new.old = self.old.copy()
+        return new
+
+    def words(self) -> str:
+        """The state in words."""
+        parts = []
+        if self.role:
+            parts.append(f"{self.role} open")
+        if self.middle:
+            parts.append("seen from mid-connection on")
+        if self.fin_end is not None:
+            parts.append(f"FIN sent up to {self.fin_end}")
+        if self.peer_fin is not None:
+            parts.append(f"the peer's FIN up to {self.peer_fin}")
+        return ", ".join(parts)
+
+    # -- what others ask
+
+    @property
+    def tentative(self) -> bool:
+        """Whether the ACK that completed the handshake may yet turn out to have been dropped."""
+        return not self.confirmed
+
+    def follows(self, old: End | None) -> None:
+        """The connection takes the four-tuple of one that is over: `old` is this end there."""
+        self.middle = False
+        if old is not None and old.state == St.TIME_WAIT:
+            self.old = timewait.left(old)
+
+    def begins_anew(self, s: Segment) -> bool:
+        """Whether a SYN that this end sends, with another number, starts a new connection on the same four-tuple."""
+        self.moves()
+        st = self.end.state
+        if self.isn == s.seq and self.role == "active":
+            return False
+        if st in (St.CLOSE, St.TIME_WAIT, St.LISTEN, St.SYN_SENT, St.NEW_SYN_RECV) and (self.syns or self.middle):
+            return True
+        if not self.syns and not self.middle:
+            return False
+        return not self.end.stack.linux or self.end.stack.near is not True or self._reset_waits()
+
+    def _reset_waits(self) -> bool:
+        return any(p.flags & RST for p in self.end.pending)
+
+    def fin_received(self, s: Segment) -> None:
+        """The receiver took the peer's FIN into order."""
+        self.peer_fin = s.end_seq
+        self.moves()
+
+    def cause(self, s: Segment) -> Label | None:
+        """The unacceptable input that a pure ACK answers, once; None if there is none."""
+        if not self.dues:
+            return None
+        by, _, _ = self.dues[0]
+        now = us(s)
+        if now - self.limited < RATELIMIT - 2 * self.end.stack.jiffy and self.end.stack.given:
+            return None
+        del self.dues[0]
+        self.limited = now
+        if by == "tcp_v4_reqsk_send_ack":
+            self.end.counts.add("TcpExt.TCPChallengeACK")
+        return Label(by)
+
+    # -- states
+
+    def moves(self) -> None:
+        """Takes the moves that acknowledged FINs make."""
+        end = self.end
+        st = end.state
+        if self.fin_end is not None and end.tx.snd_una == self.fin_end:
+            if st == St.FIN_WAIT1:
+                st = end.state = St.FIN_WAIT2
+            elif st == St.CLOSING:
+                st = end.state = St.TIME_WAIT
+            elif st == St.LAST_ACK:
+                st = end.state = St.CLOSE
+        if self.peer_fin is not None and end.rx.rcv_nxt == self.peer_fin:
+            if st in (St.ESTABLISHED, St.SYN_RECV):
+                end.state = St.CLOSE_WAIT
+            elif st == St.FIN_WAIT1:
+                end.state = St.CLOSING
+            elif st == St.FIN_WAIT2:
+                end.state = St.TIME_WAIT
+
+    def takes(self, s: Segment) -> bool:
+        """Processes an input as tcp_validate_incoming and the state machine do; False: the input ends there."""
+        end = self.end
+        st = end.state
+        flags = s.flags
+        if st is St.ESTABLISHED and not flags & (SYN | RST):
+            if flags & FIN:
+                self.peer_fin = s.end_seq
+                self.closing = s.number
+            if s.len:
+                self.got = True
+                if not self.confirmed:
+                    self.since.append(s.number)
+            return True
+        self.moves()
+        st = end.state
+        if flags & (SYN | RST) or st not in SYNCED:
+            return self._odd(s, st)
+        if flags & FIN:
+            self.peer_fin = s.end_seq
+        if st == St.SYN_RECV and not self._completes(s):
+            return False
+        self.heard.append((s, st))
+        self.got = self.got or s.len > 0
+        self.closing = s.number
+        self.tw_at = us(s)
+        return True
+
+    def _odd(self, s: Segment, st: St) -> bool:
+        """A SYN or RST in any state, and every segment where there is no open socket."""
+        self.heard.append((s, st))
+        if st in FRESH:
+            return self._unopened(s, st)
+        if st == St.SYN_SENT:
+            return handshake.syn_sent(self, s)
+        if st == St.NEW_SYN_RECV:
+            return self._request(s)
+        if st == St.TIME_WAIT:
+            timewait.takes(self, s)
+            return False
+        if s.flags & RST:
+            self._reset(s, st)
+            return False
+        if st == St.SYN_RECV and s.flags & ACK and self.role == "active":
+            return self._completes(s)
+        self.end.counts.add("TcpExt.TCPSYNChallenge", 0, 1)
+        if self.req is not None and s.seq == self.req.seq and not s.flags & ACK:
+            self.asks.append(s)
+        self.due("tcp_send_challenge_ack", s)
+        return False
+
+    def _unopened(self, s: Segment, st: St) -> bool:
+        """There may be a listener, or nothing; or the capture starts in mid-connection."""
+        f = s.flags & (SYN | ACK | RST | FIN)
+        if f == SYN and not self.aborted:
+            if self.syns and not self.middle:
+                return False
+            self.asks.append(s)
+            self.end.state = St.LISTEN
+            return True
+        return self.middle and not self.syns and not s.flags & RST
+
+    def _request(self, s: Segment) -> bool:
+        """A segment meets a request. Source net/ipv4/tcp_minisocks.c:tcp_check_req."""
+        req = self.req
+        assert req is not None
+        nxt = (req.seq + 1) & 0xFFFFFFFF
+        if s.flags & (SYN | ACK | RST) == SYN and s.seq == req.seq:
+            self.asks.append(s)
+            return False
+        if s.flags & RST:
+            if s.seq == nxt:
+                self.end.state = St.LISTEN
+                self.closing = s.number
+                self.end.counts.add("Tcp.AttemptFails")
+                self.end.counts.add("TcpExt.EmbryonicRsts")
+            else:
+                self.due("tcp_v4_reqsk_send_ack", s)
+            return False
+        if s.flags & SYN:
+            self.due("tcp_check_req", s)
+            if s.flags & ACK == 0:
+                self.asks.append(s)
+            return False
+        if not s.flags & ACK:
+            return False
+        isn = self.isn
+        if isn is not None and s.ack_seq != (isn + 1) & 0xFFFFFFFF and self.end.stack.linux:
+            return False  # the listener answers it with an RST
+        if after(s.seq, (nxt + 65535) & 0xFFFFFFFF):
+            self.due("tcp_check_req", s)
+            return False
+        self._established(s)
+        return True
+
+    def _established(self, s: Segment) -> None:
+        """The handshake's last segment reached a request, if the accept queue had room."""
+        self.end.state = St.ESTABLISHED
+        self.confirmed = False
+        self.closing = s.number
+        self.end.counts.add("Tcp.PassiveOpens", 0, 1)
+        if s.flags & FIN:
+            self.peer_fin = s.end_seq
+
+    def _completes(self, s: Segment) -> bool:
+        """An ACK for a full socket in SYN_RECV: of a crossed open, or of a fast open's child."""
+        if not s.flags & ACK:
+            return False
+        isn = self.isn
+        if isn is not None and not after(s.ack_seq, isn):
+            return False
+        self.end.state = St.ESTABLISHED
+        if s.flags & FIN:
+            self.peer_fin = s.end_seq
+        return True
+
+    def _reset(self, s: Segment, st: St) -> None:
+        """An RST in a synchronised state. Source net/ipv4/tcp_input.c:tcp_validate_incoming, RFC 5961 3.2."""
+        if resets.accepted(self, s, st):
+            if st in (St.ESTABLISHED, St.CLOSE_WAIT):
+                self.end.counts.add("Tcp.EstabResets")
+            elif st == St.SYN_RECV:
+                self.end.counts.add("Tcp.AttemptFails")
+            self.end.state = St.CLOSE
+            self.closing = s.number
+            self.dues.clear()
+        elif resets.in_window(self, s):
+            self.due("tcp_send_challenge_ack", s)
+
+    def due(self, by: str, s: Segment) -> None:
+        """An unacceptable input asks for an ACK, unless one was sent a moment ago."""
+        if self.end.state in SYNCED:
+            self.end.rx._credit(us(s), by)
+            return
+        self.dues.append((by, s.number, us(s)))
+        if len(self.dues) > HEARD:
+            del self.dues[0]
+
+    # -- outputs
+
+    def explain(self, s: Segment) -> Label | None:
+        """The label of a frame that the state machine alone sends; None where the other parts decide."""
+        end = self.end
+        flags = s.flags
+        if end.state is St.ESTABLISHED and not flags & (SYN | RST):
+            if self.owes_ack is not None:
+                return handshake.third(self, s)
+            if self.alert:
+                self._resets(s)
+            return None
+        self.moves()
+        if flags & SYN:
+            return handshake.synack(self, s) if flags & ACK else handshake.first(self, s)
+        if flags & RST:
+            return resets.explain(self, s)
+        st = end.state
+        if st in SYNCED:
+            if self.alert:
+                self._resets(s)
+            return None
+        return self._unexpected(s)
+
+    def _resets(self, s: Segment) -> None:
+        """Processes inputs up to an RST that waits and resets nothing: the output may be the ACK that challenges it."""
+        end = self.end
+        self.alert = any(p.flags & RST for p in end.pending)
+        limit = us(s) - end.stack.base
+        while self.alert and us(end.pending[0]) <= limit and not end.held(end.pending[0], s.number):
+            p = end.pending[0]
+            if p.flags & RST and (resets.accepted(self, p, end.state) or end.state not in SYNCED):
+                return
+            end.process()
+            self.moves()
+            self.alert = any(x.flags & RST for x in end.pending)
+
+    def _unexpected(self, s: Segment) -> Label | None:
+        """A frame of neither SYN nor RST of an end that seems not to be open: what waits must open it first."""
+        end = self.end
+        while end.state not in SYNCED and end.pending and not end.held(end.pending[0], s.number):
+            if end.state in (St.TIME_WAIT, St.NEW_SYN_RECV) and self.dues:
+                break
+            if us(end.pending[0]) > us(s):
+                break
+            end.process()
+            self.moves()
+        st = end.state
+        if st == St.ESTABLISHED and self.owes_ack is not None:
+            return handshake.third(self, s)
+        if st in SYNCED:
+            return None
+        pure = not s.len and not s.flags & FIN
+        if st == St.TIME_WAIT:
+            return timewait.explain(self, s)
+        if st == St.NEW_SYN_RECV and pure and self.dues:
+            label = self.cause(s)
+            if label is not None:
+                return label
+        if not end.stack.linux or self._adopts():
+            end.state = St.ESTABLISHED
+            self.middle = True
+            return None
+        if self.closing and not self.aborted:
+            raise self._closed(s)
+        if st == St.CLOSE and self.syns:
+            raise self._closed(s)
+        raise Refusal("not-open", f"a segment of a socket in {st.name}", ("tcp_connect", "tcp_v4_send_reset"))
+
+    def _adopts(self) -> bool:
+        """Whether this end may be open without that the capture shows how."""
+        if self.middle and not self.syns:
+            return True
+        return self.end.state != St.CLOSE and self.end.stack.near is not True
+
+    def _closed(self, s: Segment) -> Refusal:
+        """The socket is closed by an input; unless that was dropped, or processed after this frame."""
+        what = f"a segment of a socket that frame {self.closing} closed"
+        excuses = []
+        if self.closing and not self.aborted:
+            evidence = f"frame {s.number} was sent as if frame {self.closing} had not come"
+            excuses.append(Excuse("late", self.closing, evidence, s.number))
+            if self.end.stack.lossy is not False:
+                excuses.append(Excuse("dropped", self.closing, evidence, cost=2))
+        return Refusal("closed", what, ("tcp_v4_send_reset",), (), excuses)
+
+    def sent(self, s: Segment, label: Label) -> None:
+        """The output left: a SYN, RST or FIN moves the state."""
+        flags = s.flags
+        if label.by == "tcp_send_challenge_ack":
+            self.end.counts.add("TcpExt.TCPChallengeACK")
+        if not flags & (FIN | SYN | RST):
+            if not self.confirmed:
+                self._confirm()
+            return
+        end = self.end
+        if flags & RST:
+            return
+        if flags & FIN:
+            if not self.confirmed:
+                self._confirm()
+            if self.fin_end is None:
+                self.fin_end = s.end_seq
+                if end.state in (St.ESTABLISHED, St.SYN_RECV):
+                    end.state = St.FIN_WAIT1
+                elif end.state == St.CLOSE_WAIT:
+                    end.state = St.LAST_ACK
+
+    def _confirm(self) -> None:
+        self.confirmed = True
+        self.asks.clear()
+        self.since.clear()
+        self.end.counts.add("Tcp.PassiveOpens", 1, 0)
+
+    def overdue(self, now: int) -> None:
+        """Raises Refusal if the handshake's ACK, which nothing withholds, did not show."""
+        if self.owes_ack is not None:
+            handshake.overdue(self, now)

@@ -1,0 +1,104 @@
+"""TIME_WAIT: what is left of a connection, and the ACKs with which it answers.
+
+The law: for 60 s a small socket acknowledges what it had to whatever comes, but to an RST, and to what changes nothing.
+Its ACKs are its own: IPv4 id 0, the window that stood, the timestamp of now.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from conformance.oracle.constraint import Constraint
+from conformance.oracle.end import End, Excuse, Label, Refusal, us
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import FIN, RST, SYN
+from refmodel.tcp.state import St
+from refmodel.types import after
+
+if TYPE_CHECKING:
+    from conformance.oracle.life import Life
+
+TIMEWAIT_LEN: Final = 60_000_000  # us
+
+CONSTRAINTS: Final = (
+    Constraint(
+        "time-wait-answers",
+        "A socket in TIME_WAIT sends nothing but an ACK of what it had, and only to a segment that asks for it.",
+        ("net/ipv4/tcp_minisocks.c:tcp_timewait_state_process", "net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack"),
+    ),
+    Constraint(
+        "time-wait-numbers",
+        "The ACK of a TIME_WAIT socket has the sequence and acknowledgment numbers with which it ended.",
+        ("net/ipv4/tcp_ipv4.c:tcp_v4_timewait_ack", "RFC 9293 3.10.7.4"),
+        rfc=True,
+    ),
+)
+
+
+class TimeWait:
+    """What a finished connection leaves behind. Times in us."""
+
+    __slots__ = ("asked", "rcv_nxt", "since", "snd_nxt", "ts_recent")
+
+    def __init__(self, rcv_nxt: int, snd_nxt: int, ts_recent: int, since: int) -> None:
+        self.rcv_nxt, self.snd_nxt, self.ts_recent, self.since = rcv_nxt, snd_nxt, ts_recent, since
+        self.asked = 0
+
+    def copy(self) -> "TimeWait":
+        """A copy."""
+        new = TimeWait(self.rcv_nxt, self.snd_nxt, self.ts_recent, self.since)
+        new.asked = self.asked
+        return new
+
+
+def left(old: End) -> TimeWait:
+    """What the end of a connection in TIME_WAIT knows on."""
+    last = old.last_sent
+    recent = last.tsecr if last is not None and last.tsecr is not None else 0
+    return TimeWait(old.rx.rcv_nxt, old.tx.snd_nxt, recent, old.life.tw_at)
+
+
+def takes(life: "Life", s: Segment) -> None:
+    """A segment meets a TIME_WAIT socket. Source net/ipv4/tcp_minisocks.c:tcp_timewait_state_process."""
+    end = life.end
+    rcv_nxt = end.rx.rcv_nxt
+    if s.flags & RST:
+        if s.seq == rcv_nxt and not end.stack.told.get("net.ipv4.tcp_rfc1337", 0):
+            end.state = St.CLOSE
+            life.closing = s.number
+        return
+    life.tw_at = us(s)
+    if s.seq == rcv_nxt and not s.len and not s.flags & (FIN | SYN) and not _old(life, s):
+        return
+    life.due("tcp_v4_timewait_ack", s)
+
+
+def _old(life: "Life", s: Segment) -> bool:
+    last = life.end.last_sent
+    recent = last.tsecr if last is not None else None
+    return s.tsval is not None and recent is not None and s.tsval != recent and after(recent, s.tsval)
+
+
+def explain(life: "Life", s: Segment) -> Label | None:
+    """A frame of an end in TIME_WAIT; None: it is still the full socket's. Raises Refusal."""
+    end = life.end
+    rx, tx = end.rx, end.tx
+    last = end.last_sent
+    pure = not s.len and not s.flags & FIN
+    if pure and s.ack_seq == rx.rcv_nxt and (last is None or last.ack_seq != rx.rcv_nxt):
+        return None  # the full socket acknowledges the FIN as it goes
+    if pure and life.dues:
+        if s.seq != tx.snd_nxt or s.ack_seq != rx.rcv_nxt:
+            what = f"seq {s.seq}, ack {s.ack_seq} in TIME_WAIT, which ended with {tx.snd_nxt}, {rx.rcv_nxt}"
+            raise Refusal("time-wait-numbers", what)
+        label = life.cause(s)
+        if label is not None:
+            return Label("tcp_v4_timewait_ack")
+    if not end.stack.linux:
+        return None
+    excuses = []
+    if life.closing:
+        evidence = f"frame {s.number} was sent as if frame {life.closing} had not come"
+        excuses.append(Excuse("late", life.closing, evidence, s.number))
+        if end.stack.lossy is not False:
+            excuses.append(Excuse("dropped", life.closing, evidence, cost=2))
+    what = "a segment in TIME_WAIT that nothing asked for"
+    raise Refusal("time-wait-answers", what, ("tcp_v4_timewait_ack",), (), excuses)
