@@ -130,9 +130,10 @@ NAMES: Final = (
 )
 LABELS: Final = tuple(Label(n) for n in NAMES)
 TIMERS: Final = ("tcp_retransmit_timer", "reqsk_timer_handler", "tcp_fastopen_synack_timer")
+OLDER: Final = tuple(f"6.{k}" for k in range(7))
 PAST: Final = 48  # inputs that are remembered
 JIFFY: Final = 10_000  # us; the longest of any kernel
-EARLY: Final = 1_000  # us between making a frame and its stamp
+EARLY: Final = 500  # us between making a frame and its stamp
 BURST: Final = 300  # us in which an acknowledgment is answered by new data
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu
@@ -148,10 +149,13 @@ class Sender:
         stack = end.stack
         floor = stack.told.get("net.ipv4.tcp_rto_min_us", RTO_MIN)
         self._end = end
+        old = stack.kernel.startswith(("4.", "5.")) or stack.kernel in OLDER
         self.f = Flow(end.counts, Rtt(stack.jiffy, floor))
         self.f.tlp_on = stack.told.get("net.ipv4.tcp_early_retrans", 3) in (3, 4)
         self.rack = stack.told.get("net.ipv4.tcp_recovery", 1) & 1 != 0
-        self.zero_is_news = not stack.kernel.startswith(("6.1.", "5.", "4.")) and stack.kernel != "6.1"
+        self.zero_is_news = not old
+        self.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
+        self.full = True
         self.syn: Segment | None = None
         self.syn_at = self.syns = 0
         self.iss = -1
@@ -393,8 +397,8 @@ class Sender:
         return LABELS[self.how]
 
     def _fires(self, due: int, delay: int, now: int) -> bool:
-        """Whether a timer of `delay` us that is due at `due` fires at `now`: within its jiffy, or late by slack."""
-        return -self.f.rtt.jiffy - EARLY <= now - due <= slack(delay, self._end.stack.hz) + EARLY
+        """Whether a timer of `delay` us that is due at `due` fires at `now`: never early, late by slack."""
+        return -EARLY <= now - due <= slack(delay, self._end.stack.hz) + EARLY
 
     def _wakes(self, s: Segment, now: int) -> bool:
         """Data that were corked, or for which the window was too small, leave by the probe timer.
@@ -403,7 +407,8 @@ class Sender:
         """
         rto = self.f.rto()
         last = max(self.heard, self.probed)
-        return bool(self.past) and s.len < self._mss(s) and self._fires(last + rto, rto, now)
+        runt = 0 < s.len < self._mss(s) and not s.flags & FIN
+        return runt and self.full and bool(self.past) and self._fires(last + rto, rto, now)
 
     def _catch_up(self, s: Segment) -> None:
         """Processes inputs without data that were stamped before the frame: it shows that they were."""
@@ -610,12 +615,13 @@ class Sender:
         tail = hi == f.nxt
         ca = f.ca
         overtaken = self._overtaken(e, lo, hi)
-        since = now - max(f.armed, e.time)
-        rto_low = rtt.rto_low()
         early = JIFFY + EARLY
+        since = now - max(f.armed, e.time)
+        silent = now - max(self.heard, f.armed) >= f.rto() - early
+        rto_low = rtt.rto_low()
         if (
             head
-            and (ca == LOSS or e.sacked & R or not overtaken)
+            and (ca == LOSS or e.sacked & R or not overtaken or silent)
             and now >= f.due - early
             and not (tail and self._may_tlp() and f.kind == TLP)
         ) and (now - e.time >= rto_low - early or f.due - f.armed < rto_low):
@@ -668,7 +674,7 @@ class Sender:
         if f.undo_marker < 0 and f.ca == OPEN and not f.board.sacked and not f.any_retrans():
             return (e.time, hi) < (f.rack_time, f.rack_end)
         if not self.rack:
-            return f.fack > lo or (f.ca == RECOVERY and lo == f.una)
+            return f.fack > lo and (f.ca >= CWR or f.board.sacked >= self.reordering)
         return (e.time, hi) < (f.rack_time, f.rack_end)
 
     def _smaller(self, s: Segment, e: Sent, lo: int, hi: int) -> bool:
@@ -811,6 +817,7 @@ class Sender:
             f.restart(now)
             self.probed = now
             return
+        self.full = s.len % e.mss == 0
         if first or f.kind == TLP:
             f.restart(now)
         if f.ca in (OPEN, CWR):

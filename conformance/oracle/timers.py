@@ -15,12 +15,15 @@ MIN_RTT_WINDOW: Final = 300_000_000  # us; net.ipv4.tcp_min_rtt_wlen
 
 
 class Rtt:
-    """srtt is scaled by 8, mdev and the variances by 4; all in us. `floor` is tcp_rto_min in us, whole jiffies."""
+    """srtt is scaled by 8, mdev and the variances by 4; all in us. `floor` is tcp_rto_min in us, whole jiffies.
 
-    __slots__ = ("floor", "jiffy", "mdev", "mdev_max", "min_at", "min_rtt", "rtt_seq", "rttvar", "srtt")
+    `least_wait` is TCP_TIMEOUT_MIN_US.
+    """
 
-    def __init__(self, jiffy: int = 4_000, floor: int = RTO_MIN) -> None:
-        self.jiffy = jiffy
+    __slots__ = ("floor", "jiffy", "least_wait", "mdev", "mdev_max", "min_at", "min_rtt", "rtt_seq", "rttvar", "srtt")
+
+    def __init__(self, jiffy: int = 4_000, floor: int = RTO_MIN, least_wait: int = 2_000) -> None:
+        self.jiffy, self.least_wait = jiffy, least_wait
         self.floor = -(-floor // jiffy) * jiffy
         self.srtt = self.mdev_max = self.rttvar = self.rtt_seq = self.min_at = 0
         self.mdev = 1_000_000
@@ -28,7 +31,7 @@ class Rtt:
 
     def copy(self) -> "Rtt":
         """A copy of its own."""
-        new = Rtt(self.jiffy, self.floor)
+        new = Rtt(self.jiffy, self.floor, self.least_wait)
         new.srtt, new.mdev, new.mdev_max, new.rttvar = self.srtt, self.mdev, self.mdev_max, self.rttvar
         new.rtt_seq, new.min_rtt, new.min_at = self.rtt_seq, self.min_rtt, self.min_at
         return new
@@ -87,7 +90,7 @@ class Rtt:
         if not self.srtt:
             return TIMEOUT_INIT
         j = self.jiffy
-        return -(-((self.srtt >> 2) + (self.floor if alone else 2 * j)) // j) * j
+        return -(-((self.srtt >> 2) + (self.floor if alone else self.least_wait)) // j) * j
 
     def pto_low(self, alone: bool) -> int:
         """The least time (us) to a probe of any kernel: 1.5 round trips, and the wait for a lone segment's ACK."""
