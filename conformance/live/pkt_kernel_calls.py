@@ -34,7 +34,8 @@ from conformance.pkt.outcome import CannotCall, Returned, Unequal
 from conformance.pkt.wire import State, Wire
 
 NO_DESCRIPTOR: Final = 1_000_000
-AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM = 0, 2, 10, 1
+AF_UNSPEC, AF_INET, AF_INET6, SOCK_STREAM, SOCK_DGRAM = 0, 2, 10, 1, 2
+SOL_SOCKET, SO_TYPE = 1, 3
 MSG_FASTOPEN, MSG_ZEROCOPY = 0x20000000, 0x4000000
 MAKES_DESCRIPTOR: Final = frozenset(("socket", "accept", "open", "epoll_create"))
 IPPROTO_TCP, TCP_CONGESTION = 6, 13
@@ -156,6 +157,22 @@ class Calls:
             self._connecting(call.args[0])
         length = self._length(call.args[2], len(address))
         self._result(call, "connect", self.fd(call.args[0]), _padded(address), length)
+        self._chosen(call)
+
+    def _datagram(self, fd: int) -> bool:
+        """The descriptor is one of a datagram socket."""
+        kind, size = ctypes.c_int(0), ctypes.c_uint32(4)
+        done = _libc.getsockopt(fd, SOL_SOCKET, SO_TYPE, ctypes.byref(kind), ctypes.byref(size))
+        return bool(done == 0 and kind.value == SOCK_DGRAM)
+
+    def _chosen(self, call: Call) -> None:
+        """A datagram socket that had no port has got one: no packet of its own tells it."""
+        conn, fd = self.wire.by_fd(number(call.args[0])), self.fd(call.args[0])
+        if conn is None or conn.local_port is not None or not self._datagram(fd):
+            return
+        address, size = ctypes.create_string_buffer(ADDRESS_SPACE), ctypes.c_uint32(ADDRESS_SPACE)
+        if _libc.getsockname(fd, address, ctypes.byref(size)) == 0:
+            conn.local_port = int.from_bytes(address.raw[2:4], "big") or None
 
     def _accept(self, call: Call) -> None:
         address = ctypes.create_string_buffer(ADDRESS_SPACE)
@@ -210,6 +227,7 @@ class Calls:
             self._lent.append(buffer)
         self._result(call, "sendto", self.fd(call.args[0]), buffer, ctypes.c_size_t(size),
                      flags, address and _padded(address), self._length(call.args[5], len(address or b"")))  # fmt: skip
+        self._chosen(call)
 
     def _iov(self, arg: Arg | None) -> list[int]:
         items = arg.items if isinstance(arg, Items) else ()
@@ -227,13 +245,15 @@ class Calls:
 
     def _sendmsg(self, call: Call) -> None:
         msg, flags = _msghdr(call), number(call.args[2])
-        address = self.wire.sockaddr(remote=True) if isinstance(msg.name, Auto) and flags & MSG_FASTOPEN else b""
+        named = isinstance(msg.name, Auto) and (flags & MSG_FASTOPEN or self._datagram(self.fd(call.args[0])))
+        address = self.wire.sockaddr(remote=True) if named else b""
         if address:
             self._connecting(call.args[0])
         buffers = Buffers(self._iov(msg.iov), address, msg.control or ())
         if flags & MSG_ZEROCOPY:
             self._lent.append(buffers)
         self._result(call, "sendmsg", self.fd(call.args[0]), ctypes.byref(buffers.msghdr), flags)
+        self._chosen(call)
 
     def _recvmsg(self, call: Call) -> None:
         msg = _msghdr(call)

@@ -29,6 +29,7 @@ from conformance.pkt.outcome import CannotCall, Returned, Unequal
 from conformance.pkt.wire import State, Wire
 from refmodel.tcp.whole import calls
 from refmodel.tcp.whole.calls import Process, Ret
+from refmodel.udp.file import DgramFile
 
 NO_DESCRIPTOR: Final = 1_000_000
 AF_UNSPEC, AF_INET, AF_INET6, MSG_FASTOPEN = 0, 2, 10, 0x20000000
@@ -167,7 +168,14 @@ class ModelCalls:
         if not isinstance(address, int) and address.family != AF_UNSPEC:
             self._connecting(call.args[0])
         fd = self.fd(call.args[0])
-        return self._made(call, self._unless(address, lambda a: calls.sys_connect(self.process, fd, a)))
+        run = self._unless(address, lambda a: calls.sys_connect(self.process, fd, a))
+        return self._made(call, run, lambda ret: self._chosen(call))
+
+    def _chosen(self, call: Call) -> None:
+        """A datagram socket that had no port has got one: no packet of its own tells it."""
+        conn, file = self.wire.by_fd(number(call.args[0])), self.process.fds.get(self.fd(call.args[0]))
+        if conn is not None and conn.local_port is None and isinstance(file, DgramFile):
+            conn.local_port = file.sk.inet_num or None
 
     def _accept(self, call: Call) -> Made:
         def then(ret: Ret) -> None:
@@ -227,7 +235,7 @@ class ModelCalls:
         address = self._address(call.args[4], call.args[5], remote=True)
         self._connecting(call.args[0])
         run = self._unless(address, lambda a: calls.sys_sendto(self.process, fd, size, flags, a, fault))
-        return self._made(call, run)
+        return self._made(call, run, lambda ret: self._chosen(call))
 
     def _iov(self, arg: Arg | None) -> list[int]:
         items = arg.items if isinstance(arg, Items) else ()
@@ -251,7 +259,8 @@ class ModelCalls:
     def _sendmsg(self, call: Call) -> Made:
         msg, flags = _msghdr(call), number(call.args[2])
         address: calls.SockAddr | None = None
-        if isinstance(msg.name, Auto) and flags & MSG_FASTOPEN:
+        datagram = isinstance(self.process.fds.get(self.fd(call.args[0])), DgramFile)
+        if isinstance(msg.name, Auto) and (flags & MSG_FASTOPEN or datagram):
             found = self._address(msg.name, Auto(), remote=True)
             if not isinstance(found, int):
                 address = found
@@ -259,7 +268,7 @@ class ModelCalls:
         cmsgs = tuple((number(c.level), number(c.type), packed(c)[CMSG_HEADER:][:4]) for c in msg.control or ())
         sizes = self._iov(msg.iov)
         run = calls.sys_sendmsg(self.process, self.fd(call.args[0]), sizes, flags, address, cmsgs)
-        return self._made(call, run)
+        return self._made(call, run, lambda ret: self._chosen(call))
 
     def _recvmsg(self, call: Call) -> Made:
         msg = _msghdr(call)

@@ -20,7 +20,7 @@ from conformance.pkt.match import Difference
 from conformance.pkt.model_calls import Made, ModelCalls
 from conformance.pkt.model_shell import ModelShell, read_command
 from conformance.pkt.model_why import why
-from conformance.pkt.model_wire import cut, frame, icmp_in, segment_in
+from conformance.pkt.model_wire import cut, datagram_in, frame, icmp_in, segment_in
 from conformance.pkt.outcome import (
     BROKEN,
     NOT_MODELLED,
@@ -48,6 +48,8 @@ from conformance.pkt.tcpinfo import (
     tcp_info,
 )
 from conformance.pkt.variant import Config, Variant, configure, defines, older, variants
+from refmodel.icmp.message import Message
+from refmodel.icmp.rcv import icmp_rcv
 from refmodel.packet.codec import Packet as Frame
 from refmodel.profile import KERNELS, REFERENCE, profile
 from refmodel.rule import NotModelled
@@ -56,6 +58,8 @@ from refmodel.tcp.whole.calls import Process, Task
 from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.params import WholeParams, whole_params
 from refmodel.tcp.whole.skb import Packet
+from refmodel.udp.input import udp_rcv
+from refmodel.udp.sock import Datagram
 
 MOST_TIMERS: Final = 200_000  # that fire in one run
 LONGEST: Final = 100 * 86_400_000_000  # us of virtual time that a run may last
@@ -103,7 +107,7 @@ class ModelRun(Run):
         self.calls = ModelCalls(self.process, self.wire, lambda ns: ns - self.start * 1000, config.tolerance_usecs)
         self.shell = ModelShell(script, config, self.process)
         self.pending: _Pending | None = None
-        self.latest: Packet | None = None
+        self.latest: Packet | Datagram | Message | None = None
         self.fired = 0
 
     def check(self) -> None:
@@ -115,8 +119,6 @@ class ModelRun(Run):
                     read_command(action, self.script)
                 case ast.Packet() if action.layers:
                     raise NotModelled(f"{action.at}: a packet with outer headers")
-                case ast.Packet(body=ast.Udp()):
-                    raise NotModelled(f"{action.at}: UDP")
                 case _:
                     pass
 
@@ -183,9 +185,10 @@ class ModelRun(Run):
     def inject(self, event: Event, packet: ast.Packet) -> None:
         """Gives the model a packet."""
         if isinstance(packet.body, ast.Icmp):
-            error = icmp_in(self.wire, self.wire.receiver(packet.body), packet.body)
-            if error is not None:
-                self.net.receive_icmp(error)
+            icmp_rcv(self.net, *icmp_in(self.wire, self.wire.receiver(packet.body), packet))
+        elif isinstance(packet.body, ast.Udp):
+            self.net.tap_rx += 1
+            udp_rcv(self.net, datagram_in(self.wire, packet))
         else:
             self.net.receive(segment_in(self.wire, packet, self.net.p, self.config.mss))
         self.settle()
@@ -203,7 +206,8 @@ class ModelRun(Run):
             self.fire()
         packet = net.out.popleft()
         net.tap_read = packet.tap
-        if (packet.accecn or not self.shell.tso) and packet.gso_size and packet.len > packet.gso_size:
+        segment = isinstance(packet, Packet)
+        if segment and (packet.accecn or not self.shell.tso) and packet.gso_size and packet.len > packet.gso_size:
             packet, *rest = cut(packet)
             net.out.extendleft(reversed(rest))
         self.latest = packet

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Final
 
 from conformance.pkt.wire import Conn
+from refmodel.icmp.message import Message
 from refmodel.rule import STEPS, Step
 from refmodel.tcp.whole import calls
 from refmodel.tcp.whole.const import TCP_INFINITE_SSTHRESH
@@ -12,6 +13,7 @@ from refmodel.tcp.whole.skb import Packet
 from refmodel.tcp.whole.sock import RequestSock, Sock, TimewaitSock
 from refmodel.tcp.whole.tcp_h import tcp_packets_in_flight
 from refmodel.types import M32
+from refmodel.udp.sock import Datagram, UdpSock
 
 WHOLE: Final = calls.__name__.rpartition(".")[0].removeprefix("refmodel.")  # with calls all of it is loaded
 DECISIONS: Final = 6
@@ -20,8 +22,8 @@ PENDING: Final = {1: "RTO", 2: "delayed ACK", 3: "zero-window probe", 5: "loss p
 
 @cache
 def _steps() -> dict[str, Step]:
-    """The functions of the whole TCP by their kernel names."""
-    return {name.rpartition(".")[2]: step for name, step in STEPS.items() if name.startswith(WHOLE)}
+    """The functions of TCP, UDP and ICMP by their kernel names."""
+    return {name.rpartition(".")[2]: step for name, step in STEPS.items() if name.startswith((WHOLE, "udp.", "icmp."))}
 
 
 def citation(function: str) -> str:
@@ -32,7 +34,7 @@ def citation(function: str) -> str:
     return f"{function} ({', '.join(step.kernel + step.rfc)}): {step.says}"
 
 
-def find(net: Net, conn: Conn | None) -> Sock | RequestSock | TimewaitSock | None:
+def find(net: Net, conn: Conn | None) -> Sock | RequestSock | TimewaitSock | UdpSock | None:
     """What the model has of a connection."""
     if conn is None:
         return None
@@ -46,11 +48,11 @@ def find(net: Net, conn: Conn | None) -> Sock | RequestSock | TimewaitSock | Non
             found = (s.inet_num, s.inet_dport)
         if found == ports:
             return s
-    listeners = net.lhash.get(conn.local_port or 0)
+    listeners = net.lhash.get(conn.local_port or 0) or net.udp_table.get(conn.local_port or 0)
     return listeners[0] if listeners else None
 
 
-def why(net: Net, conn: Conn | None, start: int, packet: Packet | None = None) -> str:
+def why(net: Net, conn: Conn | None, start: int, packet: Packet | Datagram | Message | None = None) -> str:
     """The model's reasons, for a reader; `start` is the clock at the script's time 0."""
     out: list[str] = []
     if packet is not None:
@@ -73,6 +75,11 @@ def why(net: Net, conn: Conn | None, start: int, packet: Packet | None = None) -
         out.append(
             f"  the model has: {s.tw_substate.name} in TIME_WAIT, rcv_nxt {_rel(s.tw_rcv_nxt, conn, False)}, "
             f"snd_nxt {_rel(s.tw_snd_nxt, conn, True)}; its timer {_when(net, getattr(s, 'tw_timer', None), start)}"
+        )
+    elif isinstance(s, UdpSock):
+        out.append(
+            f"  socket: UDP, {'connected' if s.inet_daddr else 'not connected'}; {len(s.sk_receive_queue)} datagrams "
+            f"to read and {len(s.reader_queue)} with the reader, {s.sk_rmem_alloc} of {s.sk_rcvbuf} bytes of memory"
         )
     elif conn is not None:
         out.append("  the model has no such connection any more")

@@ -24,6 +24,7 @@ from refmodel.types import M32
 FLAGS: Final = {"F": 0x01, "S": 0x02, "R": 0x04, "P": 0x08, "U": 0x20, "E": 0x40, "W": 0x80, "A": 0x100}
 ACK, SYN = 0x10, 0x02
 FIRST_PORT: Final = 32768
+QUOTED: Final = 8  # bytes behind the IP header that an ICMP error quotes
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "raw": 255}
 ECN_BITS: Final = {Ecn.NOECN: 0, Ecn.ECT1: 1, Ecn.ECT0: 2, Ecn.CE: 3}
 
@@ -110,7 +111,7 @@ class Wire:
             raise Impossible("packets with outer headers are not injected")
         if isinstance(packet.body, ast.Icmp):
             layers, data = self._icmp_in(self.receiver(packet.body), packet.body)
-            ip = self._ip(self.remote, self.local, 1 if self.config.version == 4 else 58, packet.info)
+            ip = self.header(packet.info)
             return encode(seal((ip, *layers), data))
         ip, upper, length = self.headers_in(packet)
         return encode(seal((ip, upper), bytes(length)))
@@ -148,6 +149,10 @@ class Wire:
         if conn.local_port is None and ports:
             conn.local_port = ports.dest
         return conn
+
+    def header(self, info: IpInfo | None) -> Ip | Ip6:
+        """The IP header of an ICMP message to inject."""
+        return self._ip(self.remote, self.local, 1 if self.config.version == 4 else 58, info)
 
     def _ip(self, source: bytes, dest: bytes, protocol: int, info: IpInfo | None) -> Ip | Ip6:
         tos = 0
@@ -193,10 +198,7 @@ class Wire:
         return ecr
 
     def _icmp_in(self, conn: Conn, body: ast.Icmp) -> tuple[tuple[Layer, ...], bytes]:
-        numbers = icmp_numbers(self.config.version, body.type, body.code)
-        if numbers is None:
-            name = f"{body.type} {body.code or ''}".rstrip()
-            raise Impossible(f"IPv{self.config.version} has no icmp {name}")
+        numbers = icmp_of(self.config.version, body)
         word = body.mtu or (body.id or 0) << 16
         data = self._quote(conn, body.quoted) if body.quoted is not None else b""
         if self.config.version == 4:
@@ -213,7 +215,7 @@ class Wire:
         else:
             upper = Udp(sport, dport, 8 + quoted.length, 0)
         whole = encode(seal((self._ip(self.local, self.remote, protocol, None), upper), bytes(quoted.length)))
-        return whole[: (20 if self.config.version == 4 else 40) + 8]
+        return whole[: (20 if self.config.version == 4 else 40) + QUOTED]
 
     # Out of the stack
 
@@ -305,6 +307,15 @@ def _bits(body: ast.Tcp) -> int:
     if body.ace:
         bits |= (body.ace >> 2 & 1) << 8 | (body.ace >> 1 & 1) << 7 | (body.ace & 1) << 6
     return bits
+
+
+def icmp_of(version: int, body: ast.Icmp) -> tuple[int, int]:
+    """Type and code of an ICMP line; raises Impossible where that IP version has no such message."""
+    numbers = icmp_numbers(version, body.type, body.code)
+    if numbers is None:
+        name = f"{body.type} {body.code or ''}".rstrip()
+        raise Impossible(f"IPv{version} has no icmp {name}")
+    return numbers
 
 
 def written_flags(body: ast.Tcp) -> int:

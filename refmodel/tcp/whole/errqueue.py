@@ -526,11 +526,16 @@ def tcp_ack_tstamp(sk: Sock, skb: Skb, ack_skb: Packet | None, prior_snd_una: in
 
 
 @cited("net/ipv4/ip_sockglue.c:ip_icmp_error", "net/ipv6/datagram.c:ipv6_icmp_error")
-def ip_icmp_error(sk: InetSock, error: IcmpError, err: int, port: int, info_: int, saddr: bytes = b"") -> None:
-    """An ICMP error goes into the error queue; an IPv6 socket's only if IPV6_RECVERR is on."""
+def ip_icmp_error(
+    sk: InetSock, error: IcmpError, err: int, port: int, info_: int, saddr: bytes = b"", quoted: int = ICMP_QUOTED
+) -> None:
+    """An ICMP error goes into the error queue, with the `quoted` bytes behind the header of the protocol that takes it.
+
+    ICMPv6's goes there only if IPV6_RECVERR is on.
+    """
     if len(error.daddr) == 16 and not sk.recverr6:
         return
-    skb = ErrSkb(alloc_skb(sk, 128), ICMP_QUOTED)
+    skb = ErrSkb(alloc_skb(sk, 128), quoted)
     skb.ee_errno = err
     skb.ee_origin = SO_EE_ORIGIN_ICMP if len(error.daddr) == 4 else SO_EE_ORIGIN_ICMP6
     skb.ee_type = error.type
@@ -575,7 +580,7 @@ def put_cmsg_tstamp(msg: RecvMsg, sk: InetSock, tstamp: int) -> None:
 
 
 @cited("net/ipv4/tcp.c:tcp_recv_timestamp")
-def tcp_recv_timestamp(msg: RecvMsg, sk: Sock, tstamp: int) -> None:
+def tcp_recv_timestamp(msg: RecvMsg, sk: InetSock, tstamp: int) -> None:
     """When the last of the data arrived (us, 0: unknown), in the forms that the application asked for."""
     if not tstamp:
         return
@@ -618,7 +623,7 @@ def ip_recv_error(sk: InetSock, msg: RecvMsg, length: int) -> int:
     if skb.len > length:
         msg.msg_flags |= MSG_TRUNC
     sock_recv_timestamp(msg, sk, skb)
-    if skb.ee_origin == SO_EE_ORIGIN_ICMP or skb.port:
+    if skb.ee_origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_LOCAL) or skb.port:
         msg.msg_name = SockAddr(AF_INET, skb.addr, skb.port)
     offender = bytes(16)
     if skb.ee_origin == SO_EE_ORIGIN_ICMP or (
@@ -643,7 +648,7 @@ def ipv6_recv_error(sk: InetSock, msg: RecvMsg, length: int) -> int:
         msg.msg_flags |= MSG_TRUNC
     sock_recv_timestamp(msg, sk, skb)
     icmp = skb.ee_origin in (SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6)
-    if icmp or skb.port:
+    if icmp or skb.ee_origin == SO_EE_ORIGIN_LOCAL or skb.port:
         msg.msg_name = SockAddr(AF_INET6, skb.addr, skb.port)
     offender = bytes(28)
     if icmp or (skb.ee_origin != SO_EE_ORIGIN_LOCAL and skb.iif):

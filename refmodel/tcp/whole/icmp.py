@@ -120,8 +120,8 @@ def icmpv6_err_convert(type: int, code: int) -> tuple[int, bool]:
 
 
 @cited("net/ipv4/icmp.c:icmp_unreach")
-def _icmp_unreach(net: "Net", error: IcmpError) -> bool:
-    """The error reaches TCP; sets what it says of the MTU as ip_no_pmtu_disc allows."""
+def icmp_reaches_socket(net: "Net", error: IcmpError) -> bool:
+    """The error reaches its protocol; sets what it says of the MTU as ip_no_pmtu_disc allows."""
     if error.type == ICMP_DEST_UNREACH:
         if error.code & 15 == ICMP_FRAG_NEEDED:
             if net.p.ip_no_pmtu_disc == 2:
@@ -136,7 +136,7 @@ def _icmp_unreach(net: "Net", error: IcmpError) -> bool:
 def tcp_v4_err(net: "Net", error: IcmpError) -> int:
     """An ICMP error that quotes a segment of ours: it ends a handshake, teaches the MTU, or is remembered."""
     v6 = len(error.saddr) == 16
-    if not v6 and not _icmp_unreach(net, error):
+    if not v6 and not icmp_reaches_socket(net, error):
         return 0
     sk = hashtables.inet_lookup_established(net, error.daddr, error.dport, error.saddr, error.sport)
     if sk is None:

@@ -195,7 +195,7 @@ def sk_setup_caps(sk: Sock, dst: Dst) -> None:
     sk.sk_gso_max_segs = 1 if sk.md5sig_info is not None else 65535
 
 
-def _source(net: "Net", daddr: bytes) -> bytes:
+def source_address(net: "Net", daddr: bytes) -> bytes:
     """The address that routing chooses for packets to `daddr`."""
     if daddr in net.local_addrs or is_loopback(daddr):
         return daddr
@@ -234,7 +234,7 @@ def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
     if v6:
         sk.tcp_usec_ts = dst_tcp_usec_ts(dst)
     if bind.is_any(bound) or bind.is_any(sk.inet_saddr):
-        bind.inet_bhash2_update_saddr(sk, _source(net, daddr))
+        bind.inet_bhash2_update_saddr(sk, source_address(net, daddr))
     else:
         sk.inet_rcv_saddr = sk.inet_saddr
     if sk.rx_opt.ts_recent_stamp and sk.inet_daddr != daddr:

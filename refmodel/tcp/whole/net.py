@@ -92,8 +92,8 @@ class Wait:
 class Net:
     """One network namespace, which is one host.
 
-    `out` are packets that left and nobody has taken yet. `mib` counts by the names of /proc/net/snmp and netstat, as
-    TcpExtTCPTimeouts. `trace` are the last decisions as (us, function, detail).
+    `out` are packets of any protocol that left and nobody has taken yet. `mib` counts by the names of /proc/net/snmp,
+    snmp6 and netstat, as TcpExtTCPTimeouts. `trace` are the last decisions as (us, function, detail).
     """
 
     def __init__(self, params: WholeParams | None = None, wheel: bool = True) -> None:
@@ -102,7 +102,7 @@ class Net:
         self.wheel = wheel
         self.now = BOOT
         self.mib: Counter[str] = Counter()
-        self.out: deque[Packet] = deque()
+        self.out: deque[Any] = deque()  # Packet, refmodel.udp.sock.Datagram, refmodel.icmp.message.Message
         self.trace: deque[tuple[int, str, str]] = deque(maxlen=TRACE_LENGTH)
         self.tcp_congestion_control = "cubic"
         self.tcp_allowed_congestion_control = frozenset({"reno", "cubic"})
@@ -111,6 +111,10 @@ class Net:
         self.ehash: dict[tuple[bytes, int, bytes, int], Sock | RequestSock | TimewaitSock] = {}
         self.lhash: dict[int, list[Sock]] = {}
         self.bhash: dict[int, InetBindBucket] = {}
+        self.udp_table: dict[int, list[Any]] = {}  # refmodel.udp.sock.UdpSock by port, in the order of a search
+        self.peers: dict[bytes, Any] = {}  # refmodel.icmp.send.InetPeer
+        self.icmp_global_credit = 0
+        self.icmp_global_stamp = 0  # jiffies
         self.dst: dict[bytes, Dst] = {}  # by peer's address
         self.default_dst = Dst()
         self.local_addrs: list[bytes] = []
@@ -291,7 +295,7 @@ class Net:
 
     # The way out
 
-    def xmit(self, packet: Packet) -> int:
+    def xmit(self, packet: Any) -> int:
         """Hands a packet to the device, through the queueing discipline if there is one: 0, or a NET_XMIT code."""
         packet.time = self.now
         packet.tap = self.tap_rx

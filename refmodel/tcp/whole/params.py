@@ -132,6 +132,12 @@ class WholeParams(Params, frozen=True):
     route_min_adv_mss: Annotated[int, Sysctl(N + "route.min_adv_mss", 256, 0, I32, TABLE)] = 256
     ip_default_ttl: Annotated[int, Sysctl(N + "ip_default_ttl", 64, 1, 255, TABLE)] = 64
     ip_no_pmtu_disc: Annotated[int, Sysctl(N + "ip_no_pmtu_disc", 0, 0, 255, TABLE)] = 0
+    icmp_ratelimit: Annotated[int, Sysctl(N + "icmp_ratelimit", 1000, 0, I32, TABLE)] = 1000
+    icmp_ratemask: Annotated[int, Sysctl(N + "icmp_ratemask", 0x1818, 0, I32, TABLE)] = 0x1818
+    icmp_msgs_per_sec: Annotated[int, Sysctl(N + "icmp_msgs_per_sec", 1000, 0, I32, TABLE)] = 1000
+    icmp_msgs_burst: Annotated[int, Sysctl(N + "icmp_msgs_burst", 50, 0, I32, TABLE)] = 50
+    icmp_echo_ignore_all: Annotated[int, Sysctl(N + "icmp_echo_ignore_all", 0, 0, 1, TABLE)] = 0
+    icmpv6_ratelimit: Annotated[int, Sysctl("net.ipv6.icmp.ratelimit", 1000, 0, I32, TABLE6)] = 1000
     somaxconn: Annotated[int, Sysctl("net.core.somaxconn", 4096, 0, I32, CORE)] = 4096
     rmem_max: Annotated[int, Sysctl("net.core.rmem_max", 212992, 2304, I32, CORE, changed=(("6.18", 4194304),))] = (
         212992
