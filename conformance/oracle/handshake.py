@@ -152,8 +152,9 @@ def _moved(life: "Life", s: Segment) -> tuple[Excuse, ...]:
         return ()
     n = life.owes_ack.number
     evidence = "the SYN was sent again"
-    late = Excuse("late", n, evidence, s.number)
-    return (late,) if life.end.stack.lossy is False else (late, Excuse("dropped", n, evidence))
+    soon = us(s) - us(life.owes_ack) < life.end.stack.late
+    late = (Excuse("late", n, evidence, s.number, cost=1 if soon else 3),)
+    return late if life.end.stack.lossy is False else (*late, Excuse("dropped", n, evidence, cost=2))
 
 
 def _expected(life: "Life") -> tuple[int, int]:

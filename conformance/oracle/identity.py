@@ -37,7 +37,7 @@ CONSTRAINTS: Final = (
     ),
     Constraint(
         "reserved-bits",
-        "The reserved bits of the TCP header and of the IP flags are zero, and a segment with DF is no fragment.",
+        "The reserved bits of the TCP header and of the IP flags are zero.",
         ("net/ipv4/tcp_output.c:__tcp_transmit_skb", "net/ipv4/ip_output.c:__ip_queue_xmit", "RFC 9293 3.1"),
     ),
     Constraint(
@@ -242,6 +242,8 @@ class Identity:
 
     def heard(self, s: Segment) -> None:
         """The end was sent a frame: a SYN tells what it may use."""
+        if s.flags & RST:
+            self.end.life.alert = True
         if s.flags & SYN:
             self.peer_ts = s.tsval is not None
             if self._ecn_peer is None:
@@ -277,8 +279,8 @@ class Identity:
             if form and (form == _NEVER or (form == _DATA) != (s.len > 0)):
                 raise Refusal("flags-combination", f"flags {_names(flags)} with {s.len} bytes of data")
             data = s.data
-            if data[s.l4 + 12] & 0x0E or (s.ip_id is not None and data[s.l3 + 6] & (0xA0 if s.df else 0x80)):
-                raise Refusal("reserved-bits", "a reserved bit is set, or DF and MF")
+            if data[s.l4 + 12] & 0x0E or (s.ip_id is not None and data[s.l3 + 6] & 0x80):
+                raise Refusal("reserved-bits", "a reserved bit is set")
             if (s.urg_ptr != 0) != (flags & URG != 0):
                 raise Refusal("urgent-pointer", f"urgent pointer {s.urg_ptr}, flags {_names(flags)}")
             if not flags & ACK and s.ack_seq:

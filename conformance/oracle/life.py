@@ -56,8 +56,8 @@ class Life:
 
     __slots__ = (
         "aborted", "alert", "asks", "closing", "confirmed", "dues", "end", "fin_end", "got", "heard", "host", "hurry",
-        "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since", "syn", "syn_at",
-        "syns", "tries", "tw_at", "used",
+        "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since", "syn",
+        "syn_at", "syns", "tries", "tw_at", "used",
     )  # fmt: skip
 
     def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
@@ -128,18 +128,23 @@ class Life:
 
     def begins_anew(self, s: Segment) -> bool:
         """Whether a SYN that this end sends, with another number, starts a new connection on the same four-tuple."""
-        self.moves()
-        st = self.end.state
         if self.isn == s.seq and self.role == "active":
             return False
-        if st in (St.CLOSE, St.TIME_WAIT, St.LISTEN, St.SYN_SENT, St.NEW_SYN_RECV) and (self.syns or self.middle):
-            return True
         if not self.syns and not self.middle:
             return False
-        return not self.end.stack.linux or self.end.stack.near is not True or self._reset_waits()
-
-    def _reset_waits(self) -> bool:
-        return any(p.flags & RST for p in self.end.pending)
+        mine, other = self.end.copy(), self.end.peer.copy()
+        mine.peer, other.peer = other, mine
+        for e in (mine, other):
+            e.decided = {}
+            try:
+                while e.pending:
+                    e.process()
+            except Refusal:
+                return False
+            e.life.moves()
+        if mine.stack.linux and mine.stack.near is True and mine.state in SYNCED:
+            return False
+        return not other.stack.linux or not _keeps(other, s)
 
     def fin_received(self, s: Segment) -> None:
         """The receiver took the peer's FIN into order."""
@@ -312,9 +317,6 @@ class Life:
 
     def due(self, by: str, s: Segment) -> None:
         """An unacceptable input asks for an ACK, unless one was sent a moment ago."""
-        if self.end.state in SYNCED:
-            self.end.rx._credit(us(s), by)
-            return
         self.dues.append((by, s.number, us(s)))
         if len(self.dues) > HEARD:
             del self.dues[0]
@@ -437,3 +439,17 @@ class Life:
         """Raises Refusal if the handshake's ACK, which nothing withholds, did not show."""
         if self.owes_ack is not None:
             handshake.overdue(self, now)
+
+
+def _keeps(end: End, s: Segment) -> bool:
+    """Whether what stands at an end answers a new SYN itself: an open socket, a request, an old TIME_WAIT."""
+    if end.state == St.TIME_WAIT:
+        rcv_nxt, last = end.rx.rcv_nxt, end.last_sent
+        recent = last.tsecr if last is not None else None
+        stamped = s.tsval is not None and recent is not None
+        if stamped and s.tsval != recent and after(recent or 0, s.tsval or 0):
+            return True
+        return not after(s.seq, rcv_nxt) and not (stamped and s.tsval != recent)
+    if end.stack.near is not True and not end.stack.given:
+        return False
+    return end.state in SYNCED or (end.state == St.NEW_SYN_RECV and not end.life.middle)

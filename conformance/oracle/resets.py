@@ -17,17 +17,8 @@ if TYPE_CHECKING:
     from conformance.oracle.life import Life
 
 ANSWERED: Final = frozenset(
-    (
-        St.CLOSE,
-        St.LISTEN,
-        St.SYN_SENT,
-        St.NEW_SYN_RECV,
-        St.SYN_RECV,
-        St.FIN_WAIT1,
-        St.FIN_WAIT2,
-        St.CLOSING,
-        St.LAST_ACK,
-    )
+    {St.CLOSE, St.LISTEN, St.SYN_SENT, St.NEW_SYN_RECV}
+    | {St.SYN_RECV, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSING, St.LAST_ACK}
 )
 NEED_RESET: Final = frozenset(
     (St.ESTABLISHED, St.SYN_RECV, St.CLOSE_WAIT, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSING, St.LAST_ACK)
