@@ -1,12 +1,17 @@
 """How often the checker says no: every kind of mutant over a set of captures, as a table.
 
-`python -m conformance.mutation [CAPTURE|DIR...]` prints it, with the survivors.
+`python -m conformance.mutation [CAPTURE|DIR...] [--kinds KIND...] [--each N] [--limit N] [--frames N] [--jobs N]
+[--checker oracle|check]` prints it, with the survivors. The limit is of mutants of a kind, taken evenly over the
+captures.
 """
 
+import argparse
+import os
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -14,30 +19,43 @@ from msgspec import Struct, field
 from rich.table import Table
 
 from conformance.check.capture import captures_in, check_frames
-from conformance.check.setup import setup_for
-from conformance.check.verdict import FileReport, Outcome
+from conformance.check.flows import Flows, Share
+from conformance.check.setup import Setup, setup_for
+from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
-from conformance.mutate import KINDS, mutants
-from conformance.pcap import read
+from conformance.mutate import KINDS, REGISTRY, Mutant, mutants
+from conformance.mutate_trace import Trace
+from conformance.pcap import Frame, read
+from refmodel.packet.segment import segment
 
 APPLICATION: Final = ("connect()", "send()", "shutdown", "close()", "recv()", "SO_KEEPALIVE")
+REACH: Final = 3_000  # frames: a mutant of a larger capture is checked so far behind its change
 
-CUT: Final = "inconclusive: in a connection with loss more hypotheses arise than are followed"
+Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]
 
-# Why a mutant of a kind may survive: what the specification leaves free.
-REASONS: Final = {
-    "drop": "nothing tells of the frame: over IPv6, from a request or TIME_WAIT (id 0), or the last of its socket",
-    "wscale": "a SYN's window scale is memory's choice up to the default's, and nothing was sent by it afterwards",
-    "shorter": "how much an application sends is its own choice, and nobody acknowledged it",
-    "late": "the frame is an application's doing, though no note says so, or no timer watches over it",
-    "early": "the frame before its cause is another cause's effect",
-    "flag-fin": "a FIN that was lost may go again",
-    "swap": "the two segments are the same but for fields that are free",
-    "flag-rst": "an application may abort a connection",
-    "seq-one": CUT,
-    "window-zero": CUT,
-    "repeat": "a second answer to an input that came twice",
-}
+
+def check(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
+    """What `refmodel check` says of the TCP connections."""
+    report = FileReport("mutant")
+    check_frames(frames, setup, report)
+    return [v for v in report.verdicts if v.layer == "tcp"]
+
+
+def oracle(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
+    """What the oracle of the whole TCP says of them."""
+    from conformance.oracle.connection import Connection
+
+    flows = Flows(setup, Share(), True, Connection)
+    last = 0
+    for f in frames:
+        last = max(last, f.time // 1000)
+        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
+        if s is not None:
+            flows.follow(s)
+    return [v for _, v in flows.finish(last, len(frames))]
+
+
+CHECKERS: Final[dict[str, Checker]] = {"check": check, "oracle": oracle}
 
 
 class Survivor(Struct, frozen=True):
@@ -50,11 +68,15 @@ class Survivor(Struct, frozen=True):
 
 
 class Tally(Struct):
-    """Mutants by kind: rejected at the mutated frame, rejected behind it within the connection, not rejected."""
+    """Mutants by kind: rejected at the mutated frame, rejected behind it within the connection, not rejected.
+
+    `unfit` are captures whose original was not said to conform: their mutants would prove nothing.
+    """
 
     at: Counter[str] = field(default_factory=Counter)
     later: Counter[str] = field(default_factory=Counter)
     survivors: list[Survivor] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -66,59 +88,162 @@ class Tally(Struct):
         """The share that was rejected."""
         return 1 - len(self.survivors) / self.total if self.total else 0.0
 
+    def join(self, other: "Tally") -> None:
+        """Adds another tally."""
+        self.at += other.at
+        self.later += other.later
+        self.survivors += other.survivors
+        self.unfit += other.unfit
 
-def judge(captures: Iterable[Path], each: int = 1, seed: int = 1) -> Tally:
-    """Mutates every TCP capture in `each` ways of every kind and checks the mutants."""
+
+def judge_one(
+    path: Path, kinds: Sequence[str] = KINDS, each: int = 1, seed: int = 1, checker: str = "check", most: int = 50_000
+) -> Tally:
+    """Mutates one capture in `each` ways of every kind and checks the mutants; larger ones than `most` are left out."""
     tally = Tally()
-    for path in captures:
-        frames, _ = read(path)
-        setup = setup_for(path)
-        if setup.layer == "nic" or not setup.hosts:
-            continue
-        base = FileReport(str(path))
-        check_frames(frames, setup, base)
-        free = frozenset(x.number for v in base.verdicts for x in v.labels if x.note.startswith(APPLICATION))
-        linux = frozenset(a for h in setup.hosts if h.linux for a in h.addresses)
-        for m in mutants(frames, linux.__contains__, random.Random(seed), each, free):
-            report = FileReport(str(path))
-            check_frames(m.frames, setup, report)
-            found = [v.divergence.frame for v in report.verdicts if v.layer == "tcp" and v.divergence is not None]
-            if not found:
-                tally.survivors.append(Survivor(m.kind, path.stem, m.original, _said(report)))
-            elif m.at and min(found) > m.at:
-                tally.later[m.kind] += 1
-            else:
-                tally.at[m.kind] += 1
+    frames, _ = read(path)
+    setup = setup_for(path)
+    if setup.layer not in ("", "tcp", "neigh") or len(frames) > most:
+        return tally
+    say = CHECKERS[checker]
+    t = Trace(frames, setup)
+    if not t.mine:
+        return tally
+    base = say(frames, setup)
+    if any(v.outcome in (Outcome.DIVERGES, Outcome.INCONCLUSIVE) for v in base):
+        tally.unfit.append(path.name)
+        return tally
+    free = frozenset(x.number for v in base for x in v.labels if x.note.startswith(APPLICATION))
+    for m in mutants(t, kinds, random.Random(f"{path.name} {seed}"), each, free):
+        _judged(tally, m, t, path, say)
     return tally
 
 
-def _said(report: FileReport) -> str:
-    return str(report.outcome if report.verdicts else Outcome.INCONCLUSIVE)
+def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, say: Checker) -> None:
+    subject = _ends(t.facts[m.original - 1].way) if m.original - 1 in t.facts else frozenset()
+    verdicts = say(m.frames[: max(m.at, m.after) + REACH], t.setup)
+    found = [v.divergence.frame for v in verdicts if v.divergence is not None and _of(v, m, subject)]
+    start = m.at or m.after
+    if not any(n >= start for n in found):
+        said = "an earlier frame diverges" if found else _worst(verdicts)
+        tally.survivors.append(Survivor(m.kind, path.name.partition(".pcap")[0], m.original, said))
+    elif m.at and min(found) > m.at:
+        tally.later[m.kind] += 1
+    else:
+        tally.at[m.kind] += 1
+
+
+def _ends(way: tuple[bytes, int, bytes, int]) -> frozenset[tuple[bytes, int]]:
+    return frozenset(((way[0], way[1]), (way[2], way[3])))
+
+
+def _of(v: Verdict, m: Mutant, subject: frozenset[tuple[bytes, int]]) -> bool:
+    """The verdict is on the mutated connection."""
+    assert v.divergence is not None
+    n = v.divergence.frame
+    f = m.frames[n - 1] if 0 < n <= len(m.frames) else m.frames[-1]
+    s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
+    return s is None or _ends((s.saddr, s.source, s.daddr, s.dest)) == subject
+
+
+def _worst(verdicts: Sequence[Verdict]) -> str:
+    order = (Outcome.CONFORMS, Outcome.NOT_MODELLED, Outcome.INCONCLUSIVE, Outcome.DIVERGES)
+    worst = max(verdicts, key=lambda v: order.index(v.outcome), default=None)
+    return str(Outcome.INCONCLUSIVE) if worst is None else str(worst.outcome)
+
+
+def judge(
+    captures: Iterable[Path],
+    each: int = 1,
+    seed: int = 1,
+    kinds: Sequence[str] = KINDS,
+    limit: int = 0,
+    checker: str = "check",
+    jobs: int = 1,
+    most: int = 50_000,
+) -> Tally:
+    """Mutants of many captures: `each` of a kind and capture, at most about `limit` (0: all) of a kind in all.
+
+    With a limit every kind draws its own captures, evenly; a kind that few captures have is made of all of them.
+    """
+    paths = sorted(captures)
+    tally = Tally()
+    for part in _parts(paths, kinds, each, seed, limit, checker, jobs, most):
+        tally.join(part)
+    return tally
+
+
+def _parts(
+    paths: Sequence[Path], kinds: Sequence[str], each: int, seed: int, limit: int, checker: str, jobs: int, most: int
+) -> Iterator[Tally]:
+    shuffled = random.Random(seed).sample(list(paths), len(paths))
+    if jobs == 1:
+        left = dict.fromkeys(kinds, limit or 1 << 60)
+        for p in shuffled:
+            wanted = [k for k in kinds if left[k] > 0]
+            if not wanted:
+                return
+            part = judge_one(p, wanted, each, seed, checker, most)
+            _less(left, part)
+            yield part
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        left = dict.fromkeys(kinds, limit or 1 << 60)
+        step = 4 * jobs
+        for at in range(0, len(shuffled), step):
+            wanted = [k for k in kinds if left[k] > 0]
+            if not wanted:
+                return
+            futures = [pool.submit(judge_one, p, wanted, each, seed, checker, most) for p in shuffled[at : at + step]]
+            for f in futures:
+                part = f.result()
+                _less(left, part)
+                yield part
+
+
+def _less(left: dict[str, int], part: Tally) -> None:
+    for k, n in (part.at + part.later + Counter(s.kind for s in part.survivors)).items():
+        left[k] -= n
 
 
 def table(tally: Tally) -> Table:
-    """The tally by kind, with the reason why some survive."""
+    """The tally by kind, with what constrains it and the reason why some may survive."""
     left: defaultdict[str, int] = defaultdict(int)
     for s in tally.survivors:
         left[s.kind] += 1
-    t = Table("kind", "mutants", "at the frame", "behind it", "survived", "why", box=None)
-    for kind in KINDS:
-        n = tally.at[kind] + tally.later[kind] + left[kind]
+    t = Table("kind", "mutants", "at the frame", "behind it", "survived", "constrained by", "why", box=None)
+    for name in KINDS:
+        n = tally.at[name] + tally.later[name] + left[name]
         if n:
-            why = REASONS.get(kind, "") if left[kind] else ""
-            t.add_row(kind, str(n), str(tally.at[kind]), str(tally.later[kind]), str(left[kind]), why)
+            k = REGISTRY[name]
+            why = k.free if left[name] else ""
+            t.add_row(name, str(n), str(tally.at[name]), str(tally.later[name]), str(left[name]), k.constraint, why)
     return t
 
 
 def main(argv: Sequence[str] = ()) -> int:
     """Prints the table for the captures named (default: captures/)."""
-    tally = judge(captures_in([Path(a) for a in argv] or [Path("captures")]))
+    parser = argparse.ArgumentParser(prog="python -m conformance.mutation", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, default=[Path("captures")])
+    parser.add_argument("--corpus", type=Path, action="append", default=[], help="a further folder of captures")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS), metavar="KIND")
+    parser.add_argument("--each", type=int, default=1, help="mutants of a kind and capture")
+    parser.add_argument("--limit", type=int, default=0, help="mutants of a kind in all, about (0: no limit)")
+    parser.add_argument("--frames", type=int, default=50_000, help="the largest capture taken")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--checker", choices=sorted(CHECKERS), default="check")
+    given = parser.parse_args(list(argv))
+    paths = captures_in([*given.paths, *given.corpus])
+    tally = judge(paths, given.each, given.seed, given.kinds, given.limit, given.checker, given.jobs, given.frames)
     out.print(table(tally))
     for s in tally.survivors:
         out.print(f"  survived: {s.kind} of frame {s.frame} in {s.capture}: {s.outcome}")
-    out.print(
-        f"{tally.total} mutants, {tally.rejected:.1%} rejected, {tally.at.total() / tally.total:.1%} at the frame"
-    )
+    for name in tally.unfit:
+        out.print(f"  not mutated: {name}: the checker doesn't accept it as it is")
+    if tally.total:
+        at = tally.at.total() / tally.total
+        out.print(f"{tally.total} mutants, {tally.rejected:.1%} rejected, {at:.1%} at the frame")
     return 0
 
 
