@@ -94,7 +94,7 @@ def missing(version: str, seeds: Sequence[int], outdir: Path) -> list[int]:
 def index(outdir: Path) -> list[dict[str, Any]]:
     """Writes `index.json`: a line for each recording of the folder, from its sidecar; gives what it wrote."""
     rows = []
-    for path in sorted(outdir.glob("random-*.toml")):
+    for path in sorted(outdir.glob("*.toml")):
         s = sidecar.read(path)
         capture = path.with_suffix(".pcapng.gz")
         rows.append(

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from conformance.live import kernel, observe
 from conformance.live.errors import CaptureLost, LabUnavailable, RecordError, ScenarioFailed
@@ -125,9 +125,20 @@ def set_congestion(net: WorkloadNet) -> str:
     return p.congestion if net.client.sysctls[CONGESTION] != p.congestion else ""
 
 
-def run_plan(p: Plan, net: WorkloadNet) -> Recorded:
-    """Runs a plan in its network and captures it; raises ScenarioFailed or CaptureLost."""
-    congestion = set_congestion(net)
+class Applications(Protocol):
+    """What runs in a network while it is captured."""
+
+    cut: bool
+
+    def start(self) -> None:
+        """Makes the servers listen and starts the clients."""
+
+    def join(self, seconds: float) -> None:
+        """Waits until all have ended; ends those that have not after `seconds`, and says so in `cut`."""
+
+
+def run_plan(p: Plan, net: WorkloadNet, apps: Applications, seconds: float = SECONDS) -> Recorded:
+    """Runs applications in a plan's network and captures it; raises ScenarioFailed or CaptureLost."""
     options = ["-B", "16384", "-s", str(p.snaplen)]
     with ExitStack() as stack:
         monitors = []
@@ -147,7 +158,6 @@ def run_plan(p: Plan, net: WorkloadNet) -> Recorded:
         for number, i in enumerate(p.impairments):
             if not i.lasts:
                 net.impair(number, i)
-        apps = Apps(net, congestion)
         search = Start(net.hosts) if p.start == "middle" else None
         apps.start()
         timers = []
@@ -160,7 +170,7 @@ def run_plan(p: Plan, net: WorkloadNet) -> Recorded:
         if search is not None:
             search.start()
             stack.callback(search.stop)
-        apps.join(SECONDS)
+        apps.join(seconds)
         for t in timers:
             t.join()
         time.sleep(0.25)
@@ -215,7 +225,7 @@ def pcapng(taps: Sequence[tuple[str, bytes]], begins: int, ends: int, snaplen: i
     return b"".join(out), len(frames)
 
 
-def _calls(net: WorkloadNet, begins: int) -> tuple[list[Call], int]:
+def _calls(net: WorkloadNet) -> tuple[list[Call], int]:
     """What the sidecar lists of the calls, and how many it leaves out."""
     calls = sorted((c for h in net.hosts.values() for c in h.calls), key=lambda c: c.time)
     data = [c for c in calls if c.call.startswith(DATA_CALLS)]
@@ -260,57 +270,71 @@ def record_random(seed: int, outdir: Path) -> Path:
 
 def _record(p: Plan, outdir: Path, netem: bool) -> Path:
     with WorkloadNet(p, netem) as net:
-        taps = net.taps()
-        r = run_plan(p, net)
-        where, device = taps[0]
-        offloads = _offloads(net.netns(where), device)
-        release = os.uname().release
-        profile = profile_of(release)
-        data, frames = pcapng(
-            [(d, pcap) for (_, d), pcap in zip(taps, r.pcaps, strict=True)], r.begins, r.ends, p.snaplen, p.says
-        )
-        calls, left_out = _calls(net, r.begins)
-        extra: dict[str, dict[str, Any]] = {
-            "taps": {
-                "interfaces": [d for _, d in taps],
-                "hosts": [w for w, _ in taps],
-                "kinds": [_kind(w) for w, _ in taps],
-                "frames": frames,
-                "snaplen": p.snaplen,
-                "start": r.start,
-                "begins": r.begins / 1e9,
-                "ends": r.ends / 1e9,
-                "dropped": 0,
-            },
-            "drops": dict(net.dropped),
-            "workload": {
-                "seed": p.seed,
-                "kinds": [f.kind for f in p.flows],
-                "family": p.family,
-                "topology": p.topology,
-                "congestion": p.congestion,
-                "mtu": p.mtu,
-                "path_mtu": p.path_mtu,
-                "nat": p.nat,
-                "impairments": [f"{i.place} {i.rule}" for i in p.impairments],
-                "data_calls_left_out": left_out,
-                "cut": r.cut,
-            },
-        }
-        sidecar = Sidecar(
-            case=f"random-{profile}-{p.seed}",
-            scenario="random",
-            layer="tcp",
-            says=p.says,
-            kernel=Kernel(release, profile, kernel.hz()),
-            vantage=Vantage(where, device, _kind(where)),
-            offloads=offloads,
-            hosts=[_host(h, p, r) for h in net.hosts.values()],
-            calls=calls,
-            notifications=r.notifications,
-            expected=Expected("conforms"),
-            extra=extra,
-        )
+        r = run_plan(p, net, Apps(net, set_congestion(net)))
+        calls, left_out = _calls(net)
+        return write(outdir, "random", p.says, net, r, calls, {"data_calls_left_out": left_out})
+
+
+def write(
+    outdir: Path,
+    scenario: str,
+    says: str,
+    net: WorkloadNet,
+    r: Recorded,
+    calls: list[Call],
+    more: Mapping[str, str | int],
+) -> Path:
+    """Writes the capture `<scenario>-<kernel>-<seed>.pcapng.gz` and its sidecar; `more` goes into [workload]."""
+    p = net.plan
+    taps = net.taps()
+    where, device = taps[0]
+    offloads = _offloads(net.netns(where), device)
+    release = os.uname().release
+    profile = profile_of(release)
+    data, frames = pcapng(
+        [(d, pcap) for (_, d), pcap in zip(taps, r.pcaps, strict=True)], r.begins, r.ends, p.snaplen, says
+    )
+    extra: dict[str, dict[str, Any]] = {
+        "taps": {
+            "interfaces": [d for _, d in taps],
+            "hosts": [w for w, _ in taps],
+            "kinds": [_kind(w) for w, _ in taps],
+            "frames": frames,
+            "snaplen": p.snaplen,
+            "start": r.start,
+            "begins": r.begins / 1e9,
+            "ends": r.ends / 1e9,
+            "dropped": 0,
+        },
+        "drops": dict(net.dropped),
+        "workload": {
+            "seed": p.seed,
+            "kinds": [f.kind for f in p.flows],
+            "family": p.family,
+            "topology": p.topology,
+            "congestion": p.congestion,
+            "mtu": p.mtu,
+            "path_mtu": p.path_mtu,
+            "nat": p.nat,
+            "impairments": [f"{i.place} {i.rule}" for i in p.impairments],
+            **more,
+            "cut": r.cut,
+        },
+    }
+    sidecar = Sidecar(
+        case=f"{scenario}-{profile}-{p.seed}",
+        scenario=scenario,
+        layer="tcp",
+        says=says,
+        kernel=Kernel(release, profile, kernel.hz()),
+        vantage=Vantage(where, device, _kind(where)),
+        offloads=offloads,
+        hosts=[_host(h, p, r) for h in net.hosts.values()],
+        calls=calls,
+        notifications=r.notifications,
+        expected=Expected("conforms"),
+        extra=extra,
+    )
     outdir.mkdir(parents=True, exist_ok=True)
     path = outdir / f"{sidecar.case}.pcapng.gz"
     path.write_bytes(gzip.compress(data, mtime=0))
