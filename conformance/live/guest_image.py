@@ -150,7 +150,15 @@ def add_own_python(image: Image, modules: Sequence[str]) -> None:
     for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}):
         image.tree(folder, Path(folder), _UNUSED_OWN)
     imports = "".join(f"import {m}\n" for m in modules)
-    done = subprocess.run((sys.executable, "-c", imports + _LOADED), capture_output=True, text=True, check=False)
+    environment = os.environ | {"PYTHONPATH": own_python_environment()["PYTHONPATH"]}
+    done = subprocess.run(
+        (sys.executable, "-c", imports + _LOADED),
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise ImageError(f"{', '.join(modules)} cannot be imported: {done.stderr.strip()[-500:]}")
     with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
