@@ -86,7 +86,8 @@ class Life:
         self.alert = False  # an RST or SYN waits to be processed
         self.heard: deque[tuple[Segment, St]] = deque(maxlen=HEARD)
         self.used: set[int] = set()  # inputs that an RST answered
-        self.dues: list[tuple[str, int, int]] = []  # ACKs that unacceptable inputs ask for: by, frame, us
+        # ACKs that unacceptable inputs ask for: by whom, the input, whether at most two a second.
+        self.dues: list[tuple[str, int, bool]] = []
         self.limited = -RATELIMIT  # when the last of them left
 
     def copy(self) -> "Life":
@@ -153,17 +154,17 @@ class Life:
 
     def cause(self, s: Segment) -> Label | None:
         """The unacceptable input that a pure ACK answers, once; None if there is none."""
-        if not self.dues:
-            return None
-        by, _, _ = self.dues[0]
         now = us(s)
-        if now - self.limited < RATELIMIT - 2 * self.end.stack.jiffy and self.end.stack.given:
-            return None
-        del self.dues[0]
-        self.limited = now
-        if by == "tcp_v4_reqsk_send_ack":
-            self.end.counts.add("TcpExt.TCPChallengeACK")
-        return Label(by)
+        while self.dues:
+            by, number, limited = self.dues.pop(0)
+            if limited:
+                if now - self.limited < RATELIMIT - 2 * self.end.stack.jiffy and self.end.stack.given:
+                    continue
+                self.limited = now
+            if by == "tcp_v4_reqsk_send_ack":
+                self.end.counts.add("TcpExt.TCPChallengeACK")
+            return Label(by, f"answers frame {number}")
+        return None
 
     # -- states
 
@@ -317,7 +318,8 @@ class Life:
 
     def due(self, by: str, s: Segment) -> None:
         """An unacceptable input asks for an ACK, unless one was sent a moment ago."""
-        self.dues.append((by, s.number, us(s)))
+        challenge = by in ("tcp_send_challenge_ack", "tcp_v4_reqsk_send_ack")
+        self.dues.append((by, s.number, challenge or s.flags & SYN != 0 or not s.seg_len))
         if len(self.dues) > HEARD:
             del self.dues[0]
 
