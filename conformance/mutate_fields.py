@@ -195,9 +195,12 @@ def _ack_unseen(e: Edit, f: Fact, t: Trace) -> bool:
 
 @_one("window-zero", "window 0", "net/ipv4/tcp_output.c:tcp_select_window")
 def _window_zero(e: Edit, f: Fact, t: Trace) -> bool:
-    """Where the window that was offered before is still open by more than a segment."""
+    """Where the window that was offered before is open still, and so little came that no memory can be full."""
     s = f.s
-    if s.flags & (RST | SYN) or not s.window:
+    syn = t.syns.get(f.way)
+    if s.flags & (RST | SYN) or not s.window or syn is None or syn.window < 60_000:
+        return False
+    if sum(x.s.len + 1000 for x in t.earlier(f, False)) > 50_000:
         return False
     edges = _edges(f, t)
     if not edges or max(edges) < 2 << t.scale(f.way):
@@ -209,7 +212,8 @@ def _window_zero(e: Edit, f: Fact, t: Trace) -> bool:
 @_one("window-shrunk", "a right edge further left than offered before", "net/ipv4/tcp_output.c:tcp_select_window")
 def _window_shrunk(e: Edit, f: Fact, t: Trace) -> bool:
     s = f.s
-    if s.flags & (RST | SYN) or s.window < 4:
+    host = t.setup.host_of(s.saddr)
+    if s.flags & (RST | SYN) or s.window < 4 or (host is not None and host.sysctls.get("net.ipv4.tcp_shrink_window")):
         return False
     edges = _edges(f, t)
     if not edges or max(edges) <= (s.window // 2 + 2) << t.scale(f.way):

@@ -207,17 +207,17 @@ def _less(left: dict[str, int], part: Tally) -> None:
 
 
 def table(tally: Tally) -> Table:
-    """The tally by kind, with what constrains it and the reason why some may survive."""
+    """The tally by kind, with the reason why some may survive."""
     left: defaultdict[str, int] = defaultdict(int)
     for s in tally.survivors:
         left[s.kind] += 1
-    t = Table("kind", "mutants", "at the frame", "behind it", "survived", "constrained by", "why", box=None)
+    t = Table("kind", "mutants", "at the frame", "behind it", "survived", "why", box=None)
+    t.columns[0].no_wrap = True
     for name in KINDS:
         n = tally.at[name] + tally.later[name] + left[name]
         if n:
-            k = REGISTRY[name]
-            why = k.free if left[name] else ""
-            t.add_row(name, str(n), str(tally.at[name]), str(tally.later[name]), str(left[name]), k.constraint, why)
+            why = REGISTRY[name].free if left[name] else ""
+            t.add_row(name, str(n), str(tally.at[name]), str(tally.later[name]), str(left[name]), why)
     return t
 
 

@@ -167,6 +167,7 @@ class Summary(Struct):
     def confusion(self) -> Table:
         """The confusion matrix, as one line a true function."""
         t = Table("sent by", "frames", "right", "said instead", box=None)
+        t.columns[0].no_wrap = True
         cells = self.labels
         for true in sorted({a for a, _ in cells}):
             row = {b: n for (a, b), n in cells.items() if a == true}
@@ -176,7 +177,8 @@ class Summary(Struct):
 
     def counted(self) -> Table:
         """Counters by vantage: equal / in interval / wrong, of hosts where either is not zero."""
-        t = Table("counter", *(f"{w}: equal / in / wrong" for w in ("near", "far", "middle")), box=None)
+        t = Table("counter: equal / in interval / wrong", "near", "far", "middle", box=None)
+        t.columns[0].no_wrap = True
         cells = self.counters()
         for name in sorted({n for n, _ in cells}):
             row = []
