@@ -35,6 +35,7 @@ M32: Final = 0xFFFFFFFF
 NUM_SACKS: Final = 4
 INIT_CWND: Final = 10  # TCP_INIT_CWND
 MAX_REORDERING: Final = 300  # net.ipv4.tcp_max_reordering
+NOISE: Final = 100  # us by which the tap's round trips differ from the kernel's
 RENEGE_WAIT: Final = 10_000  # us
 
 Block = tuple[int, int]
@@ -227,7 +228,7 @@ class Flow:
     def rack(self, e: Sent, now: int) -> None:
         """The entry arrived: RACK's clock moves; source net/ipv4/tcp_recovery.c:tcp_rack_advance, RFC 8985 6.2."""
         rtt = max(now - e.time, 0)
-        if rtt < self.rtt.min_rtt and e.sacked & (R | EVER):
+        if rtt + (rtt >> 3) + NOISE < self.rtt.min_rtt and e.sacked & (R | EVER):
             return
         self.rack_rtt = rtt
         if (e.time, e.end) > (self.rack_time, self.rack_end):
@@ -631,7 +632,7 @@ class Flow:
             b.forget(n)
             e.end, e.fin = n.end, n.fin
             e.sacked |= n.sacked & EVER
-            e.data, e.at = b"", 0
+            e.source = None
         e.mss = mss
         b.recount(e, segments(e.end - e.fin - e.seq, mss))
         e.time, e.tsval = now, tsval

@@ -8,6 +8,8 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import Final
 
+from refmodel.packet.segment import Segment
+
 S: Final = 1  # TCPCB_SACKED_ACKED
 R: Final = 2  # TCPCB_SACKED_RETRANS
 L: Final = 4  # TCPCB_LOST
@@ -19,23 +21,23 @@ _SEQ: Final = attrgetter("seq")
 class Sent:
     """A range [seq, end) as it left last, at `time` us by the tap's clock and `tsval` by its own.
 
-    `data[at:]` is its payload as captured, `mss` what each of its `segs` segments holds at most, `fin` 1 if its last
-    number is the FIN's. `first` is when it left for the first time.
+    Its payload as captured begins at `source.data[at]`, `mss` is what each of its `segs` segments holds at most, `fin`
+    1 if its last number is the FIN's. `first` is when it left for the first time.
     """
 
-    __slots__ = ("at", "data", "end", "fin", "first", "mss", "sacked", "segs", "seq", "time", "tsval", "unseen")
+    __slots__ = ("at", "end", "fin", "first", "mss", "sacked", "segs", "seq", "source", "time", "tsval", "unseen")
 
     def __init__(self, seq: int, end: int, time: int, mss: int, segs: int) -> None:
         self.seq, self.end, self.time, self.first, self.mss, self.segs = seq, end, time, time, mss, segs
         self.sacked = self.fin = self.at = self.tsval = 0
-        self.data = b""
+        self.source: Segment | None = None
         self.unseen = False
 
     def copy(self) -> "Sent":
         """A copy of its own."""
         new = Sent(self.seq, self.end, self.time, self.mss, self.segs)
         new.first, new.sacked, new.fin, new.at = self.first, self.sacked, self.fin, self.at
-        new.tsval, new.data, new.unseen = self.tsval, self.data, self.unseen
+        new.tsval, new.source, new.unseen = self.tsval, self.source, self.unseen
         return new
 
 

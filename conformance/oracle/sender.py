@@ -27,9 +27,12 @@ from conformance.oracle.recovery import (
 )
 from conformance.oracle.scoreboard import R, S, Sent, segments
 from conformance.oracle.timers import RTO_MIN, Rtt
+from conformance.oracle.vantage import unfilled
+from refmodel.packet.codec import checksums
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, AE, FIN, RST, SYN, URG
 from refmodel.packet.transport import ECE as F_ECE
+from refmodel.packet.wire import Checksum
 from refmodel.tcp.state import St
 
 CONSTRAINTS: Final = (
@@ -130,16 +133,28 @@ NAMES: Final = (
 )
 LABELS: Final = tuple(Label(n) for n in NAMES)
 TIMERS: Final = ("tcp_retransmit_timer", "reqsk_timer_handler", "tcp_fastopen_synack_timer")
-OLDER: Final = tuple(f"6.{k}" for k in range(7))
 PAST: Final = 48  # inputs that are remembered
 JIFFY: Final = 10_000  # us; the longest of any kernel
 EARLY: Final = 500  # us between making a frame and its stamp
 BURST: Final = 300  # us in which an acknowledgment is answered by new data
+TICK: Final = 1_000  # us of the timestamp clock
+QUEUED: Final = 2_500  # us that a TSval lies back only behind a queue
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu
 WSCALE_MAX: Final = 14
 SECOND: Final = 1_000_000
 SYN_STATES: Final = (St.SYN_SENT, St.SYN_RECV, St.LISTEN, St.CLOSE)
+
+
+def version(kernel: str) -> tuple[int, ...]:
+    """The release that a kernel's name begins with, (6, 12) for "6.12.43"."""
+    return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
+
+
+def _sound(s: Segment) -> bool:
+    """Whether all of the frame was captured as it was sent: its checksum is right, or a device was to fill it in."""
+    tcp = [c for name, c in checksums(s.packet()) if name == "tcp"]
+    return bool(tcp) and (tcp[0] == Checksum.OK or unfilled(s))
 
 
 class Sender:
@@ -149,13 +164,15 @@ class Sender:
         stack = end.stack
         floor = stack.told.get("net.ipv4.tcp_rto_min_us", RTO_MIN)
         self._end = end
-        old = stack.kernel.startswith(("4.", "5.")) or stack.kernel in OLDER
+        release = version(stack.kernel)
         self.f = Flow(end.counts, Rtt(stack.jiffy, floor))
         self.f.tlp_on = stack.told.get("net.ipv4.tcp_early_retrans", 3) in (3, 4)
-        self.rack = stack.told.get("net.ipv4.tcp_recovery", 1) & 1 != 0
-        self.zero_is_news = not old
+        self.rack = stack.told.get("net.ipv4.tcp_recovery", 1) & 1 != 0 or release >= (6, 17)
+        self.zero_is_news = release >= (6, 7)
         self.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
         self.full = True
+        self.doubt = self.blind = False
+        self.ts_base: tuple[int, int] | None = None
         self.syn: Segment | None = None
         self.syn_at = self.syns = 0
         self.iss = -1
@@ -172,7 +189,7 @@ class Sender:
         self.past: deque[tuple[int, int, int, int]] = deque(maxlen=PAST)
         self.what = NOTHING
         self.how = BY_WRITE
-        self.lo = self.hi = self.at = 0
+        self.lo = self.hi = self.at = self.now = self.unseen = 0
         self.sure = True
 
     @property
@@ -249,12 +266,13 @@ class Sender:
                 self.beyond = max(self.beyond, ack)
             return
         self.heard = now
+        if ack > una and self.doubt:
+            self._answered()
         if una == self.iss and ack > una:
             if self.syns == 1:
                 f.rtt.least(now - self.syn_at, now)
                 f.rtt.sample(now - self.syn_at, ack, f.nxt)
             f.una = una = self.iss + 1
-            self._answered()
             if flags & SYN:
                 f.wnd = f.max_window = s.window
                 self.wl1 = s.seq
@@ -265,6 +283,8 @@ class Sender:
                 return
         if flags & SYN:
             return
+        if s.truncated:
+            self.blind = True  # SACK blocks were cut off
         win = s.window << self.wscale
         tsecr = -1 if s.tsecr is None else s.tsecr
         if f.ts_ok is None:
@@ -301,6 +321,21 @@ class Sender:
 
     # -- outputs
 
+    def _left(self, s: Segment) -> int:
+        """When the frame left TCP, in us: a queue before the tap shows in how far its TSval lies back."""
+        now = s.time // 1000
+        if s.tsval is None or self._end.stack.near is not True:
+            return now
+        if self.ts_base is None:
+            self.ts_base = (s.tsval, now)
+            return now
+        tsval, at = self.ts_base
+        lag = now - at - (((s.tsval - tsval + H32) & M32) - H32) * TICK
+        if lag < 0:
+            self.ts_base = (s.tsval, now)
+            return now
+        return now if lag < QUEUED else now - lag + TICK
+
     def _mss(self, s: Segment) -> int:
         """What a segment with this header holds at most; source net/ipv4/tcp_output.c:tcp_current_mss."""
         f = self.f
@@ -311,13 +346,14 @@ class Sender:
         if f.max_window:
             half = f.max_window >> 1 if f.max_window > 536 else f.max_window
             most = min(most, max(half, 68 - 20 - stamp))
-        return max(most - (s.payload_at - s.l4 - 20 - stamp), 1)
+        return max(most - ((s.data[s.l4 + 12] >> 4 << 2) - 20 - stamp), 1)
 
     def classify(self, s: Segment) -> Label | None:
         """Which step sent the output; None for a pure ACK. Raises Refusal."""
         f = self.f
         flags = s.flags
         self.sure = True
+        self.now = self._left(s)
         if not self.started:
             self._begin(s.seq)
         if not self.agreed:
@@ -349,7 +385,7 @@ class Sender:
             return
         missing = lo - self.f.nxt
         steps = self._end.ident.steps_since_last(s)
-        if steps is not None and steps > 1:
+        if steps:
             return
         raise Refusal(
             "sequence-gap",
@@ -366,7 +402,7 @@ class Sender:
         if 0 <= self.fin < hi:
             raise Refusal("data-after-fin", "the FIN has left, nothing comes behind it", ["retransmissions", "ACKs"])
         fin = s.flags & FIN
-        now = s.time // 1000
+        now = self.now
         if 0 <= self.right < hi - fin and f.una != self.iss:
             self._catch_up(s)
             if self.right < hi - fin:
@@ -435,7 +471,7 @@ class Sender:
         return LABELS[BY_WRITE]
 
     def _seen_before(self, s: Segment, hi: int) -> Iterator[Excuse]:
-        if self._end.ident.steps_since_last(s) != 1:
+        if self._end.ident.steps_since_last(s) != 0:
             yield Excuse("unseen", s.number, "its first bytes were sent before", cost=4)
 
     # -- empty segments
@@ -521,7 +557,7 @@ class Sender:
         f, near = self.f, self._near
         board = f.board
         self.what = AGAIN
-        now = s.time // 1000
+        now = self.now
         if lo < f.una:
             self.what = OLD
             if lo < self.iss + 1 or (self.middle and not board.q) or (not near):
@@ -599,10 +635,10 @@ class Sender:
             e = q[i]
             off = max(lo, e.seq)
             n = min(e.end - e.fin, lo + have) - off
-            if n > 0 and e.data:
-                old = e.data[e.at + off - e.seq : e.at + off - e.seq + n]
+            if n > 0 and e.source is not None:
+                old = e.source.data[e.at + off - e.seq : e.at + off - e.seq + n]
                 new = s.data[at + off - lo : at + off - lo + len(old)]
-                if old[: len(new)] != new:
+                if old[: len(new)] != new and _sound(s) and _sound(e.source):
                     raise Refusal("retransmission-content", "its bytes are not those that were sent before")
             i += 1
 
@@ -639,7 +675,7 @@ class Sender:
             return BY_RTO
         if self._smaller(s, e, lo, hi):
             return BY_PATH
-        if not self._near or self.middle:
+        if not self._near or self.middle or self.blind:
             self.sure = False
             return BY_RTO if head and since >= RTO_MIN - early else BY_LOST
         if e.sacked & S:
@@ -692,10 +728,12 @@ class Sender:
         flags = s.flags
         count = self._end.counts.add
         if flags & (SYN | RST):
+            if flags & SYN:
+                self._left(s)
             self._opening(s, label)
             return
         f = self.f
-        now = s.time // 1000
+        now = self.now
         what = self.what
         if what == NOTHING:
             count("Tcp.OutSegs")
@@ -716,6 +754,15 @@ class Sender:
             self._sent_again(s, now)
         if s.tsval is not None:
             self.last_ts = s.tsval
+        if gap := self._end.ident.steps_since_last(s):
+            self._hidden(gap)
+
+    def _hidden(self, gap: int) -> None:
+        """`gap` segments left unseen before the frame, as the ids tell: acknowledgments or repetitions."""
+        if self._end.stack.near is True and gap > self.unseen:
+            self._end.counts.add("Tcp.OutSegs", 0, gap - self.unseen)
+            self._end.counts.add("Tcp.RetransSegs", 0, gap - self.unseen)
+        self.unseen = 0
 
     def _opening(self, s: Segment, label: Label) -> None:
         count = self._end.counts.add
@@ -735,7 +782,7 @@ class Sender:
         f.board.q.clear()
         f.board.drop(0)
         if not s.flags & ACK:
-            count("TcpExt.TCPTimeouts", 0, 1)  # the last that may have run out, unseen
+            self._doubtful()
         if s.len:
             self.lo, self.hi = seq + 1, seq + 1 + s.len
             count("TcpExt.TCPOrigDataSent")
@@ -758,13 +805,19 @@ class Sender:
             count("TcpExt.TCPTimeouts")
             if not s.flags & ACK and self.syns > 2:
                 count("TcpExt.TCPLostRetransmit")
-            if s.flags & ACK and self.syns == 2:
-                count("TcpExt.TCPTimeouts", 0, 1)
+            self._doubtful()
 
     def _answered(self) -> None:
-        """The SYN is acknowledged: its timer runs no more."""
-        if self.syn is not None and (not self.syn.flags & ACK or self.syns > 1):
+        """Something was acknowledged: the timer did not end the connection."""
+        if self.doubt:
+            self.doubt = False
             self._end.counts.add("TcpExt.TCPTimeouts", 0, -1)
+
+    def _doubtful(self) -> None:
+        """A timer runs whose last expiry, which ends the connection, would send nothing."""
+        if not self.doubt:
+            self.doubt = True
+            self._end.counts.add("TcpExt.TCPTimeouts", 0, 1)
 
     def _unseen(self, lo: int, now: int, s: Segment) -> None:
         """What lies before the frame left without being seen."""
@@ -779,6 +832,7 @@ class Sender:
         e.unseen = True
         f.board.append(e)
         f.nxt = lo
+        self.unseen = segs
         self._end.counts.add("Tcp.OutSegs", segs)
         self._end.counts.add("TcpExt.TCPOrigDataSent", segs)
         if self.beyond > f.una and self.beyond <= lo:
@@ -789,7 +843,7 @@ class Sender:
         f = self.f
         n = s.len
         e = Sent(self.lo, self.hi, now, mss, 1 if n <= mss else -(-n // mss))
-        e.data, e.at = s.data, s.payload_at
+        e.source, e.at = s, s.payload_at
         e.fin = s.flags & FIN
         e.tsval = s.tsval or 0
         f.board.append(e)
@@ -835,7 +889,7 @@ class Sender:
             board.split(self.at, self.hi)
             e = board.q[self.at]
         e.unseen = False
-        e.data, e.at, e.tsval = s.data, s.payload_at, s.tsval or 0
+        e.source, e.at, e.tsval = s, s.payload_at, s.tsval or 0
 
     def _sent_again(self, s: Segment, now: int) -> None:
         f, count, how = self.f, self._end.counts.add, self.how
@@ -863,6 +917,7 @@ class Sender:
             f.restart(now)
         elif how == BY_RTO:
             f.timeout(now)
+            self._doubtful()
             n = f.again(i, self.hi, now, tsval, mss)
             f.restart(now)
         else:
