@@ -13,6 +13,7 @@ from typing import Final
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.oracle.end import End, Excuse, Label, Refusal, Stack, us
+from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
 from refmodel.packet.segment import Segment
@@ -27,6 +28,7 @@ REMEMBERED: Final = 256  # decisions
 AROUND: Final = 3
 OVER: Final = (St.CLOSE, St.TIME_WAIT)
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
+DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
 
 Decisions = tuple[tuple[int, Excuse], ...]
 
@@ -55,6 +57,8 @@ class Connection:
         self.settled: Decisions = ()
         self.decided: Decisions = ()
         self.attempts = 0
+        self.intact = 0  # the last frame whose checksum was looked at
+        self.damaged: set[int] = set()
 
     # -- set-up
 
@@ -124,13 +128,17 @@ class Connection:
         try:
             self._take(s)
         except Refusal as why:
-            self._retry(why, s)
+            if not self._was_damaged():
+                self._retry(why, s)
         if len(self.records) >= 2 * CHECKPOINT:
             self._checkpoint()
 
     def _take(self, s: Segment) -> None:
         a, b = self.ends
         sender, receiver = (a, b) if s.source == a.address[1] and s.saddr == a.address[0] else (b, a)
+        if s.number in self.damaged:
+            self.labels.append((s.number, sender.side, DAMAGED, sender.state))
+            return
         label = sender.sends(s)
         receiver.settle(us(s), s.number)
         receiver.hears(s)
@@ -147,6 +155,18 @@ class Connection:
         self.marks = [(len(self.labels), self._copies())]
 
     # -- hypotheses
+
+    def _was_damaged(self) -> bool:
+        """Whether the connection goes on without frames that were damaged on the way to the tap."""
+        found = False
+        for s in self.records:
+            if s.number > self.intact:
+                e = self.ends[self._side(s)]
+                if e.stack.near is not True and s.len <= (e.ident.mss or 1460) and damaged(s):
+                    self.damaged.add(s.number)
+                    found = True
+        self.intact = self.records[-1].number
+        return found and self._again(self.decided) is None
 
     def _again(self, decided: Decisions, end: int = 0) -> tuple[Refusal, Segment] | None:
         """Follows the frames from the checkpoint under `decided`, up to `end` us; what was refused, at which frame."""

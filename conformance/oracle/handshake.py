@@ -134,7 +134,7 @@ def first(life: "Life", s: Segment) -> Label:
         raise Refusal("syn-changes", f"a SYN sent again differs: {why}")
     if s.len:
         raise Refusal("syn-changes", "a SYN sent again carries data")
-    if end.ident.duplicate(s):
+    if end.ident.duplicate(s) or end.ident.again(s):
         return Label("tcp_retransmit_timer", "the tap saw it before")
     _syn_timer(life, s)
     life.syn = s
@@ -148,11 +148,11 @@ def first(life: "Life", s: Segment) -> Label:
 
 def _moved(life: "Life", s: Segment) -> tuple[Excuse, ...]:
     """The input that opened the connection may have been dropped, or may be late."""
-    if life.owes_ack is None:
+    n = life.owes_ack.number if life.owes_ack is not None else life.closing
+    if not n:
         return ()
-    n = life.owes_ack.number
     evidence = "the SYN was sent again"
-    soon = us(s) - us(life.owes_ack) < life.end.stack.late
+    soon = life.owes_ack is not None and us(s) - us(life.owes_ack) < life.end.stack.late
     late = (Excuse("late", n, evidence, s.number, cost=1 if soon else 3),)
     return late if life.end.stack.lossy is False else (*late, Excuse("dropped", n, evidence, cost=2))
 
@@ -256,6 +256,8 @@ def synack(life: "Life", s: Segment) -> Label:
     st = end.state
     if not end.stack.linux:
         return _foreign(life, s)
+    if end.ident.again(s):
+        return Label("tcp_conn_request", "the network doubled it")
     if st in (St.ESTABLISHED, St.CLOSE_WAIT) and not life.confirmed:
         _take_back(life, s)
         st = end.state

@@ -5,6 +5,7 @@ The law: one stack builds all frames of an end, so what it builds in no state is
 and unseen frames; they are believed only after they were exact.
 """
 
+from collections import deque
 from typing import Any, Final
 
 from conformance.check.infer import kinds, linux_order
@@ -26,6 +27,7 @@ INITIAL: Final = (64, 128, 255)  # TTLs with which hosts start: the tap is on th
 MD5, AO, MPTCP, ACCECN0, ACCECN1, FASTOPEN, EXP = 19, 29, 30, 172, 174, 34, 254
 BEHIND: Final = frozenset({1, MPTCP, FASTOPEN, EXP, ACCECN0, ACCECN1})  # what stands behind a SYN's options
 OTHERS: Final = frozenset({AO, MPTCP, ACCECN0, ACCECN1, EXP})
+AGAIN: Final = 16  # frames among which one that the network doubled is looked for
 SMALL: Final = (St.CLOSE, St.LISTEN, St.NEW_SYN_RECV, St.TIME_WAIT)  # no full socket
 
 CONSTRAINTS: Final = (
@@ -157,24 +159,8 @@ class Identity:
     """IdentityPart: what an end's frames have in common so far."""
 
     __slots__ = (
-        "_ecn_own",
-        "_ecn_peer",
-        "_stepped",
-        "accecn",
-        "acks",
-        "clock",
-        "df",
-        "ecn_ok",
-        "ect",
-        "end",
-        "frames",
-        "ids",
-        "mss",
-        "own_ts",
-        "peer_ts",
-        "strict",
-        "ts_ok",
-        "ttl",
+        "_ecn_own", "_ecn_peer", "_stepped", "accecn", "acks", "clock", "df", "ecn_ok", "ect", "end", "frames", "ids",
+        "mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
     )  # fmt: skip
 
     def __init__(self, end: End) -> None:
@@ -196,6 +182,7 @@ class Identity:
         self.ect = False  # its first frame was ECN-capable
         self.acks = 0  # segments without data and ECT
         self._stepped = -1
+        self.past: deque[Segment] = deque(maxlen=AGAIN)
 
     def copy(self) -> "Identity":
         """A copy that shares nothing that changes."""
@@ -203,6 +190,7 @@ class Identity:
         for name in self.__slots__:
             setattr(new, name, getattr(self, name))
         new.ids, new.clock = self.ids.copy(), self.clock.copy()
+        new.past = deque(self.past, AGAIN)
         new._ecn_own = None if self._ecn_own is None else set(self._ecn_own)
         new._ecn_peer = None if self._ecn_peer is None else set(self._ecn_peer)
         return new
@@ -237,6 +225,14 @@ class Identity:
     def duplicate(self, s: Segment) -> bool:
         """Whether `s`, the frame checked last, is a frame that the tap saw before: same id, same bytes in sequence."""
         return s.number == self._stepped and self.ids.trusted and self.ids.kind == "duplicate"
+
+    def again(self, s: Segment) -> bool:
+        """Whether the network between this end and the tap doubled a frame: `s` is one of the last, field by field."""
+        if self.end.stack.near is True:
+            return False
+        names = ("seq", "ack_seq", "flags", "len", "window", "tsval", "tsecr", "sack", "ip_id")
+        mine = tuple(getattr(s, n) for n in names)
+        return any(p is not s and tuple(getattr(p, n) for n in names) == mine for p in self.past)
 
     # -- inputs
 
@@ -296,6 +292,7 @@ class Identity:
         if s.tsval is not None and not flags & RST:
             self._clock(s)
         self.frames += 1
+        self.past.append(s)
 
     def _ttl(self, s: Segment) -> None:
         if not self.frames:

@@ -94,6 +94,8 @@ def explain(life: "Life", s: Segment) -> Label | None:
             return Label("tcp_v4_timewait_ack")
     if not end.stack.linux:
         return None
+    if end.ident.again(s):
+        return Label("tcp_v4_timewait_ack", "the network doubled it")
     excuses = []
     if life.closing:
         evidence = f"frame {s.number} was sent as if frame {life.closing} had not come"
