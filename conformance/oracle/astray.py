@@ -34,9 +34,11 @@ class Astray:
         return new
 
     def comes(self, seq: int, end: int) -> None:
-        """The tap saw a segment with text."""
-        self.under_way.append((seq, end))
+        """The tap saw a segment."""
         self.inputs += 1
+        if seq == end:
+            return
+        self.under_way.append((seq, end))
         self.top = max(self.top, end)
 
     def acknowledged(self, ack: int) -> None:

@@ -87,7 +87,7 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
     pure = not s.len and not s.flags & (FIN | SYN | RST)
     r = rx.re
     recent = rx.ts_recent
-    duplicates = rx.credits
+    duplicates = rx.credits + len(end.life.dues)
     dropped: list[int] = []
     best: Found | None = None
     i = 0
@@ -115,8 +115,7 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
         stop = seq + p.len + (p.flags & FIN)
         why = rx.acceptable(p, r.nxt, recent)
         if why:
-            if seq != stop or why != "old":
-                duplicates += 1
+            duplicates += 1
             if stop != seq and seq < r.nxt and r.sack:
                 r = r.copy()
                 r.dsack, r.sure = (seq, min(stop, r.nxt)), True
@@ -133,7 +132,7 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
         before = r
         r = r.copy()
         kind = r.take(seq, stop, p.flags & FIN != 0, rx.room_left(r.nxt), p.len == 0)
-        hidden = kind == BEHIND_HOLE and r.sack and len(seen) < most and not crowded and not rx.fuzzy
+        hidden = kind == BEHIND_HOLE and stop > ack and r.sack and len(seen) < most and not crowded and not rx.fuzzy
         if r.nxt > ack or (hidden and not any(low <= seq and stop <= high for low, high in seen)):
             r = before
             if not (lossy or rx.may_discard(p, seq, s)):

@@ -86,13 +86,13 @@ CONSTRAINTS: Final = (
 )
 
 OPEN: Final = frozenset((St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK))
+FAR_AWAY: Final = 1_000_000  # us in which an answer comes from far away
 HELD_BACK: Final = 5_000  # us: a compressed acknowledgment may wait 1 ms by default, and the timer's slack
 TCP_FASTRETRANS_THRESH: Final = 3
 TCP_PAWS_WINDOW: Final = 1
 ECN_CE: Final = 3
 DAYS24: Final = 2_147_000_000_000  # us after which a timestamp has lost its meaning
 REMEMBERED: Final = 16
-REORDERED: Final = 300  # us in which frames of one host may pass each other before its own tap
 
 
 class Receiver:
@@ -138,7 +138,7 @@ class Receiver:
         self.latest: Segment | None = None  # the last output but for those that others had overtaken
         self.stale = False  # the output that is explained left before others that were seen
         self.skips = False  # the input that is processed is not known to have arrived yet
-        self.arrivals: list[tuple[int, int, int]] = []  # the last that moved rcv_nxt: its number, from, to
+        self.arrivals: list[tuple[int, int, int]] = []  # the last with text: number, from, to
 
     def copy(self) -> "Receiver":
         """A copy that shares nothing that changes."""
@@ -186,12 +186,13 @@ class Receiver:
             self.ts_loose = self.ts_loose or (recent != tsval and seq <= self.wup)
         if flags & CWR and self.ce:
             self.ce = False
-        if seq == end:
-            return
         if self.loose:
             self.astray.comes(seq, end)
-            if self.skips:
-                return
+        if seq == end:
+            return
+        if self.skips:
+            self.promise.grows(s.len, True)
+            return
         if flags & CWR:
             self.clock.mandated = True
         self._text(s, seq, end, at)
@@ -201,6 +202,9 @@ class Receiver:
         nxt = re.nxt
         flags = s.flags
         kind = re.take(seq, end, flags & FIN != 0, self.room_left(nxt), s.len == 0)
+        self.arrivals.append((s.number, seq, end))
+        if len(self.arrivals) > REMEMBERED:
+            del self.arrivals[0]
         if kind in (IN_ORDER, FILLED):
             if s.len:
                 window = max(promise.window, 0)
@@ -215,9 +219,6 @@ class Receiver:
             self.dup_acks = 0
             if re.twice:
                 self.old_sets += 1
-            self.arrivals.append((s.number, nxt, re.nxt))
-            if len(self.arrivals) > REMEMBERED:
-                del self.arrivals[0]
             if re.told_at_fin is not None:
                 self._fin()
             clock.check(at, re.nxt - self.wup, bool(re.ranges), self._srtt())
@@ -262,26 +263,29 @@ class Receiver:
         """An input was dropped behind the tap; on its way to a far end it may only be late."""
         if self.loose and self.known:
             seq = unwrap(s.seq, self.re.nxt)
-            if s.seg_len:
-                self.astray.comes(seq, seq + s.seg_len)
+            self.astray.comes(seq, seq + s.seg_len)
+            self.promise.grows(s.len, True)
 
     def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
         """Why tcp_validate_incoming turns a segment away: "paws", "old", "beyond"; "" if it doesn't.
 
-        `nxt` is the unwrapped rcv_nxt, `recent` the ts_recent to judge by. An old timestamp on an acknowledgment
-        without data is taken for a harmless overtaking (tcp_disordered_ack).
+        `nxt` is the unwrapped rcv_nxt, `recent` the ts_recent to judge by.
         """
         tsval = s.tsval
         flags = s.flags
-        if tsval is not None and recent and self.ts_ok and not flags & RST and s.len + (flags & FIN):
+        if tsval is not None and recent and self.ts_ok and not flags & RST:
             back = (recent - tsval) & M32
-            if TCP_PAWS_WINDOW < back < H32 and us(s) - self.ts_at < DAYS24:
+            if TCP_PAWS_WINDOW < back < H32 and us(s) - self.ts_at < DAYS24 and not self._disordered(s, nxt):
                 return "paws"
         d = (s.seq - nxt) & M32
         seq = d if d < H32 else d - (1 << 32)
         if nxt + seq + s.len + (flags & FIN) < self.wup:
             return "old"
         return "beyond" if seq > self.room_left(nxt) else ""
+
+    def _disordered(self, s: Segment, nxt: int) -> bool:
+        """An acknowledgment without news that was overtaken; source net/ipv4/tcp_input.c:tcp_disordered_ack."""
+        return not s.seg_len and s.seq == nxt & M32 and s.ack_seq == self.end.tx.snd_una
 
     def newer_echo(self, s: Segment, seq: int, recent: int | None) -> int | None:
         """ts_recent after a segment; source net/ipv4/tcp_input.c:tcp_replace_ts_recent, called by tcp_ack."""
@@ -344,13 +348,19 @@ class Receiver:
     def _fin(self) -> None:
         """The peer's FIN came into order; source net/ipv4/tcp_input.c:tcp_fin."""
         end = self.end
-        if end.state in (St.SYN_RECV, St.ESTABLISHED):
-            end.state = St.CLOSE_WAIT
+        before = end.state
+        end.life.moves()
+        if end.state == before:
+            end.state = {
+                St.SYN_RECV: St.CLOSE_WAIT,
+                St.ESTABLISHED: St.CLOSE_WAIT,
+                St.FIN_WAIT1: St.CLOSING,
+                St.FIN_WAIT2: St.TIME_WAIT,
+            }.get(before, before)
+        if before in (St.SYN_RECV, St.ESTABLISHED):
             self.clock.pingpong = self.clock.thresh
-        elif end.state == St.FIN_WAIT1:
-            end.state, self.fin_due = St.CLOSING, True
-        elif end.state == St.FIN_WAIT2:
-            end.state, self.fin_due = St.TIME_WAIT, True
+        elif before in (St.FIN_WAIT1, St.FIN_WAIT2):
+            self.fin_due = True
 
     def _credit(self, at: int, by: str) -> None:
         """An input may be answered by an acknowledgment that brings nothing new."""
@@ -377,7 +387,7 @@ class Receiver:
         self.stale = self._superseded(s)
         if self.stale:
             return
-        if self.credits and at - self.credit_at > self.end.stack.late + HELD_BACK:
+        if self.credits and at - self.credit_at > (FAR_AWAY if self.loose else self.end.stack.late + HELD_BACK):
             self.credits = 0
         if self._plain(s, at):
             return
@@ -544,7 +554,7 @@ class Receiver:
         goes_back = unwrap(s.ack_seq, self.re.nxt) < self.wup
         if not goes_back and (not self.loose or not s.sack or not s.ip_id):
             return False
-        return behind(s, last) and (self.loose or us(s) - us(last) < REORDERED)
+        return behind(s, last)
 
     def _jump(self, ack: int) -> None:
         """The tap missed what this acknowledges."""
@@ -627,6 +637,7 @@ class Receiver:
         told = [b for b in seen if b[0] > ack]
         if len(told) < len(seen):
             self.old_sets += 1
+            self.astray.inputs += 1
         re.nxt, re.dsack = ack, None
         re.blocks = told + [b for b in re.blocks if b[0] > ack and not any(c[0] <= b[0] and b[1] <= c[1] for c in told)]
         re.ranges = _merged(told + [r for r in re.ranges if r[0] > ack])
@@ -696,8 +707,17 @@ class Receiver:
             if clock.timer_fires(at):
                 return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
             return Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
+        challenge: Label | None = end.life.cause(s)
+        if challenge is not None:
+            return challenge
         if self.credits:
             return Label(self.credit_by)
+        asked: Label | None = end.life.cause(s)
+        end.life.moves()
+        if asked is None and end.state not in OPEN:
+            asked = end.life.explain(s)
+        if asked is not None:
+            return asked
         if self.opens_window(s, re.nxt):
             return Label("__tcp_cleanup_rbuf", "a read opened the window")
         if clock.mandated or clock.since >= 0:
