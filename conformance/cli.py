@@ -61,6 +61,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON: --format json.")
 @click.option("--report", type=click.Path(path_type=Path), help="Write every format into this folder too.")
 @click.option("--annotate", type=click.Path(path_type=Path), help="Write captures with labels as comments there.")
+@click.option("--dissect", is_flag=True, help="Show a diverging frame and its neighbours as tshark sees them.")
 @click.option("--verbose", "-v", is_flag=True, help="Show every verdict and the rule behind every frame.")
 @interruptible
 def check(
@@ -72,6 +73,7 @@ def check(
     as_json: bool,
     report: Path | None,
     annotate: Path | None,
+    dissect: bool,
     verbose: bool,
 ) -> None:
     """Check captures (or folders of them) frame by frame against the specification.
@@ -87,8 +89,9 @@ def check(
     """
     from conformance.check.capture import captures_in, check_all
     from conformance.check.verdict import FileReport
-    from conformance.pcap import CaptureError
+    from conformance.pyshark_reader import missing
     from conformance.report.annotate import annotate_all
+    from conformance.report.dissect import print_dissections
     from conformance.report.files import FILES, write_report
     from conformance.report.formats import ExtraMissing, rendered, require
     from conformance.report.text import print_file
@@ -100,6 +103,8 @@ def check(
         require(kind, *(FILES if report is not None else ()))
     except ExtraMissing as why:
         fail(str(why))
+    if dissect and missing():
+        fail(f"--dissect: {missing()}")
     if kernel and kernel not in KERNELS:
         fail(f"no profile for kernel {kernel!r}; there are {', '.join(KERNELS)}")
     load_machines()
@@ -117,6 +122,8 @@ def check(
             step(Path(r.path).name)
             if kind == "text":
                 print_file(r, out, verbose)
+                if dissect:
+                    print_dissections(r, out)
     if kind != "text":
         sys.stdout.write(rendered(kind, reports))
     elif len(reports) > 1:
@@ -126,13 +133,16 @@ def check(
         out.print(
             f"{len(reports)} captures, {frames} frames, {subjects} subjects: {len(worst)} captures do not conform"
         )
+    notes: list[str] = []
     try:
         if report is not None:
-            write_report(reports, report)
+            notes += write_report(reports, report)
         if annotate is not None:
-            annotate_all(reports, annotate)
-    except (OSError, CaptureError) as why:
+            notes += annotate_all(reports, annotate)[1]
+    except OSError as why:
         fail(f"the report cannot be written: {why}")
+    for n in dict.fromkeys(notes):
+        err.print(f"refmodel: {n}", markup=False)
     if interrupted():
         err.print(f"interrupted: {len(reports)} of {len(files)} captures were checked")
         sys.exit(INTERRUPTED)

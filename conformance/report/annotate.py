@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, cast
 from msgspec.structs import replace
 
 from conformance.check.verdict import Divergence, FileReport, Verdict
-from conformance.pcap import EPB, IDB, MAX_BLOCK, PB, SHB, SPB, Reader, Writer
+from conformance.pcap import EPB, IDB, MAX_BLOCK, PB, SHB, SPB, CaptureError, Reader, Writer
 from conformance.report.clean import printable
 from conformance.report.source import citation, told
 
@@ -51,15 +51,18 @@ def diverges(v: Verdict, d: Divergence) -> str:
     return "; ".join(parts)
 
 
-def annotate_all(reports: Sequence[FileReport], folder: Path) -> list[Path]:
-    """Writes an annotated copy of each capture that could be read into `folder`; gives the files written.
+def annotate_all(reports: Sequence[FileReport], folder: Path) -> tuple[list[Path], list[str]]:
+    """Writes an annotated copy of each capture that could be read into `folder`.
+
+    Gives the files written, and why others were not: a capture that only tshark reads, or that is gone.
 
     A copy is called as its capture, with .pcapng; a name that is taken, or that is a capture's own, gets a number.
-    Raises OSError and CaptureError.
+    Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = {Path(r.path).resolve() for r in reports}
     written: list[Path] = []
+    notes: list[str] = []
     for r in reports:
         if not r.frames:
             continue
@@ -68,9 +71,12 @@ def annotate_all(reports: Sequence[FileReport], folder: Path) -> list[Path]:
         names = (folder / f"{stem}{f'-{k}' if k > 1 else ''}.pcapng" for k in range(1, len(reports) + len(taken) + 2))
         target = next(n for n in names if n.resolve() not in taken)
         taken.add(target.resolve())
-        annotate(source, target, comments(r.verdicts))
-        written.append(target)
-    return written
+        try:
+            annotate(source, target, comments(r.verdicts))
+            written.append(target)
+        except CaptureError as why:
+            notes.append(f"not annotated: {printable(str(why))}")
+    return written, notes
 
 
 def annotate(source: Path, target: Path, texts: Comments) -> None:

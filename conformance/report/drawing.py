@@ -16,7 +16,7 @@ from conformance.report.clean import printable
 from refmodel.packet import Arp, Packet, decode
 from refmodel.packet.segment import Segment, segment
 
-PER_SUBJECT: Final = 1_000  # frames from the first on, and as many again of rare steps
+PER_SUBJECT: Final = 3_000  # frames from the first on, and as many again of rare steps
 AROUND: Final = 100  # frames on either side of a divergence
 PER_PAGE: Final = 200_000  # frames that all subjects of a page share
 LEAST: Final = 20
@@ -57,11 +57,15 @@ class Drawn(Struct, array_like=True):
 
 
 class Drawing(Struct):
-    """The frames of one subject: `ends` are its addresses, `total` counts what it has, drawn or not."""
+    """The frames of one subject: `ends` are its addresses, `total` counts what it has, drawn or not.
+
+    `gaps` are (position in `frames`, how many are left out before it).
+    """
 
     ends: list[str]
     frames: list[Drawn]
     total: int = 0
+    gaps: list[tuple[int, int]] = []
 
 
 class _Subject:
@@ -74,8 +78,9 @@ class _Subject:
         known = [x.number for x in v.labels] + [self.diverges] * (self.diverges > 0)
         self.first, self.last = min(known, default=0), max(known, default=0)
         self.wanted = _rare(v, room)
-        self.before: deque[Drawn] = deque(maxlen=AROUND)
+        self.before: deque[tuple[int, Drawn]] = deque(maxlen=AROUND)
         self.after = 0
+        self.taken: list[tuple[int, Drawn]] = []
         self.index: dict[str, int] = {}
 
     def end(self, name: str) -> int:
@@ -89,16 +94,29 @@ class _Subject:
         """Takes a frame if it belongs to those that are drawn."""
         self.drawing.total += 1
         if d.number == self.diverges:
-            self.drawing.frames += self.before
+            self.taken += self.before
             self.before.clear()
             self.after = AROUND
         elif self.after:
             self.after -= 1
         elif self.drawing.total > self.room and d.number not in self.wanted:
             if d.number < self.diverges:
-                self.before.append(d)
+                self.before.append((self.drawing.total, d))
             return
-        self.drawing.frames.append(d)
+        self.taken.append((self.drawing.total, d))
+
+    def drawn(self) -> Drawing:
+        """The drawing, when the capture has been read."""
+        self.taken.sort(key=lambda x: x[0])
+        last = 0
+        for k, (ordinal, _) in enumerate(self.taken):
+            if ordinal > last + 1:
+                self.drawing.gaps.append((k, ordinal - last - 1))
+            last = ordinal
+        if last < self.drawing.total:
+            self.drawing.gaps.append((len(self.taken), self.drawing.total - last))
+        self.drawing.frames = [d for _, d in self.taken]
+        return self.drawing
 
 
 def _rare(v: Verdict, room: int) -> frozenset[int]:
@@ -110,9 +128,13 @@ def _rare(v: Verdict, room: int) -> frozenset[int]:
     return frozenset(x.number for x in rarest[:room])
 
 
-def room_for(subjects: int) -> int:
-    """How many frames, counted from the first, each of so many subjects may show."""
-    return max(LEAST, min(PER_SUBJECT, PER_PAGE // max(subjects, 1)))
+def room_for(reports: Sequence[FileReport]) -> int:
+    """How many frames, counted from the first, each subject of a page may show so that all have room."""
+    sizes = [len(v.labels) or r.frames for r in reports for v in r.verdicts]
+    room = PER_SUBJECT
+    while room > LEAST and sum(min(2 * room, n) for n in sizes) > PER_PAGE:
+        room //= 2
+    return max(room, LEAST)
 
 
 def drawings(report: FileReport, room: int = PER_SUBJECT) -> tuple[list[Drawing], int]:
@@ -124,9 +146,7 @@ def drawings(report: FileReport, room: int = PER_SUBJECT) -> tuple[list[Drawing]
     first = 0
     with suppress(CaptureError), Reader(Path(report.path)) as frames:
         first = _fill(frames, report.verdicts, subjects)
-    for s in subjects:
-        s.drawing.frames.sort(key=lambda d: d.number)
-    return [s.drawing for s in subjects], first
+    return [s.drawn() for s in subjects], first
 
 
 def _fill(frames: Iterable[Frame], verdicts: Sequence[Verdict], subjects: Sequence[_Subject]) -> int:

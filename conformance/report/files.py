@@ -13,16 +13,13 @@ from conformance.report.text import print_file
 FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif", "html": "index.html"}
 
 
-def write_report(reports: Sequence[FileReport], folder: Path) -> None:
-    """Writes all verdicts into `folder`, which is made if need be; raises OSError.
-
-    Raises CaptureError if a capture cannot be read any more.
-    """
+def write_report(reports: Sequence[FileReport], folder: Path) -> list[str]:
+    """Writes all verdicts into `folder`, which is made if need be; gives what was left out and why. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, file in FILES.items():
         (folder / file).write_text(rendered(name, reports), encoding="utf-8")
     write_summary(reports, folder / "summary.txt")
-    annotate_all(reports, folder / "annotated")
+    return annotate_all(reports, folder / "annotated")[1]
 
 
 def write_summary(reports: Sequence[FileReport], path: Path) -> None:

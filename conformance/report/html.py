@@ -88,7 +88,7 @@ class _Run:
     def __init__(self, reports: Sequence[FileReport]) -> None:
         self.reports = reports
         self.clean = [cleaned(r) for r in reports]
-        self.room = room_for(sum(len(r.verdicts) for r in reports))
+        self.room = room_for(reports)
         self.hosts = _Table()
         self.names = _Table()
         self.rows: list[Row] = []

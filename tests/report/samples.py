@@ -1,5 +1,7 @@
 """Reports to write: one of each outcome, by hand, and hostile ones by Hypothesis."""
 
+import os
+
 from hypothesis import strategies as st
 
 from conformance.check.verdict import Divergence, FileReport, FrameLabel, NearMiss, Outcome, Verdict
@@ -88,5 +90,7 @@ VERDICT = st.builds(
     LINES,
     st.dictionaries(TEXT, st.dictionaries(TEXT, st.tuples(NUMBER, NUMBER), max_size=2), max_size=2),
 )
-REPORT = st.builds(FileReport, TEXT, TEXT, NUMBER, st.lists(VERDICT, max_size=3), st.lists(TEXT, max_size=2), TEXT)
+# Names that a file may have on Linux: any bytes but NUL.
+PATH = st.binary(max_size=8).map(lambda b: "no/" + os.fsdecode(b.replace(b"\0", b"")))
+REPORT = st.builds(FileReport, PATH, TEXT, NUMBER, st.lists(VERDICT, max_size=3), st.lists(TEXT, max_size=2), TEXT)
 REPORTS = st.lists(REPORT, max_size=3)

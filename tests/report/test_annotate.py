@@ -188,15 +188,22 @@ def test_two_captures_of_one_name_are_two_files(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         shutil.copy(OPEN, tmp_path / name / "x.pcapng")
         reports.append(FileReport(str(tmp_path / name / "x.pcapng"), frames=1))
-    assert [p.name for p in annotate_all(reports, tmp_path / "out")] == ["x.pcapng", "x-2.pcapng"]
+    assert [p.name for p in annotate_all(reports, tmp_path / "out")[0]] == ["x.pcapng", "x-2.pcapng"]
 
 
 def test_a_capture_is_never_overwritten(tmp_path: Path) -> None:
     mine = tmp_path / "x.pcapng"
     shutil.copy(OPEN, mine)
     before = mine.read_bytes()
-    assert [p.name for p in annotate_all([FileReport(str(mine), frames=1)], tmp_path)] == ["x-2.pcapng"]
+    assert [p.name for p in annotate_all([FileReport(str(mine), frames=1)], tmp_path)[0]] == ["x-2.pcapng"]
     assert mine.read_bytes() == before
+
+
+def test_a_capture_that_is_gone_is_said_and_the_others_are_written(tmp_path: Path) -> None:
+    reports = [FileReport(str(tmp_path / "gone.pcap"), frames=1), FileReport(str(OPEN), frames=1)]
+    written, notes = annotate_all(reports, tmp_path / "out")
+    assert [p.name for p in written] == [OPEN.name]
+    assert [n.split(": ")[0] for n in notes] == ["not annotated"]
 
 
 # ---------------------------------------------------------------- as tshark sees it

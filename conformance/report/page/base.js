@@ -10,7 +10,7 @@ function fill(node, attributes, children) {
     else node.setAttribute(name, value === true ? "" : value);
   }
   for (const child of children.flat(3)) {
-    if (child === undefined || child === null || child === "") continue;
+    if (child === undefined || child === null || child === false || child === "") continue;
     node.append(child instanceof Node ? child : String(child));
   }
   return node;

@@ -16,6 +16,7 @@ class Subject {
       if (!this.labels.has(label[0])) this.labels.set(label[0], []);
       this.labels.get(label[0]).push(label);
     }
+    this.gaps = new Map(d.drawing.gaps);
     this.diverges = d.divergence ? d.divergence.frame : 0;
     this.first = new Map();
     this.scales = new Map();
@@ -112,13 +113,21 @@ class Ladder {
     const s = this.subject;
     const shown = this.rows.slice(this.page * PAGE, (this.page + 1) * PAGE);
     const ends = s.ends.length > 1 ? s.ends : [...s.ends, ...["", ""].slice(s.ends.length)];
-    const at = (k) => (100 * (k + 0.5)) / ends.length;
+    const at = (k) => 4 + (92 * k) / (ends.length - 1);
+    const place = (k) => (k === 0 ? "left:0" : k === ends.length - 1 ? "right:0" : `left:${at(k)}%;transform:translateX(-50%)`);
     const lanes = ends.map((_, k) => el("i", { class: "lane", style: `left:${at(k)}%` }));
     const head = el("div", { class: "rung head" },
       el("span", {}, `${s.unit}`), el("span", {}, s.frames.length ? "time s" : ""), el("span", {}, ""),
-      el("div", { class: "wire" }, ends.map((e, k) => el("b", { style: `left:${at(k)}%` }, e))),
+      el("div", { class: "wire" }, ends.map((e, k) => el("b", { style: `${place(k)};max-width:${98 / ends.length}%`, title: e }, e))),
       el("span", {}, "sent by"));
-    this.node.replaceChildren(this.pager(), head, ...shown.map((f, k) => this.rung(f, shown[k - 1], lanes, at)));
+    this.node.replaceChildren(this.pager(), head, ...shown.flatMap((f, k) => [this.gap(this.page * PAGE + k), this.rung(f, shown[k - 1], lanes, at)]).filter(Boolean),
+      ...[this.page * PAGE + shown.length === this.rows.length && this.gap(this.rows.length)].filter(Boolean));
+  }
+
+  /** What is left out before a row, or nothing. */
+  gap(at) {
+    const n = this.subject.gaps.get(at);
+    return n && el("div", { class: "gap dim small" }, `${plural(n, "frame")} not drawn`);
   }
 
   pager() {

@@ -18,7 +18,7 @@ function machine(visits) {
     if (ends && !made && !passed) continue;
     inner.push(move(from, to === "CLOSE" ? "END" : to, why, made, passed, ends));
   }
-  for (const name of Object.keys(PLACES)) inner.push(place(name, visits.states[name === "END" ? "CLOSE" : name] || 0));
+  for (const name of Object.keys(PLACES)) inner.push(place(name, visits));
   const marker = (id) => svg("marker", {
     id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, orient: "auto-start-reverse",
   }, svg("path", { d: "M0 0L8 4L0 8z", class: id }));
@@ -32,9 +32,12 @@ function machine(visits) {
       svg("defs", {}, marker("tip"), marker("tip-on")), inner));
 }
 
-function place(name, times) {
+function place(name, visits) {
   const [x, y] = PLACES[name];
   const said = name === "END" ? "CLOSE" : name;
+  // The upper CLOSE is where connections start: it has been seen if one left it.
+  const left = Object.entries({ ...visits.moves, ...visits.passed }).filter(([key]) => key.startsWith("CLOSE "));
+  const times = name === "CLOSE" ? left.reduce((n, [, m]) => n + m, 0) : visits.states[said] || 0;
   return svg("g", { class: times ? "state on" : "state", "data-state": name, "data-times": times },
     svg("rect", { x: x - NODE_W / 2, y: y - NODE_H / 2, width: NODE_W, height: NODE_H, rx: 8 }),
     svg("text", { x, y: y + (times ? 0 : 4) }, said),

@@ -24,10 +24,11 @@ class Plot {
     this.side = sent[1] > sent[0] ? 1 : 0;
     this.node = el("div", { class: "plotbox" },
       el("div", { class: "line" },
-        choice("Direction", [0, 1].map((s) => `data from ${subject.ends[s]}`), this.side, (s) => this.turn(s)),
-        el("button", { class: "reset", onclick: () => this.reset() }, "whole"),
-        el("span", { class: "dim small grow" }, "drag: zoom · wheel: zoom · shift+drag: move · double click: whole")),
-      this.legend, el("div", { class: "over" }, this.canvas, this.tip));
+        choice("Direction", [0, 1].map((s) => `from ${subject.ends[s]}`), this.side, (s) => this.turn(s)),
+        el("button", { class: "reset", onclick: () => this.reset() }, "whole")),
+      this.legend, el("div", { class: "over" }, this.canvas, this.tip),
+      el("p", { class: "dim small" }, "Drag or wheel: zoom (wheel with alt: sequence only, with shift: time only). Shift and drag: "
+        + "move. Double click: whole. Click: the frame."));
     const on = (name, f) => this.canvas.addEventListener(name, f, { passive: false });
     on("wheel", (e) => this.wheel(e));
     on("pointerdown", (e) => this.press(e));
@@ -63,7 +64,7 @@ class Plot {
     const key = (style, text) => el("span", { class: "key" }, el("i", { style: `background:var(${style})` }), text);
     this.legend.replaceChildren(key("--data", "data"), ...[...steps].map(([step, hue]) => key(`--again-${hue}`, step)),
       key("--ack", "acknowledged"), key("--edge", "window"), key("--sack", "SACK"),
-      ...(s.scaled || !this.acks.length ? [] : [el("span", { class: "dim" }, "window without its scale: no SYN drawn")]));
+      ...(s.gaps.size ? [key("--soft", "frames not drawn")] : []), ...(s.scales.size || !this.acks.length ? [] : [el("span", { class: "dim" }, "window without its scale: no SYN")]));
     this.reset();
   }
 
@@ -104,6 +105,7 @@ class Plot {
     g.beginPath();
     g.rect(MARGIN.left, MARGIN.top, this.w, this.h);
     g.clip();
+    this.gaps(g);
     this.stairs(g, "edge", css("--edge"));
     this.stairs(g, "ack", css("--ack"));
     this.bars(g);
@@ -129,7 +131,18 @@ class Plot {
     g.textAlign = "right";
     for (const n of ticks(y0, y1, Math.max(2, this.h / 55))) {
       g.beginPath(); g.moveTo(MARGIN.left, this.y(n)); g.lineTo(MARGIN.left + this.w, this.y(n)); g.stroke();
-      g.fillText(whole(Math.round(n)), MARGIN.left - 6, this.y(n) + 4);
+      g.fillText(whole(Math.round(n) + 0), MARGIN.left - 6, this.y(n) + 4);
+    }
+  }
+
+  /** The times of which no frame is drawn. */
+  gaps(g) {
+    const frames = this.subject.frames;
+    g.fillStyle = css("--soft");
+    for (const at of this.subject.gaps.keys()) {
+      const from = at > 0 ? this.x(frames[at - 1][TIME]) : MARGIN.left;
+      const to = at < frames.length ? this.x(frames[at][TIME]) : MARGIN.left + this.w;
+      g.fillRect(from, MARGIN.top, Math.max(to - from, 1), this.h);
     }
   }
 
