@@ -161,7 +161,7 @@ def test_commands_after_the_end_run_even_where_the_script_fails() -> None:
         ("+0 `touch /tmp/x`", "refused", "not interpreted"),
         ("+0 %{ import os }%", "refused", "import"),
         ("+0 > ipv4 1.2.3.4 > 5.6.7.8 : . 1:1(0) ack 1", "unmodelled", "outer headers"),
-        ("+0 < udp (100)", "unmodelled", "UDP"),
+        ("+0 socket(..., SOCK_RAW, IPPROTO_UDP) = 5", "unmodelled", "sockets of type 3"),
         ("+0 cap_set(CAP_EFFECTIVE, 99, CAP_CLEAR) = 0", "failed", "EINVAL"),
         ("+0 `echo 1 > /sys/module/tcp_bbr/parameters/x`", "unmodelled", "tcp_bbr"),
         ("+0 < . 1:1(0) ack 1 win 9 <nop,nop,TS val 1 ecr 1", "refused", "expected"),

@@ -55,10 +55,10 @@ def read_command(command: Command, source: Source) -> tuple[Step, ...]:
     return steps
 
 
-def tool(*command: str) -> str:
-    """Runs a tool to its end; raises CommandFailed with what it said."""
+def tool(*command: str, given: str = "") -> str:
+    """Runs a tool to its end, which may read what is `given`; raises CommandFailed with what it said."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=LIMIT)
     except (OSError, subprocess.TimeoutExpired) as why:
         raise CommandFailed(f"{' '.join(command)}: {why}") from why
     if done.returncode != 0:
@@ -74,6 +74,10 @@ def counters() -> dict[str, int]:
         for names, values in zip(lines[::2], lines[1::2], strict=True):
             prefix, rest = names.split(":", 1)
             found |= {prefix + n: int(v) for n, v in zip(rest.split(), values.split(":", 1)[1].split(), strict=True)}
+    six = Path("/proc/net/snmp6")
+    for line in six.read_text().splitlines() if six.exists() else ():
+        name, value = line.split()
+        found[name] = int(value)
     return found
 
 

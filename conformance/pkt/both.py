@@ -15,6 +15,9 @@ MEASURED: Final = word_set("""
     delivery_rate busy_time rwnd_limited sndbuf_limited total_rto_time
 """)
 """Fields of TCP_INFO that a clock makes: no two runs on a kernel have the same."""
+COUNTED: Final = ("Tcp", "Udp", "Icmp")
+_NEIGHBOURS: Final = re.compile(r"Icmp6(Out|In)(Type(13[0-7]|143)|Msgs|(MLDv2|Group|Router|Neighbor).*)")
+"""What a host says by itself of IPv6 groups and neighbours, and sums over it."""
 _TIME_STAMP: Final = re.compile(r"TS val \d+ ecr \d+")
 
 
@@ -55,8 +58,8 @@ def difference(model: Outcome, kernel: Outcome) -> str:
 
 
 def counters(model: Mapping[str, int], kernel: Mapping[str, int]) -> list[tuple[str, int, int]]:
-    """The counters of TCP that differ: name, the model's, the kernel's."""
-    names = sorted(n for n in {*model, *kernel} if n.startswith("Tcp"))
+    """The counters of TCP, UDP and ICMP that differ: name, the model's, the kernel's."""
+    names = sorted(n for n in {*model, *kernel} if n.startswith(COUNTED) and not _NEIGHBOURS.fullmatch(n))
     return [(n, model.get(n, 0), kernel.get(n, 0)) for n in names if model.get(n, 0) != kernel.get(n, 0)]
 
 

@@ -267,8 +267,9 @@ class ModelRun(Run):
         return bytes(ret.data) if ret is not None and ret.value == 0 else b""
 
     def snapshot(self, fd: int) -> dict[str, int]:
-        """The variables of a code block."""
-        values = tcp_info(self.option(fd, IPPROTO_TCP, TCP_INFO, LARGEST))
+        """The variables of a code block; a socket that is none of TCP has those of memory only."""
+        info = self.option(fd, IPPROTO_TCP, TCP_INFO, LARGEST)
+        values = tcp_info(info) if info else {}
         values |= meminfo(self.option(fd, SOL_SOCKET, SO_MEMINFO, 4 * len(SK_MEMINFO)))
         name = self.option(fd, IPPROTO_TCP, TCP_CONGESTION, 16).rstrip(b"\0").decode()
         if name in CC_INFO:

@@ -98,6 +98,8 @@ def icmp_reply(net: "Net", message: Message, type: int, code: int, size: int) ->
 def _icmpv6_rcv(net: "Net", message: Message, protocol: int, error: IcmpError | None) -> None:
     net.count("Icmp6InMsgs")
     net.count(f"Icmp6InType{message.type}")
+    if message.type in send.NAMES6:
+        net.count(f"Icmp6In{send.NAMES6[message.type]}")
     if message.type == ICMPV6_ECHO_REQUEST:
         icmpv6_echo_reply(net, message)
     elif message.type < send.ICMPV6_INFOMSG:

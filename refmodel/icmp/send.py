@@ -31,6 +31,10 @@ NAMES: Final = {
     13: "Timestamps", 14: "TimestampReps", 17: "AddrMasks", 18: "AddrMaskReps",
 }  # fmt: skip
 """How /proc/net/snmp names the types."""
+NAMES6: Final = {
+    1: "DestUnreachs", 2: "PktTooBigs", 3: "TimeExcds", 4: "ParmProblems", 128: "Echos", 129: "EchoReplies",
+}  # fmt: skip
+"""How /proc/net/snmp6 names them."""
 
 
 class InetPeer:
@@ -122,6 +126,8 @@ def out(net: "Net", message: Message, by: str) -> None:
     else:
         net.count("Icmp6OutMsgs")
         net.count(f"Icmp6OutType{message.type}")
+        if message.type in NAMES6:
+            net.count(f"Icmp6Out{NAMES6[message.type]}")
     message.by = by
     message.ttl = route.ip_route_output(net, message.daddr).hoplimit or (net.p.ip_default_ttl if v4 else 64)
     if message.daddr in net.local_addrs or is_loopback(message.daddr):

@@ -96,12 +96,16 @@ def udp_queue_rcv_skb(sk: UdpSock, packet: Datagram) -> int:
 
 @cited("net/ipv4/udp.c:__udp_enqueue_schedule_skb")
 def udp_enqueue_schedule_skb(sk: UdpSock, skb: RxSkb) -> int:
-    """A datagram joins the receive queue: 0, or -ENOMEM; one is always taken where nothing is beyond the limit."""
+    """A datagram joins the receive queue: 0, or -ENOMEM where there is no room.
+
+    Up to 6.12 one more is taken than fits; 6.18 takes one that does not fit only if nothing else is there.
+    """
     rmem, limit, size = sk.sk_rmem_alloc, sk.sk_rcvbuf, skb.truesize
     if sk.net.p.kernel < 612:
         full = rmem > limit
     else:
-        full = rmem + size > limit and (limit > INT_MAX >> 1 or rmem > limit)
+        beyond = rmem > (0 if sk.net.p.kernel >= 618 else limit)
+        full = rmem + size > limit and (limit > INT_MAX >> 1 or beyond)
     if full:
         sk.sk_drops += 1
         return -errno.ENOMEM
@@ -304,11 +308,10 @@ def udp_recvmsg(sk: UdpSock, msg: errqueue.RecvMsg, size: int, flags: int, fault
         if not flags & MSG_PEEK:
             _count(sk.net, v4, "InDatagrams")
         _recv_cmsgs(sk, msg, skb)
-        if flags & MSG_PEEK and sk.sk_peek_off >= 0:
-            sk.sk_peek_off += copied
-        elif sk.sk_peek_off >= 0:
-            sk.sk_peek_off = max(0, sk.sk_peek_off - skb.len)
-        return skb.len if flags & MSG_TRUNC else copied
+        got = skb.len if flags & MSG_TRUNC else copied
+        if sk.sk_peek_off >= 0:
+            sk.sk_peek_off = max(0, sk.sk_peek_off + (got if flags & MSG_PEEK else -got))
+        return got
 
 
 @cited("net/socket.c:__sock_recv_cmsgs", "net/ipv4/ip_sockglue.c:ip_cmsg_recv_offset")

@@ -297,12 +297,13 @@ def _truesize(sk: UdpSock, cork: Cork, length: int, first: bool, mtu: int, heade
     """The memory that more bytes take: what begins a fragment has a head, what fits behind lies in pages."""
     p = sk.net.p
     total = 0
+    piece = (mtu - header & ~7) - (0 if header == IPHDR else FRAG_HDR)
     if not first:
-        room = (mtu - header & ~7) - cork.length % max(mtu - header & ~7, 1)
-        behind = min(length, room)
+        used = cork.length % piece
+        behind = length if length <= mtu - header - used else piece - used
         total, length = behind, length - behind
     while length > 0:
-        part = length if length <= mtu - header else mtu - header & ~7
+        part = length if length <= mtu - header else piece
         head = part + header if not cork.gso_size else header + UDP_HLEN
         total += SKB_TRUESIZE(skb_end_offset(head + HH_LEN + 15, p.kernel, p.max_header))
         total += part - UDP_HLEN if cork.gso_size else 0
