@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import captures_in, check_frames
+from conformance.check.capture import RULES, captures_in, check_frames
 from conformance.check.flows import Flows, Share
 from conformance.check.setup import Setup, setup_for
 from conformance.check.verdict import FileReport, Outcome, Verdict
@@ -35,9 +35,9 @@ Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]
 
 
 def check(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
-    """What `refmodel check` says of the TCP connections."""
+    """What the connection machine's rules say of the TCP connections."""
     report = FileReport("mutant")
-    check_frames(frames, setup, report)
+    check_frames(frames, setup, report, engine=RULES)
     return [v for v in report.verdicts if v.layer == "tcp"]
 
 

@@ -14,9 +14,11 @@ from conformance.check.neigh import Neighbours
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, SidecarError, setup_for
+from conformance.check.tcp import Connection as Rules
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
+from conformance.oracle.connection import Connection as Oracle
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
@@ -27,6 +29,9 @@ ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
 POLL: Final = 0.2  # s
 WHOLE: Final = Share()
+ORACLE: Final = "oracle"
+RULES: Final = "rules"
+ENGINES: Final[dict[str, Callable[..., Any]]] = {ORACLE: Oracle, RULES: Rules}
 
 
 def _never() -> bool:
@@ -53,6 +58,7 @@ def check_all(
     jobs: int = 0,
     stop: Callable[[], bool] = _never,
     labelled: bool = False,
+    engine: str = ORACLE,
 ) -> Iterator[FileReport]:
     """Checks many captures, on `jobs` processes (0: all cores), in the order given, until `stop()` says so.
 
@@ -65,12 +71,12 @@ def check_all(
             if stop():
                 return
             if n > 1 and f.stat().st_size >= LARGE:
-                yield check_together(f, kernel, reader, n, stop, labelled)
+                yield check_together(f, kernel, reader, n, stop, labelled, engine)
             else:
-                yield check_capture(f, kernel, reader, stop, labelled)
+                yield check_capture(f, kernel, reader, stop, labelled, engine)
         return
     with ProcessPoolExecutor(min(n, len(files)), initializer=_worker) as pool:
-        each = [kernel], [reader], [_never], [labelled]
+        each = [kernel], [reader], [_never], [labelled], [engine]
         for r in pool.map(check_capture, files, *(x * len(files) for x in each), chunksize=4):
             yield r
             if stop():
@@ -99,12 +105,13 @@ def check_together(
     jobs: int = 2,
     stop: Callable[[], bool] = _never,
     labelled: bool = False,
+    engine: str = ORACLE,
 ) -> FileReport:
     """`check_capture` by `jobs` processes: each reads the file and follows the connections that fall to it."""
     context = get_context()
     stopped = context.Event()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker, initargs=(stopped,)) as pool:
-        parts = [pool.submit(_part, path, kernel, reader, labelled, k, jobs) for k in range(jobs)]
+        parts = [pool.submit(_part, path, kernel, reader, labelled, engine, k, jobs) for k in range(jobs)]
         while wait(parts, POLL).not_done:
             if stop():
                 stopped.set()
@@ -117,9 +124,11 @@ def check_together(
     return report
 
 
-def _part(path: Path, kernel: str, reader: str, labelled: bool, k: int, parts: int) -> tuple[FileReport, list[int]]:
+def _part(
+    path: Path, kernel: str, reader: str, labelled: bool, engine: str, k: int, parts: int
+) -> tuple[FileReport, list[int]]:
     report = FileReport(str(path))
-    return report, _check_into(report, path, kernel, reader, _stopped, labelled, Share(k, parts))
+    return report, _check_into(report, path, kernel, reader, _stopped, labelled, Share(k, parts), engine)
 
 
 def _warm() -> None:
@@ -132,6 +141,7 @@ def check_capture(
     reader: str = "native",
     stop: Callable[[], bool] = _never,
     labelled: bool = False,
+    engine: str = ORACLE,
 ) -> FileReport:
     """The verdicts on one capture. What cannot be read is in the report's `error`; nothing is raised for bad input.
 
@@ -139,7 +149,7 @@ def check_capture(
     """
     _warm()
     report = FileReport(str(path))
-    _check_into(report, path, kernel, reader, stop, labelled, WHOLE)
+    _check_into(report, path, kernel, reader, stop, labelled, WHOLE, engine)
     return report
 
 
@@ -151,6 +161,7 @@ def _check_into(
     stop: Callable[[], bool],
     labelled: bool,
     share: Share,
+    engine: str,
 ) -> list[int]:
     """Fills `report` with what falls to `share`; its connections' first frames come back, as in `check_frames`."""
     firsts: list[int] = []
@@ -160,7 +171,7 @@ def _check_into(
         sights: list[Sight] = []
         frames = _frames(path, reader, report, stop)
         frames = watch(frames, setup, sights) if setup.layer == "nic" else frames
-        firsts = check_frames(frames, setup, report, labelled, share)
+        firsts = check_frames(frames, setup, report, labelled, share, engine)
         if setup.layer == "nic" and share.part == 0:
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
     except NicLogError as why:
@@ -197,13 +208,20 @@ def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool
 
 
 def check_frames(
-    frames: Iterable[Frame], setup: Setup, report: FileReport, labelled: bool = False, share: Share = WHOLE
+    frames: Iterable[Frame],
+    setup: Setup,
+    report: FileReport,
+    labelled: bool = False,
+    share: Share = WHOLE,
+    engine: str = ORACLE,
 ) -> list[int]:
     """Distributes frames to the checkers of their connections and neighbours, and collects the verdicts.
 
     The first frames of the connections come back, in the order of their verdicts, which are the first in the report.
+    `engine` decides who follows TCP: `oracle` with the whole of it, `rules` with the proved connection machine, which
+    knows no loss recovery and searches all that may have happened: slower, and a second judge.
     """
-    flows = Flows(setup, share, labelled)
+    flows = Flows(setup, share, labelled, ENGINES[engine])
     neighbours = Neighbours(setup) if share.part == 0 else None
     datagrams = Datagrams(setup)
     cut = cuts(setup)

@@ -12,7 +12,7 @@ from typing import Final
 
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
-from conformance.oracle.end import End, Excuse, Label, Refusal, Stack, us
+from conformance.oracle.end import Counts, End, Excuse, Interval, Label, Refusal, Stack, us
 from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
@@ -29,6 +29,8 @@ AROUND: Final = 3
 OVER: Final = (St.CLOSE, St.TIME_WAIT)
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
 DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
+
+UNJUDGED: Final = Label("", "not judged")
 
 Decisions = tuple[tuple[int, Excuse], ...]
 
@@ -48,7 +50,6 @@ class Connection:
         self.ends: tuple[End, End]
         self.ended: Divergence | None = None
         self.unknown = ""
-        self.foreign = ""
         self.judged: list[str] = ["both"]
         self.labels: list[tuple[int, int, Label, St]] = []
         self.fired: Counter[str] = Counter()
@@ -88,7 +89,7 @@ class Connection:
             for new in ends:
                 new.life.follows(self.before.end_of(new.address))
         self.before = None
-        self.judged = [e.name for e in ends if e.stack.linux]
+        self.judged = [e.name for e in ends if e.stack.linux] or ["neither"]
         self.marks = [(0, self._copies())]
         for s in early:
             self._follow(s)
@@ -139,10 +140,24 @@ class Connection:
         if s.number in self.damaged:
             self.labels.append((s.number, sender.side, DAMAGED, sender.state))
             return
-        label = sender.sends(s)
-        receiver.settle(us(s), s.number)
-        receiver.hears(s)
+        if sender.given_up:
+            label = UNJUDGED
+        elif sender.stack.linux:
+            label = sender.sends(s)
+        else:
+            label = self._foreign(sender, s)
+        if not receiver.given_up:
+            receiver.settle(us(s), s.number)
+            receiver.hears(s)
         self.labels.append((s.number, sender.side, label, sender.state))
+
+    def _foreign(self, e: End, s: Segment) -> Label:
+        """A foreign stack is held to what binds every TCP; what breaks that is said, and not followed any more."""
+        try:
+            return e.sends(s)
+        except Refusal as why:
+            e.given_up = f"keeps not what binds every TCP at frame {s.number}: {why.what}"
+            return UNJUDGED
 
     def _checkpoint(self) -> None:
         """Forgets the older half of the frames that can be followed again."""
@@ -190,7 +205,8 @@ class Connection:
     def _settle(self, end: int) -> None:
         """Lets both ends go on to `end` us; raises Refusal for what should have shown by then."""
         for e in self.ends:
-            e.settle(end)
+            if e.stack.linux:
+                e.settle(end)
 
     def _retry(self, why: Refusal, s: Segment, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
@@ -241,9 +257,6 @@ class Connection:
 
     def _diverge(self, why: Refusal, s: Segment) -> None:
         e = self.ends[self._refused(why, s)]
-        if not e.stack.linux:
-            self.foreign = f"{e.name} keeps not what binds every TCP at frame {s.number}: {why.what}"
-            self.judged = []
         self.ended = Divergence(
             frame=s.number,
             time=s.time / 1e9,
@@ -281,10 +294,11 @@ class Connection:
             return True
         k = self._side(s)
         for e in self.ends:
-            try:
-                e.settle(us(s), s.number)
-            except Refusal:
-                return False
+            if not e.given_up:
+                try:
+                    e.settle(us(s), s.number)
+                except Refusal:
+                    return False
         return bool(self.ends[k].life.begins_anew(s))
 
     def verdict(self, end: int, keep: bool = True) -> Verdict:
@@ -297,9 +311,6 @@ class Connection:
             except Refusal as why:
                 self._retry(why, self.records[-1], end)
         inferred = (*self.setup.inferred, *self._inferred())
-        if self.foreign:
-            said = f"{'; '.join(self._strangers())}; {self.foreign}"
-            return Verdict("tcp", self.subject, Outcome.NOT_MODELLED, said, inferred=inferred)
         if self.ended is not None:
             return Verdict(
                 "tcp", self.subject, Outcome.DIVERGES, self.ended.what, divergence=self.ended, inferred=inferred
@@ -321,11 +332,23 @@ class Connection:
             labels=found if keep else (),
             inferred=inferred,
             events=self._events() if keep else (),
-            counters={e.name: e.counts.intervals() for e in self.ends if e.stack.linux},
+            counters=self._counters(),
         )
 
+    def _counters(self) -> dict[str, dict[str, Interval]]:
+        """The counters of each host; on a loopback both ends are of one."""
+        hosts: dict[str, Counts] = {}
+        for e in self.ends:
+            if e.stack.linux:
+                total = hosts.setdefault(e.name, Counts())
+                for name, (low, high) in e.counts.intervals().items():
+                    total.add(name, low, high)
+        return {name: c.intervals() for name, c in hosts.items()}
+
     def _strangers(self) -> list[str]:
-        return [f"{e.name} is not Linux: {e.stack.why_not}" for e in self.ends if not e.stack.linux]
+        """What is said of ends that are not Linux."""
+        found = [f"{e.name} is not Linux: {e.stack.why_not}" for e in self.ends if not e.stack.linux]
+        return found + [f"{e.name} {e.given_up}" for e in self.ends if e.given_up]
 
     def _inferred(self) -> list[str]:
         return [*self._strangers(), *(f"{e.name}: {x}" for e in self.ends for x in e.stack.evidence)]

@@ -226,11 +226,14 @@ def us(s: Segment) -> int:
 
 
 class End:
-    """One end. `rx`, `tx`, `life`, `ident` are its parts, `peer` the other end; `state` its TCP state."""
+    """One end. `rx`, `tx`, `life`, `ident` are its parts, `peer` the other end; `state` its TCP state.
+
+    `given_up` says why a foreign end is not followed any more.
+    """
 
     __slots__ = (
-        "address", "counts", "decided", "ident", "last_sent", "life", "name", "notes", "peer", "pending", "rx", "side",
-        "stack", "state", "tx",
+        "address", "counts", "decided", "given_up", "ident", "last_sent", "life", "name", "notes", "peer", "pending", "rx",
+        "side", "stack", "state", "tx",
     )  # fmt: skip
 
     def __init__(self, name: str, side: int, address: tuple[bytes, int], stack: Stack) -> None:
@@ -241,6 +244,7 @@ class End:
         self.counts = Counts()
         self.notes: list[str] = []
         self.last_sent: Segment | None = None
+        self.given_up = ""
         self.peer: End
         self.rx: Any
         self.tx: Any
@@ -252,6 +256,7 @@ class End:
         new = End(self.name, self.side, self.address, self.stack)
         new.state, new.pending, new.decided = self.state, deque(self.pending), self.decided
         new.counts, new.notes, new.last_sent = self.counts.copy(), list(self.notes), self.last_sent
+        new.given_up = self.given_up
         for part in ("rx", "tx", "life", "ident"):
             copied = getattr(self, part).copy()
             copied.end = new

@@ -10,7 +10,7 @@ import pytest
 from bench.traffic import connection, write
 from conformance.check import flows as flows_module
 from conformance.check import tcp as tcp_module
-from conformance.check.capture import captures_in, check_capture, check_frames, check_together
+from conformance.check.capture import RULES, captures_in, check_capture, check_frames, check_together
 from conformance.check.flows import QUIET, Flows, Share
 from conformance.check.frontier import Frontier
 from conformance.check.setup import Setup, setup_for
@@ -42,9 +42,11 @@ def test_shortcuts_change_no_verdict_no_label_and_no_near_miss(
         if path.name.startswith("tcp-"):
             with Reader(path) as r:
                 cases.append((setup_for(path), [f for f in r if f.number != without]))
-    short = [judged(frames, setup) for setup, frames in cases]
+    short = [judged(frames, setup, engine=RULES) for setup, frames in cases]
     monkeypatch.setattr(tcp_module, "Likely", Frontier)
-    assert msgspec.json.encode(short) == msgspec.json.encode([judged(frames, setup) for setup, frames in cases])
+    assert msgspec.json.encode(short) == msgspec.json.encode(
+        [judged(frames, setup, engine=RULES) for setup, frames in cases]
+    )
 
 
 def test_one_process_and_several_say_the_same(tmp_path: Path) -> None:

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance.check.capture import captures_in, check_all, check_capture
+from conformance.check.capture import ORACLE, RULES, captures_in, check_all, check_capture
 from conformance.check.verdict import FileReport, Outcome
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 
 
-@pytest.fixture(scope="module")
-def reports() -> list[FileReport]:
-    """All shipped captures, checked."""
-    return list(check_all(captures_in([CAPTURES]), jobs=2))
+@pytest.fixture(scope="module", params=[ORACLE, RULES])
+def reports(request: pytest.FixtureRequest) -> list[FileReport]:
+    """All shipped captures, checked by each engine."""
+    return list(check_all(captures_in([CAPTURES]), jobs=2, engine=request.param))
 
 
 def test_every_shipped_capture_conforms(reports: list[FileReport]) -> None:
@@ -40,7 +40,7 @@ def test_every_tcp_segment_of_a_linux_host_is_labelled(reports: list[FileReport]
     ],
 )
 def test_a_scenario_is_explained_by_the_rule_it_was_made_for(case: str, rule: str) -> None:
-    report = check_capture(CAPTURES / f"{case}.pcapng")
+    report = check_capture(CAPTURES / f"{case}.pcapng", engine=RULES)
     by = {label.by for v in report.verdicts for label in v.labels}
     if rule == "tcp.synsent.synsent_refused":  # it sends nothing: the SYN and the RST are what shows
         assert "tcp.calls.connect" in by

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.traffic import CLIENT, SERVER, TEXT, Side
-from conformance.check.capture import check_frames
+from conformance.check.capture import ORACLE, RULES, check_frames
 from conformance.check.setup import Setup
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.pcap import Frame
@@ -15,6 +15,8 @@ WINDOW = 64_256  # bytes that an end offers at first
 
 class Talk:
     """A connection between `a` and `b` from its handshake on; `at` is ns since its first SYN."""
+
+    engine = ORACLE
 
     def __init__(self) -> None:
         self.a = Side(CLIENT, 40000, 1000, 0x10000000, 100)
@@ -36,9 +38,16 @@ class Talk:
     def verdict(self) -> Verdict:
         """What is said of the connection without a sidecar."""
         report = FileReport("capture")
-        check_frames(self.frames, Setup(kernel="6.18"), report)
+        check_frames(self.frames, Setup(kernel="6.18"), report, engine=self.engine)
         (found,) = [v for v in report.verdicts if v.layer == "tcp"]
         return found
+
+
+@pytest.fixture(params=[ORACLE, RULES], autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both engines judge each talk."""
+    monkeypatch.setattr(Talk, "engine", request.param)
+    return str(request.param)
 
 
 def again(t: Talk, who: Side, n: int, after: int) -> None:

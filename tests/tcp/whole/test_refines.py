@@ -5,7 +5,7 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from conformance.check.capture import check_frames
+from conformance.check.capture import RULES, check_frames
 from conformance.check.setup import Host, Setup
 from conformance.check.verdict import FileReport
 from conformance.pcap import Frame
@@ -99,7 +99,7 @@ def verdicts(tap: Tap, sysctls: dict[str, int]) -> list[str]:
     hosts = tuple(Host("ab"[i], True, frozenset({ADDRESSES[i]}), sysctls=sysctls) for i in (0, 1))
     setup = Setup(kernel="6.12", hz=1000, hosts=hosts, near="a", layer="tcp")
     report = FileReport("run")
-    check_frames(tap.frames, setup, report)
+    check_frames(tap.frames, setup, report, engine=RULES)
     return [f"{v.outcome.value}: {v.reason} {v.divergence}" for v in report.verdicts]
 
 
