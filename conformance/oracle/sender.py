@@ -25,7 +25,7 @@ from conformance.oracle.recovery import (
     WIN_UPDATE,
     Flow,
 )
-from conformance.oracle.scoreboard import R, S, Sent, segments
+from conformance.oracle.scoreboard import EVER, R, S, Sent, segments
 from conformance.oracle.timers import RTO_MIN, Rtt
 from conformance.oracle.vantage import unfilled
 from refmodel.packet.codec import checksums
@@ -139,6 +139,7 @@ EARLY: Final = 500  # us between making a frame and its stamp
 BURST: Final = 300  # us in which an acknowledgment is answered by new data
 TICK: Final = 1_000  # us of the timestamp clock
 QUEUED: Final = 2_500  # us that a TSval lies back only behind a queue
+IDS: Final = 64  # segments that may be overtaken
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu
 WSCALE_MAX: Final = 14
@@ -171,7 +172,7 @@ class Sender:
         self.zero_is_news = release >= (6, 7)
         self.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
         self.full = True
-        self.doubt = self.blind = False
+        self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
         self.syn: Segment | None = None
         self.syn_at = self.syns = 0
@@ -189,7 +190,7 @@ class Sender:
         self.past: deque[tuple[int, int, int, int]] = deque(maxlen=PAST)
         self.what = NOTHING
         self.how = BY_WRITE
-        self.lo = self.hi = self.at = self.now = self.unseen = 0
+        self.lo = self.hi = self.at = self.now = self.unseen = self.hidden = 0
         self.sure = True
 
     @property
@@ -278,6 +279,7 @@ class Sender:
                 self.wl1 = s.seq
                 self.right = max(self.right, ack + s.window)
                 self.past.append((s.number, now, self.iss, ack))
+                self.syn_lost = ack == una and bool(f.board.q)
                 if ack > una and f.board.q:
                     f.ack(ack, now, DATA, [], -1, ack, 0, False)
                 return
@@ -385,7 +387,7 @@ class Sender:
             return
         missing = lo - self.f.nxt
         steps = self._end.ident.steps_since_last(s)
-        if steps:
+        if steps or self.hidden > 0:
             return
         raise Refusal(
             "sequence-gap",
@@ -426,11 +428,16 @@ class Sender:
         if not f.board.out:
             if self._wakes(s, now):
                 self.how = BY_PROBE0
-        elif f.kind == TLP and f.tlp_high < 0 and self._fires(f.due, f.due - f.armed, now):
+        elif f.kind == TLP and f.tlp_high < 0 and not self._behind(s) and self._fires(f.due, f.due - f.armed, now):
             self.how = BY_TLP
         if self.how == BY_WRITE and fin and (not s.len or now - self.heard > BURST):
             self.how = BY_FIN
         return LABELS[self.how]
+
+    def _behind(self, s: Segment) -> bool:
+        """Whether inputs wait that came before the frame: then nobody knows when the last was processed."""
+        pending = self._end.pending
+        return bool(pending) and pending[0].time < s.time
 
     def _fires(self, due: int, delay: int, now: int) -> bool:
         """Whether a timer of `delay` us that is due at `due` fires at `now`: never early, late by slack."""
@@ -487,7 +494,7 @@ class Sender:
         now = s.time // 1000
         if lo == f.una - 1 or (lo == f.una and s.flags & URG):
             return self._probe(s, now)
-        if not self._near or (self.middle and not self.past):
+        if not self._near or (self.middle and not self.past) or self._overtook(s):
             return None
         if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo):
             return None
@@ -582,18 +589,41 @@ class Sender:
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
         self.at = i
+        if self._behind(s) and not self._excused(s, i, lo, hi, now):
+            self._catch_up(s)
+            if lo < f.una or (i := board.index(lo)) < 0:
+                return self._again(s, lo, hi)
+            self.at = i
         self.how = self._cause(s, i, lo, hi, now)
         return LABELS[self.how]
+
+    def _excused(self, s: Segment, i: int, lo: int, hi: int, now: int) -> bool:
+        try:
+            self._cause(s, i, lo, hi, now)
+        except Refusal:
+            return False
+        return True
+
+    def _overtook(self, s: Segment) -> bool:
+        """Whether the frame left before others that the tap saw earlier, as its id and its TSval tell."""
+        if self._end.ident.overtaken(s):
+            return True
+        last = self._end.last_sent
+        if last is None or not s.ip_id or not last.ip_id or not 0 < (last.ip_id - s.ip_id) & 0xFFFF < IDS:
+            return False
+        return s.tsval is None or last.tsval is None or (s.tsval - last.tsval - 1) & M32 >= H32
 
     def _fill(self, s: Segment, i: int, now: int) -> Label:
         """What the tap had not seen: the frame itself, overtaken, or its retransmission."""
         self.at = i
         e = self.f.board.q[i]
         stack = self._end.stack
-        older = stack.near is not True and (
-            self._end.ident.overtaken(s)
-            or (s.tsval is not None and self.last_ts >= 0 and ((s.tsval - self.last_ts) & M32) >= H32)
-            or (now - e.first < 3_000 and self._end.ident.steps_since_last(s) is None)
+        older = self._overtook(s) or (
+            stack.near is not True
+            and (
+                (s.tsval is not None and self.last_ts >= 0 and ((s.tsval - self.last_ts) & M32) >= H32)
+                or (now - e.first < 3_000 and self._end.ident.steps_since_last(s) is None)
+            )
         )
         if older:
             self.what, self.how = FILL, BY_WRITE
@@ -662,6 +692,8 @@ class Sender:
             and not (tail and self._may_tlp() and f.kind == TLP)
         ) and (now - e.time >= rto_low - early or f.due - f.armed < rto_low):
             return BY_RTO
+        if self.syn_lost and not e.sacked & EVER and e is board.q[0]:
+            return BY_PATH
         if overtaken and not e.sacked & S and not (e.sacked & R and head and since >= f.rto() - early):
             return BY_LOST
         if ca == LOSS and not e.sacked & (S | R) and e.seq < max(f.high_seq, f.una + 1):
@@ -717,6 +749,8 @@ class Sender:
         """The path's MTU fell: what is larger goes again in smaller pieces, at once."""
         f = self.f
         size = s.orig_len - s.l3
+        if self.syn_lost and not e.sacked & EVER:
+            return True  # the SYN's data were not taken: tcp_rcv_fastopen_synack
         if f.ca == LOSS and not e.sacked & (R | S):
             return True
         return e.segs >= 1 and hi < e.end and s.len < min(e.mss, e.end - e.seq) and size >= IP_MIN
@@ -760,6 +794,7 @@ class Sender:
     def _hidden(self, gap: int) -> None:
         """`gap` segments left unseen before the frame, as the ids tell: acknowledgments or repetitions."""
         if self._end.stack.near is True and gap > self.unseen:
+            self.hidden += gap - self.unseen
             self._end.counts.add("Tcp.OutSegs", 0, gap - self.unseen)
             self._end.counts.add("Tcp.RetransSegs", 0, gap - self.unseen)
         self.unseen = 0
@@ -832,6 +867,11 @@ class Sender:
         e.unseen = True
         f.board.append(e)
         f.nxt = lo
+        known = min(segs, self.hidden)  # the ids told of them at an earlier frame
+        if known and not self._end.ident.steps_since_last(s):
+            self.hidden -= known
+            self._end.counts.add("Tcp.OutSegs", 0, -known)
+            self._end.counts.add("Tcp.RetransSegs", 0, -known)
         self.unseen = segs
         self._end.counts.add("Tcp.OutSegs", segs)
         self._end.counts.add("TcpExt.TCPOrigDataSent", segs)
@@ -906,7 +946,7 @@ class Sender:
             f.nxt = self.fin = self.hi
         e.unseen = False
         mss = self._mss(s)
-        if s.len < min(mss, e.end - e.fin - e.seq) and how == BY_PATH:
+        if s.len < min(mss, e.end - e.fin - e.seq) and how == BY_PATH and not self.syn_lost:
             f.mss -= mss - s.len
             mss = s.len
         tsval = s.tsval or 0
@@ -923,6 +963,7 @@ class Sender:
         else:
             n = self._again_lost(e, i, now, tsval, mss)
         count("Tcp.RetransSegs", n)
+        self.syn_lost = False
 
     def _again_lost(self, e: Sent, i: int, now: int, tsval: int, mss: int) -> int:
         """The queue of what is lost goes again; source net/ipv4/tcp_output.c:tcp_xmit_retransmit_queue."""
