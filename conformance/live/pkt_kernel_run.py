@@ -115,13 +115,16 @@ class Runner(Run):
                 for key, value in (("accept_dad", 0), ("dad_transmits", 0), ("router_solicitations", 0)):
                     path = Path(f"/proc/sys/net/ipv6/conf/{name}/{key}")
                     path.write_text(str(value))
-        tool("ip", "link", "set", "dev", "lo", "up")
-        tool("ip", "link", "set", "dev", "tun0", "mtu", str(c.mtu), "up")
-        nodad = ["nodad"] if c.version == 6 else []
-        tool("ip", f"-{c.version}", "address", "add", f"{c.local_ip}/{c.prefix}", "dev", "tun0", *nodad)
-        via = [] if c.gateway_ip == c.local_ip else ["via", c.gateway_ip]
+        nodad = "nodad" if c.version == 6 else ""
+        via = "" if c.gateway_ip == c.local_ip else f"via {c.gateway_ip}"
         network = ipaddress.ip_network(f"{c.remote_ip}/{c.remote_prefix}", strict=False)
-        tool("ip", f"-{c.version}", "route", "add", str(network), *via, "dev", "tun0")
+        commands = (
+            "link set dev lo up",
+            f"link set dev tun0 mtu {c.mtu} up",
+            f"address add {c.local_ip}/{c.prefix} dev tun0 {nodad}",
+            f"route add {network} {via} dev tun0",
+        )
+        tool("ip", "-batch", "-", given="\n".join(commands))
         self.tun.listen()
 
     # Time
