@@ -28,7 +28,6 @@ from conformance.live.guest_image import (
     add_own_python,
     add_python,
     base_image,
-    own_python_environment,
 )
 
 QEMU = "qemu-system-x86_64"
@@ -234,10 +233,9 @@ def build_image(k: Kernel, machine: Machine, command: str) -> Image:
     image = base_image()
     for name in machine.binaries:
         image.binary(name)
-    environment = {}
+    environment: dict[str, str] = {}
     if machine.imports:
-        add_own_python(image, machine.imports)
-        environment = own_python_environment()
+        environment = add_own_python(image, machine.imports)
     elif machine.python:
         add_python(image, _unpack("python", PYTHON_PACKAGES))
         image.tree("guest/conformance", Path(conformance.__file__).parent)

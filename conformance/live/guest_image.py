@@ -23,8 +23,9 @@ from typing import BinaryIO
 PYTHON = "python3.11"
 PYTHON_PACKAGES = ("libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal")
 _UNUSED_PYTHON = ("ensurepip", "idlelib", "lib2to3", "distutils", "pydoc_data", "turtledemo", "tkinter", "unittest")
-_UNUSED_OWN = (*_UNUSED_PYTHON, "test", "tests", "site-packages", "dist-packages")
-_LOADED = "import json, sys; print(json.dumps([getattr(m, '__file__', None) for m in list(sys.modules.values())]))"
+_SITE = ("site-packages", "dist-packages")
+_UNUSED_OWN = (*_UNUSED_PYTHON, "test", "tests", *_SITE)
+_LOADED = "import json, sys; print(json.dumps({n: getattr(m, '__file__', None) for n, m in list(sys.modules.items())}))"
 _LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x[0-9a-f]+\)")
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 
@@ -137,20 +138,40 @@ def add_python(image: Image, unpacked: Path) -> None:
             image.libraries(built)
 
 
-def add_own_python(image: Image, modules: Sequence[str]) -> None:
-    """Adds the Python that runs this, its standard library, and what the import of `modules` loads, at their own paths.
+def add_own_python(image: Image, modules: Sequence[str]) -> dict[str, str]:
+    """Adds the Python that runs this, its standard library, and what importing `modules` loads; gives its environment.
 
-    Those modules come with byte code that is not held against their source: a guest compiles slowly. `python3` starts
-    this Python; PYTHONHOME and PYTHONPATH must be own_python_environment's.
+    The library keeps its place; other packages come together in guest/packages. What is loaded has its byte code, which
+    is not held against the source (PEP 552): a guest compiles slowly. `python3` starts this Python.
     """
     program = Path(sys.executable).resolve()
     image.file(str(program), program)
     image.link("usr/bin/python3", str(program))
     image.libraries(program)
-    for folder in sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}):
+    folders = sorted({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+    for folder in folders:
         image.tree(folder, Path(folder), _UNUSED_OWN)
+    with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
+        for name, path in _loaded(modules):
+            own = [f for f in folders if path.is_relative_to(f) and not {*_SITE} & {*path.relative_to(f).parts}]
+            target = path if own else Path("/guest/packages", *name.split("."))
+            if not own:
+                target = target / path.name if path.stem == "__init__" else target.with_name(path.name)
+            image.file(str(target), path)
+            if path.suffix == ".py":
+                compiled = Path(scratch) / "code.pyc"
+                mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+                py_compile.compile(str(path), str(compiled), str(target), doraise=True, invalidation_mode=mode)
+                image.data(importlib.util.cache_from_source(str(target)), compiled.read_bytes())
+            else:
+                image.libraries(path)
+    return {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}", "PYTHONPATH": "/guest/packages"}
+
+
+def _loaded(modules: Sequence[str]) -> list[tuple[str, Path]]:
+    """The name and the file of each module that has been loaded when `modules` are, here and with these packages."""
     imports = "".join(f"import {m}\n" for m in modules)
-    environment = os.environ | {"PYTHONPATH": own_python_environment()["PYTHONPATH"]}
+    environment = os.environ | {"PYTHONPATH": ":".join(os.path.abspath(p) for p in sys.path)}
     done = subprocess.run(
         (sys.executable, "-c", imports + _LOADED),
         env=environment,
@@ -161,35 +182,8 @@ def add_own_python(image: Image, modules: Sequence[str]) -> None:
     )
     if done.returncode:
         raise ImageError(f"{', '.join(modules)} cannot be imported: {done.stderr.strip()[-500:]}")
-    with tempfile.TemporaryDirectory(prefix="refmodel-guest-") as scratch:
-        for name in sorted({f for f in json.loads(done.stdout) if f}):
-            path = Path(name)
-            image.file(name, path)
-            if path.suffix == ".so":
-                image.libraries(path)
-            else:
-                _byte_code(image, path, Path(scratch))
-
-
-def own_python_environment() -> dict[str, str]:
-    """The environment in which a guest's own Python finds its library, and the packages where this one has them."""
-    folders = dict.fromkeys(os.path.abspath(p) for p in (*sys.path, *_package_folders()) if p)
-    return {"PYTHONHOME": f"{sys.base_prefix}:{sys.base_exec_prefix}", "PYTHONPATH": ":".join(folders)}
-
-
-def _package_folders() -> list[str]:
-    """Where the folders of this project's packages lie: an editable installation has them on no path."""
-    found = [importlib.util.find_spec(name) for name in ("conformance", "refmodel")]
-    return [str(Path(spec.origin).parent.parent) for spec in found if spec is not None and spec.origin]
-
-
-def _byte_code(image: Image, source: Path, scratch: Path) -> None:
-    """Adds the byte code of a source, marked as not to be checked against it (PEP 552)."""
-    compiled = scratch / "code.pyc"
-    py_compile.compile(
-        str(source), str(compiled), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-    )
-    image.data(importlib.util.cache_from_source(str(source)), compiled.read_bytes())
+    found = {name: Path(file) for name, file in json.loads(done.stdout).items() if file and name != "__main__"}
+    return sorted((name, path) for name, path in found.items() if path.suffix in (".py", ".so"))
 
 
 def add_modules(image: Image, modules: Path, names: Sequence[str]) -> list[str]:
