@@ -160,7 +160,10 @@ def test_commands_after_the_end_run_even_where_the_script_fails() -> None:
     [
         ("+0 `touch /tmp/x`", "refused", "not interpreted"),
         ("+0 %{ import os }%", "refused", "import"),
-        ("+0 > ipv4 1.2.3.4 > 5.6.7.8 : . 1:1(0) ack 1", "unmodelled", "outer headers"),
+        ("+0 > ipv4 1.2.3.4 > 5.6.7.8 : . 1:1(0) ack 1", "refused", "tunnel device"),
+        ("+0 < gre : . 1:1(0) ack 1 win 9", "refused", "the outermost header"),
+        ("+0 < ipv4 1.2.3.4 > 5.6.7.8 : mpls (label 1, tc 0, [S], ttl 9) : . 1:1(0) ack 1 win 9", "refused", "MPLS"),
+        ("+0 < encap psp spi 7 . 1:1(0) ack 1 win 9", "refused", "keys"),
         ("+0 socket(..., SOCK_RAW, IPPROTO_UDP) = 5", "unmodelled", "sockets of type 3"),
         ("+0 cap_set(CAP_EFFECTIVE, 99, CAP_CLEAR) = 0", "failed", "EINVAL"),
         ("+0 `echo 1 > /sys/module/tcp_bbr/parameters/x`", "unmodelled", "tcp_bbr"),

@@ -24,7 +24,7 @@ from conformance.live.pkt_kernel_calls import Calls
 from conformance.live.pkt_kernel_info import snapshot
 from conformance.live.pkt_kernel_shell import Shell, counters, read_command, tool
 from conformance.live.tun import Tun, leave
-from conformance.pkt import ast
+from conformance.pkt import ast, encap
 from conformance.pkt.ast import Call, Code, Command, Event, Form, Script
 from conformance.pkt.match import Difference
 from conformance.pkt.outcome import (
@@ -97,13 +97,11 @@ class Runner(Run):
     def check(self) -> None:
         """Reads every command and code block before anything runs; raises ScriptError."""
         self.compile()
+        encap.check(self.script)
         for action in (self.script.init, self.script.cleanup, *(e.action for e in self.script.events)):
             match action:
                 case Command():
                     read_command(action, self.script.source)
-                case ast.Packet() if action.layers:
-                    help = "outer headers are not run on the machine's own kernel"
-                    raise ScriptError("a packet with outer headers", action.at, self.script.source, help=help)
                 case _:
                     pass
 
@@ -178,7 +176,7 @@ class Runner(Run):
 
     def inject(self, event: Event, packet: ast.Packet) -> None:
         """Gives the kernel a packet."""
-        gso_size = self.config.mss if isinstance(packet.body, ast.Tcp) else 0
+        gso_size = self.config.mss if isinstance(packet.body, ast.Tcp) and not packet.layers else 0
         self.tun.send(self.wire.inbound(packet), gso_size)
 
     def command(self, command: Command) -> None:

@@ -13,14 +13,14 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from conformance.pkt import ast
+from conformance.pkt import ast, encap
 from conformance.pkt.ast import Call, Code, Command, Event, Form, Script
 from conformance.pkt.constants import SK_MEMINFO
 from conformance.pkt.match import Difference
 from conformance.pkt.model_calls import Made, ModelCalls
 from conformance.pkt.model_shell import ModelShell, read_command
 from conformance.pkt.model_why import why
-from conformance.pkt.model_wire import cut, datagram_in, frame, icmp_in, segment_in
+from conformance.pkt.model_wire import carrier_in, cut, datagram_in, frame, icmp_in, segment_in
 from conformance.pkt.outcome import (
     BROKEN,
     NOT_MODELLED,
@@ -49,7 +49,7 @@ from conformance.pkt.tcpinfo import (
 )
 from conformance.pkt.variant import Config, Variant, configure, defines, older, variants
 from refmodel.icmp.message import Message
-from refmodel.icmp.rcv import icmp_rcv
+from refmodel.icmp.rcv import icmp_rcv, unknown_protocol
 from refmodel.packet.codec import Packet as Frame
 from refmodel.profile import KERNELS, REFERENCE, profile
 from refmodel.rule import NotModelled
@@ -111,14 +111,13 @@ class ModelRun(Run):
         self.fired = 0
 
     def check(self) -> None:
-        """Reads every command and code block before anything runs; raises ScriptError, NotModelled."""
+        """Reads every command, code block and outer header before anything runs; raises ScriptError."""
         self.compile()
+        encap.check(self.script)
         for action in (self.script.init, self.script.cleanup, *(e.action for e in self.script.events)):
             match action:
                 case Command():
                     read_command(action, self.script)
-                case ast.Packet() if action.layers:
-                    raise NotModelled(f"{action.at}: a packet with outer headers")
                 case _:
                     pass
 
@@ -184,7 +183,10 @@ class ModelRun(Run):
 
     def inject(self, event: Event, packet: ast.Packet) -> None:
         """Gives the model a packet."""
-        if isinstance(packet.body, ast.Icmp):
+        if packet.layers:
+            self.net.tap_rx += 1
+            unknown_protocol(self.net, *carrier_in(self.wire, packet))
+        elif isinstance(packet.body, ast.Icmp):
             icmp_rcv(self.net, *icmp_in(self.wire, self.wire.receiver(packet.body), packet))
         elif isinstance(packet.body, ast.Udp):
             self.net.tap_rx += 1

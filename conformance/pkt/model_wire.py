@@ -4,6 +4,7 @@ What the device would do to them is done here: the memory that a packet from a t
 arrive (--mss), super-segments that a device without TSO cuts before it sends them.
 """
 
+import ipaddress
 from collections.abc import Iterator
 
 from conformance.pkt import ast
@@ -83,6 +84,15 @@ def icmp_in(wire: Wire, conn: Conn, packet: ast.Packet) -> tuple[Message, int, I
     seq = (quoted.range.seq + (conn.local_isn or 0)) & M32 if quoted.range is not None else 0
     error = IcmpError(*numbers, body.mtu or 0, wire.local, wire.remote, *ports, seq)
     return message, PROTOCOLS[quoted.protocol], error
+
+
+def carrier_in(wire: Wire, packet: ast.Packet) -> tuple[bytes, bytes, int, int]:
+    """The outermost addresses of a packet within others, its type of service and its bytes; raises Impossible."""
+    outer = packet.layers[0]
+    assert isinstance(outer, ast.IpLayer)
+    data = wire.inbound(packet)
+    source, dest = (ipaddress.ip_address(a).packed for a in (outer.source, outer.dest))
+    return source, dest, data[1] if outer.version == 4 else 0, len(data)
 
 
 # Out of the model

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from conformance.pkt import ast
 from conformance.pkt.ast import Direction, Ecn, IpInfo, Ports, Range
 from conformance.pkt.constants import icmp_numbers
+from conformance.pkt.encap import wrap
 from conformance.pkt.variant import Config, Variant
 from refmodel.packet.codec import Packet, encode, seal
 from refmodel.packet.icmp import Icmp, Icmp6, Icmp6Word
@@ -108,7 +109,7 @@ class Wire:
     def inbound(self, packet: ast.Packet) -> bytes:
         """The packet to inject, checksums filled in; raises Impossible."""
         if packet.layers:
-            raise Impossible("packets with outer headers are not injected")
+            return wrap(packet.layers, self.inbound(structs.replace(packet, layers=())))
         if isinstance(packet.body, ast.Icmp):
             layers, data = self._icmp_in(self.receiver(packet.body), packet.body)
             ip = self.header(packet.info)

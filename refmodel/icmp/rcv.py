@@ -20,6 +20,7 @@ IPPROTO_UDP: Final = 17
 IPPROTO_RAW: Final = 255
 ICMP_ECHOREPLY: Final = 0
 ICMP_DEST_UNREACH: Final = 3
+ICMP_PROT_UNREACH: Final = 2
 ICMP_SOURCE_QUENCH: Final = 4
 ICMP_REDIRECT: Final = 5
 ICMP_ECHO: Final = 8
@@ -28,7 +29,9 @@ ICMP_PARAMETERPROB: Final = 12
 ICMP_TIMESTAMP: Final = 13
 ICMP_TIMESTAMPREPLY: Final = 14
 ICMP_EXC_FRAGTIME: Final = 1
-ICMPV6_TIME_EXCEED: Final = 3
+ICMPV6_PARAMPROB: Final = 4
+ICMPV6_UNK_NEXTHDR: Final = 1
+IP6_NEXTHDR: Final = 6  # where the header says what follows
 ICMPV6_ECHO_REQUEST: Final = 128
 ICMPV6_ECHO_REPLY: Final = 129
 ERRORS: Final = (ICMP_DEST_UNREACH, ICMP_SOURCE_QUENCH, ICMP_REDIRECT, ICMP_TIME_EXCEEDED, ICMP_PARAMETERPROB)
@@ -124,3 +127,19 @@ def icmpv6_notify(net: "Net", message: Message, protocol: int, error: IcmpError 
         net.receive_icmp(error)
     elif error is not None and protocol == IPPROTO_UDP:
         udp.udp_err(net, error)
+
+
+@cited(
+    "net/ipv4/ip_input.c:ip_protocol_deliver_rcu", "net/ipv6/ip6_input.c:ip6_protocol_deliver_rcu", "RFC 1122 3.2.2.1"
+)
+def unknown_protocol(net: "Net", saddr: bytes, daddr: bytes, tos: int, size: int) -> None:
+    """A packet of `size` bytes for this host, of a protocol that it does not have: its sender is told."""
+    if daddr not in net.local_addrs:
+        return
+    v6 = len(daddr) == 16
+    net.count("Ip6InUnknownProtos" if v6 else "IpInUnknownProtos")
+    net.note("unknown_protocol", "no handler: there is no tunnel device")
+    if v6:
+        send.icmpv6_send(net, saddr, daddr, ICMPV6_PARAMPROB, ICMPV6_UNK_NEXTHDR, size, IP6_NEXTHDR)
+    else:
+        send.icmp_send(net, saddr, daddr, tos, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, size)
