@@ -1,0 +1,220 @@
+"""Retransmissions: what made the sender repeat something, and what no sender repeats so."""
+
+from conformance.oracle.end import Label, Refusal
+from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, TLP
+from conformance.oracle.scoreboard import EVER, R, S, Sent
+from conformance.oracle.sender_rules import (
+    AGAIN,
+    BY_LOST,
+    BY_PATH,
+    BY_RTO,
+    BY_TLP,
+    BY_WRITE,
+    EARLY,
+    FILL,
+    H32,
+    IP_MIN,
+    JIFFY,
+    LABELS,
+    M32,
+    OLD,
+)
+from conformance.oracle.sender_state import SenderState
+from conformance.oracle.timers import RTO_MIN
+from conformance.oracle.vantage import unfilled
+from refmodel.packet.codec import checksums
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import FIN
+from refmodel.packet.wire import Checksum
+
+
+def _sound(s: Segment) -> bool:
+    """Whether all of the frame was captured as it was sent: its checksum is right, or a device was to fill it in."""
+    tcp = [c for name, c in checksums(s.packet()) if name == "tcp"]
+    return bool(tcp) and (tcp[0] == Checksum.OK or unfilled(s))
+
+
+class Repeats(SenderState):
+    """The classification of what was sent before."""
+
+    def _again(self, s: Segment, lo: int, hi: int) -> Label:
+        f, near = self.f, self._near
+        board = f.board
+        self.what = AGAIN
+        now = self.now
+        if lo < f.una:
+            self.what = OLD
+            if lo < self.iss + 1 or (self.middle and not board.q) or (not near):
+                self.sure = False
+                self.how = BY_LOST
+                return LABELS[BY_LOST]
+            raise Refusal(
+                "retransmits-acknowledged",
+                f"seq {s.seq} lies {f.una - lo} bytes below what is acknowledged",
+                [f"seq from {self.snd_una}"],
+                excuses=self._unprocessed(s, lo, True),
+            )
+        i = board.index(lo)
+        if i < 0:
+            self.what, self.how, self.sure = OLD, BY_LOST, False
+            return LABELS[BY_LOST]
+        e = board.q[i]
+        if e.unseen:
+            return self._fill(s, i, now)
+        mss = self._mss(s)
+        if near:
+            self._boundary(s, i, lo, hi, mss)
+        self._content(s, i, lo, hi)
+        self.at = i
+        if self._behind(s) and not self._excused(s, i, lo, hi, now):
+            self._catch_up(s)
+            if lo < f.una or (i := board.index(lo)) < 0:
+                return self._again(s, lo, hi)
+            self.at = i
+        self.how = self._cause(s, i, lo, hi, now)
+        return LABELS[self.how]
+
+    def _excused(self, s: Segment, i: int, lo: int, hi: int, now: int) -> bool:
+        try:
+            self._cause(s, i, lo, hi, now)
+        except Refusal:
+            return False
+        return True
+
+    def _fill(self, s: Segment, i: int, now: int) -> Label:
+        """What the tap had not seen: the frame itself, overtaken, or its retransmission."""
+        self.at = i
+        e = self.f.board.q[i]
+        stack = self._end.stack
+        older = self._overtook(s) or (
+            stack.near is not True
+            and (
+                (s.tsval is not None and self.last_ts >= 0 and ((s.tsval - self.last_ts) & M32) >= H32)
+                or (now - e.first < 3_000 and self._end.ident.steps_since_last(s) is None)
+            )
+        )
+        if older:
+            self.what, self.how = FILL, BY_WRITE
+            return LABELS[BY_WRITE]
+        self.how = self._cause(s, i, self.lo, self.hi, now)
+        return LABELS[self.how]
+
+    def _boundary(self, s: Segment, i: int, lo: int, hi: int, mss: int) -> None:
+        q = self.f.board.q
+        e = q[i]
+        off = lo - e.seq
+        if off and not (e.segs > 1 and (off % e.mss == 0 or off % mss == 0)):
+            raise Refusal(
+                "retransmission-boundary",
+                f"it begins {off} bytes inside a segment of {e.end - e.seq}",
+                [f"seq {e.seq & M32}"],
+                excuses=self._unprocessed(s, lo, False),
+            )
+        j = i
+        while q[j].end < hi and j + 1 < len(q):
+            j += 1
+        t = q[j]
+        end = hi - (s.flags & FIN)
+        whole = hi == t.end or end - t.seq in (t.mss, mss) or (t.segs > 1 and (end - t.seq) % t.mss == 0)
+        cut = s.len % mss == 0 or hi >= self.f.una + self.f.wnd
+        smaller = s.len < mss and s.orig_len - s.l3 >= IP_MIN and e.end - e.seq > s.len
+        if not (whole or cut or smaller) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):
+            raise Refusal(
+                "retransmission-boundary",
+                f"it ends {end - t.seq} bytes inside a segment of {t.end - t.seq}",
+                [f"{e.end - lo} bytes", f"{mss} bytes"],
+                excuses=self._unprocessed(s, lo, False),
+            )
+
+    def _content(self, s: Segment, i: int, lo: int, hi: int) -> None:
+        q = self.f.board.q
+        at, have = s.payload_at, min(s.len, len(s.data) - s.payload_at)
+        while i < len(q) and q[i].seq < hi and have > 0:
+            e = q[i]
+            off = max(lo, e.seq)
+            n = min(e.end - e.fin, lo + have) - off
+            if n > 0 and e.source is not None:
+                old = e.source.data[e.at + off - e.seq : e.at + off - e.seq + n]
+                new = s.data[at + off - lo : at + off - lo + len(old)]
+                if old[: len(new)] != new and _sound(s) and _sound(e.source):
+                    raise Refusal("retransmission-content", "its bytes are not those that were sent before")
+            i += 1
+
+    def _cause(self, s: Segment, i: int, lo: int, hi: int, now: int) -> int:
+        """What made the sender repeat entry `i`: a BY_ value. Raises Refusal."""
+        f, rtt = self.f, self.f.rtt
+        board = f.board
+        e = board.q[i]
+        head = lo == f.una or i == 0
+        tail = hi == f.nxt
+        ca = f.ca
+        overtaken = self._overtaken(e, lo, hi)
+        early = JIFFY + EARLY
+        since = now - max(f.armed, e.time)
+        silent = now - max(self.heard, f.armed) >= f.rto() - early
+        rto_low = rtt.rto_low()
+        if (
+            head
+            and (ca == LOSS or e.sacked & R or not overtaken or silent)
+            and now >= f.due - early
+            and not (tail and self._may_tlp() and f.kind == TLP)
+        ) and (now - e.time >= rto_low - early or f.due - f.armed < rto_low):
+            return BY_RTO
+        if self.syn_lost and not e.sacked & EVER and e is board.q[0]:
+            return BY_PATH
+        if overtaken and not e.sacked & S and not (e.sacked & R and head and since >= f.rto() - early):
+            return BY_LOST
+        if ca == LOSS and not e.sacked & (S | R) and e.seq < max(f.high_seq, f.una + 1):
+            return BY_LOST
+        if tail and self._may_tlp():
+            pto = rtt.pto_low(board.out == 1)
+            left = board.q[0].time + rto_low - f.armed
+            if now - f.armed >= min(pto, max(left, 0)) - early or not self._near:
+                return BY_TLP
+        if head and now - e.time >= rto_low - early:
+            return BY_RTO
+        if self._smaller(s, e, lo, hi):
+            return BY_PATH
+        if not self._near or self.middle or self.blind:
+            self.sure = False
+            return BY_RTO if head and since >= RTO_MIN - early else BY_LOST
+        if e.sacked & S:
+            raise Refusal(
+                "retransmits-sacked", "the peer holds it by SACK", ["what is not SACKed"], excuses=self._news(s)
+            )
+        timers = head or (tail and self._may_tlp())
+        raise Refusal(
+            "retransmission-early" if timers else "retransmission-cause",
+            f"{now - e.time} us after it left last, {now - f.armed} us after the timer was set, nothing that was sent "
+            "later has arrived",
+            ["new data", "an ACK"],
+            [
+                ("tcp_send_loss_probe", f"{now - f.armed} us of {rtt.pto(board.out == 1)} have passed"),
+                ("tcp_retransmit_timer", f"{now - e.time} us of {f.rto()} have passed"),
+                ("tcp_xmit_retransmit_queue", f"{board.sacked} segments are SACKed, {f.reno} duplicates came"),
+            ],
+            excuses=self._news(s),
+        )
+
+    def _overtaken(self, e: Sent, lo: int, hi: int) -> bool:
+        """Something that left after the entry has arrived, or enough duplicates came."""
+        f = self.f
+        if f.sack_ok is False:
+            if f.ca == RECOVERY:
+                return lo == f.una and not e.sacked & R
+            return lo == f.una and (f.reno >= 3 or (f.ca == CWR and f.reno >= 3))
+        if f.undo_marker < 0 and f.ca == OPEN and not f.board.sacked and not f.any_retrans():
+            return (e.time, hi) < (f.rack_time, f.rack_end)
+        if not self.rack:
+            return f.fack > lo and (f.ca >= CWR or f.board.sacked >= self.reordering)
+        return (e.time, hi) < (f.rack_time, f.rack_end)
+
+    def _smaller(self, s: Segment, e: Sent, lo: int, hi: int) -> bool:
+        """The path's MTU fell: what is larger goes again in smaller pieces, at once."""
+        f = self.f
+        size = s.orig_len - s.l3
+        if self.syn_lost and not e.sacked & EVER:
+            return True  # the SYN's data were not taken: tcp_rcv_fastopen_synack
+        if f.ca == LOSS and not e.sacked & (R | S):
+            return True
+        return e.segs >= 1 and hi < e.end and s.len < min(e.mss, e.end - e.seq) and size >= IP_MIN

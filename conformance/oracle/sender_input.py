@@ -1,0 +1,101 @@
+"""Inputs to the sender half: acknowledgments, windows, what the handshake agreed on."""
+
+from conformance.oracle.recovery import DATA, ECE, WIN_UPDATE
+from conformance.oracle.sender_rules import (
+    H32,
+    M32,
+)
+from conformance.oracle.sender_state import SenderState
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, SYN
+from refmodel.packet.transport import ECE as F_ECE
+
+
+class Inputs(SenderState):
+    """What arrives."""
+
+    def takes(self, s: Segment) -> None:
+        """Processes an input's ACK, window and SACK blocks; source net/ipv4/tcp_input.c:tcp_ack."""
+        flags = s.flags
+        if not flags & ACK:
+            return
+        f = self.f
+        if not self.started:
+            if flags & SYN:
+                return
+            self._begin(s.ack_seq)
+        if not self.agreed:
+            self._agree()
+        una = f.una
+        ack = una + ((s.ack_seq - una + H32) & M32) - H32
+        now = s.time // 1000
+        if ack > f.nxt:
+            if self._end.stack.near is not True or self.middle:
+                self.beyond = max(self.beyond, ack)
+            return
+        self.heard = now
+        if ack > una and self.doubt:
+            self._answered()
+        if una == self.iss and ack > una:
+            if self.syns == 1:
+                f.rtt.least(now - self.syn_at, now)
+                f.rtt.sample(now - self.syn_at, ack, f.nxt)
+            f.una = una = self.iss + 1
+            if flags & SYN:
+                f.wnd = f.max_window = s.window
+                self.wl1 = s.seq
+                self.right = max(self.right, ack + s.window)
+                self.past.append((s.number, now, self.iss, ack))
+                self.syn_lost = ack == una and bool(f.board.q)
+                if ack > una and f.board.q:
+                    f.ack(ack, now, DATA, [], -1, ack, 0, False)
+                return
+        if flags & SYN:
+            return
+        if s.truncated:
+            self.blind = True  # SACK blocks were cut off
+        win = s.window << self.wscale
+        tsecr = -1 if s.tsecr is None else s.tsecr
+        if f.ts_ok is None:
+            f.ts_ok = s.tsval is not None
+        blocks = [(una + ((a - una + H32) & M32) - H32, una + ((b - una + H32) & M32) - H32) for a, b in s.sack[:4]]
+        if ack < una:
+            if blocks and ack >= una - max(f.max_window, 1):
+                self.past.append((s.number, now, una, una))
+                f.ack(ack, now, self._ece(flags), blocks, tsecr, ack, 0, True)
+            return
+        edge = ack + win
+        if edge > self.right:
+            self.right = edge
+        flag = self._ece(flags)
+        if s.len or flags & FIN:
+            flag |= DATA
+        d = (s.seq - self.wl1) & M32
+        if ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and self.zero_is_news))):
+            flag |= WIN_UPDATE
+            self.wl1 = s.seq
+            if win != f.wnd:
+                f.wnd = win
+                if win > f.max_window:
+                    f.max_window = win
+        if f.board.out or blocks:
+            dups = 1 if s.len else max(1, 1)
+            f.ack(ack, now, flag, blocks, tsecr, ack, dups, False)
+        else:
+            f.una = ack
+        self.past.append((s.number, now, una, f.una))
+
+    def _ece(self, flags: int) -> int:
+        return ECE if flags & F_ECE and self.ecn and not flags & SYN else 0
+
+    def _answered(self) -> None:
+        """Something was acknowledged: the timer did not end the connection."""
+        if self.doubt:
+            self.doubt = False
+            self._end.counts.add("TcpExt.TCPTimeouts", 0, -1)
+
+    def _doubtful(self) -> None:
+        """A timer runs whose last expiry, which ends the connection, would send nothing."""
+        if not self.doubt:
+            self.doubt = True
+            self._end.counts.add("TcpExt.TCPTimeouts", 0, 1)

@@ -1,0 +1,205 @@
+"""What the sender half knows of its end, and the questions that its parts share."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Self
+
+from conformance.check.setup import slack
+from conformance.oracle.end import End, Excuse
+from conformance.oracle.recovery import (
+    CWR,
+    DISORDER,
+    OPEN,
+    Flow,
+)
+from conformance.oracle.sender_rules import (
+    BY_WRITE,
+    EARLY,
+    H32,
+    IDS,
+    M32,
+    NOTHING,
+    PAST,
+    QUEUED,
+    TICK,
+    WSCALE_MAX,
+    version,
+)
+from conformance.oracle.timers import RTO_MIN, Rtt
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, AE, FIN, RST, SYN
+from refmodel.packet.transport import ECE as F_ECE
+
+
+class SenderState:
+    """What is out and what the peer said of it; sequence space of this end."""
+
+    def __init__(self, end: End) -> None:
+        stack = end.stack
+        floor = stack.told.get("net.ipv4.tcp_rto_min_us", RTO_MIN)
+        self._end = end
+        release = version(stack.kernel)
+        self.f = Flow(end.counts, Rtt(stack.jiffy, floor))
+        self.f.tlp_on = stack.told.get("net.ipv4.tcp_early_retrans", 3) in (3, 4)
+        self.rack = stack.told.get("net.ipv4.tcp_recovery", 1) & 1 != 0 or release >= (6, 17)
+        self.zero_is_news = release >= (6, 7)
+        self.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
+        self.full = True
+        self.doubt = self.blind = self.syn_lost = False
+        self.ts_base: tuple[int, int] | None = None
+        self.syn: Segment | None = None
+        self.syn_at = self.syns = 0
+        self.iss = -1
+        self.started = self.middle = self.agreed = self.scaled = False
+        self.ecn = False
+        self.wscale = WSCALE_MAX
+        self.right = -1
+        self.wl1 = 0
+        self.fin = -1
+        self.heard = 0
+        self.probed = 0
+        self.beyond = -1  # an acknowledgment of what the tap did not see
+        self.last_ts = -1
+        self.past: deque[tuple[int, int, int, int]] = deque(maxlen=PAST)
+        self.what = NOTHING
+        self.how = BY_WRITE
+        self.lo = self.hi = self.at = self.now = self.unseen = self.hidden = 0
+        self.sure = True
+
+    @property
+    def end(self) -> End:
+        """The owner."""
+        return self._end
+
+    @end.setter
+    def end(self, end: End) -> None:
+        self._end = end
+        self.f.counts = end.counts
+
+    @property
+    def snd_una(self) -> int:
+        """The oldest number that is not acknowledged."""
+        return self.f.una & M32
+
+    @property
+    def snd_nxt(self) -> int:
+        """The next number to be sent."""
+        return self.f.nxt & M32
+
+    def copy(self) -> Self:
+        """A copy that shares nothing that changes."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.f = self.f.copy()
+        new.past = self.past.copy()
+        return new
+
+    def _agree(self) -> None:
+        """Both ends' SYNs are known: what they agreed on."""
+        mine, other = self.syn, self._end.peer.tx.syn
+        if mine is None or other is None:
+            return
+        f = self.f
+        self.agreed = True
+        self.wscale = min(other.wscale, WSCALE_MAX) if mine.wscale is not None and other.wscale is not None else 0
+        f.sack_ok = mine.sack_perm and other.sack_perm
+        f.ts_ok = mine.tsval is not None and other.tsval is not None
+        f.mss = min(other.mss or 536, mine.mss or 65_535)
+        both = mine.flags | other.flags
+        answer = mine.flags if mine.flags & ACK else other.flags
+        self.ecn = both & F_ECE != 0 and answer & F_ECE != 0 and not both & AE
+
+    def _begin(self, seq: int) -> None:
+        """The capture begins in mid-connection."""
+        self.started = self.middle = True
+        f = self.f
+        f.una = f.nxt = f.fack = f.high_seq = seq
+        f.sack_ok = True
+
+    def _left(self, s: Segment) -> int:
+        """When the frame left TCP, in us: a queue before the tap shows in how far its TSval lies back."""
+        now = s.time // 1000
+        if s.tsval is None or self._end.stack.near is not True:
+            return now
+        if self.ts_base is None:
+            self.ts_base = (s.tsval, now)
+            return now
+        tsval, at = self.ts_base
+        lag = now - at - (((s.tsval - tsval + H32) & M32) - H32) * TICK
+        if lag < 0:
+            self.ts_base = (s.tsval, now)
+            return now
+        return now if lag < QUEUED else now - lag + TICK
+
+    def _mss(self, s: Segment) -> int:
+        """What a segment with this header holds at most; source net/ipv4/tcp_output.c:tcp_current_mss."""
+        f = self.f
+        if not f.mss:
+            return s.len or 1
+        stamp = 12 if f.ts_ok else 0
+        most = f.mss - stamp
+        if f.max_window:
+            half = f.max_window >> 1 if f.max_window > 536 else f.max_window
+            most = min(most, max(half, 68 - 20 - stamp))
+        return max(most - ((s.data[s.l4 + 12] >> 4 << 2) - 20 - stamp), 1)
+
+    @property
+    def _near(self) -> bool:
+        return self._end.stack.near is True and self._end.stack.linux
+
+    def _behind(self, s: Segment) -> bool:
+        """Whether inputs wait that came before the frame: then nobody knows when the last was processed."""
+        pending = self._end.pending
+        return bool(pending) and pending[0].time < s.time
+
+    def _catch_up(self, s: Segment) -> None:
+        """Processes inputs without data that were stamped before the frame: it shows that they were."""
+        end = self._end
+        while end.pending:
+            p = end.pending[0]
+            if p.time > s.time or p.len or p.flags & (SYN | FIN | RST) or end.held(p, s.number):
+                return
+            end.process()
+
+    def _overtook(self, s: Segment) -> bool:
+        """Whether the frame left before others that the tap saw earlier, as its id and its TSval tell."""
+        if self._end.ident.overtaken(s):
+            return True
+        last = self._end.last_sent
+        if last is None or not s.ip_id or not last.ip_id or not 0 < (last.ip_id - s.ip_id) & 0xFFFF < IDS:
+            return False
+        return s.tsval is None or last.tsval is None or (s.tsval - last.tsval - 1) & M32 >= H32
+
+    def _may_tlp(self) -> bool:
+        f = self.f
+        return f.tlp_on and f.sack_ok is not False and f.tlp_high < 0 and f.ca in (OPEN, CWR, DISORDER)
+
+    def _fires(self, due: int, delay: int, now: int) -> bool:
+        """Whether a timer of `delay` us that is due at `due` fires at `now`: never early, late by slack."""
+        return -EARLY <= now - due <= slack(delay, self._end.stack.hz) + EARLY
+
+    def _unprocessed(self, s: Segment, lo: int, strict: bool, last: bool = False) -> Iterator[Excuse]:
+        """Inputs that may have been processed only behind the frame, or never: those that moved snd_una beyond `lo`.
+
+        `last`: the last input, whatever it moved.
+        """
+        stack = self._end.stack
+        now = s.time // 1000
+        for n, at, before, after in self.past:
+            if not (after > lo >= before or (last and n == self.past[-1][0])):
+                continue
+            if now - at <= stack.late:
+                yield Excuse("late", n, f"it came {now - at} us before frame {s.number}", until=s.number)
+            if stack.lossy is not False:
+                yield Excuse("dropped", n, f"frame {s.number} repeats what it acknowledged", cost=2)
+            return
+
+    def _news(self, s: Segment) -> Iterator[Excuse]:
+        """The last inputs, each of which may have been dropped or late."""
+        stack = self._end.stack
+        now = s.time // 1000
+        for k, (n, at, before, after) in enumerate(list(self.past)[:-4:-1]):
+            if now - at <= min(stack.late, 2_000):
+                yield Excuse("late", n, f"it came {now - at} us before frame {s.number}", until=s.number, cost=1 + k)
+            if stack.lossy is not False and after >= before:
+                yield Excuse("dropped", n, f"frame {s.number} was sent as if it had not come", cost=2 + k)
