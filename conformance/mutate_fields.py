@@ -21,7 +21,6 @@ from refmodel.packet.transport import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
 from refmodel.types import M32
 
 Change = Callable[[Edit, Fact, Trace], bool]
-FREE_ISN: Final = "the first sequence number is free"
 
 
 def _one(name: str, says: str, constraint: str, free: str = "", sidecar: bool = False) -> Callable[[Change], Change]:
@@ -147,20 +146,29 @@ def _urg(e: Edit, f: Fact, t: Trace) -> bool:
 
 # ---------------------------------------------------------------- sequence numbers
 
+
+def _traced(f: Fact, t: Trace) -> bool:
+    """Nothing of its sender's can have been lost before the tap unseen: it has an IPv4 id, or the tap was on it."""
+    return bool(f.s.ip_id) or t.is_near(f.s)
+
+
 _one("seq-far", "sequence number plus 2**31", "RFC 9293 3.4")(_shift(SEQ, 1 << 31, without=SYN))
 
 
-@_one("seq-one", "sequence number plus 1", "RFC 9293 3.4", FREE_ISN)
+@_one("seq-one", "sequence number plus 1", "RFC 9293 3.4")
 def _seq_one(e: Edit, f: Fact, t: Trace) -> bool:
-    return _shift(SEQ, 1, without=SYN)(e, f, t) and not _covers_itself(f, t)
+    """Not on a probe, which it turns into a plain acknowledgment."""
+    return _traced(f, t) and not _covers_itself(f, t) and _shift(SEQ, 1, without=SYN)(e, f, t)
 
 
-@_one("seq-back", "sequence number minus 1", "RFC 9293 3.4", FREE_ISN)
+@_one("seq-back", "sequence number minus 1", "RFC 9293 3.4")
 def _seq_back(e: Edit, f: Fact, t: Trace) -> bool:
-    """A keepalive probe is what an empty segment becomes by it; so are those of sockets that send some left alone."""
-    if not f.s.seg_len and any(x.s.seq == (f.nxt or 0) - 1 and not x.s.seg_len for x in t.later(f, True)):
-        return False
-    return _shift(SEQ, -1, without=SYN)(e, f, t)
+    """A keepalive or window probe is what an empty segment becomes by it: not behind a silence, nor a closed window."""
+    if not f.s.seg_len:
+        quiet = t.frames[f.k].time - t.frames[f.before].time if f.before >= 0 else 0
+        if quiet > 150_000_000 or any(not x.s.window for x in t.earlier(f, False)[-4:]):
+            return False
+    return _traced(f, t) and _shift(SEQ, -1, without=SYN)(e, f, t)
 
 
 def _covers_itself(f: Fact, t: Trace) -> bool:
@@ -346,13 +354,19 @@ def _order(e: Edit, f: Fact, t: Trace) -> bool:
 
 @_one("mss-small", "a SYN's MSS below what the peer then sends", "RFC 9293 3.7.1")
 def _mss_small(e: Edit, f: Fact, t: Trace) -> bool:
-    """Where the peer sends several segments of one size, so that they are no super-segments."""
+    """Where the IPv4 ids say that the peer's segments of that size are no super-segments."""
     at = e.option(OPT_MSS)
-    sizes = [x.s.len for x in t.later(f, False) if x.s.len]
+    sizes = [x.s.len for x in t.later(f, False) if x.s.len and _single(x, t)]
     if at < 0 or not f.s.flags & SYN or not sizes or not 600 < max(sizes) <= (f.s.mss or 0):
         return False
     struct.pack_into("!H", e.data, at + 2, max(sizes) - 40)
     return True
+
+
+def _single(f: Fact, t: Trace) -> bool:
+    """One segment by its id: the next frame of the socket has the next one."""
+    behind = t.facts[f.mine_behind].s.ip_id if f.mine_behind >= 0 else None
+    return bool(f.s.ip_id and behind) and behind == ((f.s.ip_id or 0) + 1) & 0xFFFF
 
 
 # ---------------------------------------------------------------- the network header
@@ -360,6 +374,9 @@ def _mss_small(e: Edit, f: Fact, t: Trace) -> bool:
 
 @_one("ttl", "TTL minus 1", "include/net/route.h:ip_select_ttl", sidecar=True)
 def _ttl(e: Edit, f: Fact, t: Trace) -> bool:
+    """Of the tapped host: what comes from afar may have taken another way."""
+    if not t.is_near(f.s):
+        return False
     e.ttl(f.s.ttl - 1)
     return True
 
@@ -399,7 +416,7 @@ def _shorter(t: Trace, k: int, r: random.Random) -> Made | None:
     """One byte of payload less where its sender or its peer goes on as if it had been sent."""
     f = t.facts[k]
     s = f.s
-    if s.len < 2 or s.flags & (SYN | FIN) or f.again or len(s.payload) < s.len:
+    if s.len < 2 or s.flags & (SYN | FIN) or f.again or len(s.payload) < s.len or not _traced(f, t):
         return None
     gone_on = any(x.s.seq == s.end_seq and x.s.seg_len for x in t.later(f, True))
     acked = t.is_held(s.daddr) and any(

@@ -198,16 +198,45 @@ def _beyond_cwnd(t: Trace, k: int, r: random.Random) -> Made | None:
     return Made([*t.frames[: ack.k], moved, *t.frames[ack.k : k], *t.frames[k + 1 :]], ack.k)
 
 
+@kind("beyond-window", "new data before the acknowledgment that opens the window for them", "RFC 9293 3.8.6")
+def _beyond_window(t: Trace, k: int, r: random.Random) -> Made | None:
+    f = t.facts[k]
+    if not f.s.len or f.again or f.theirs_before < 0 or f.mine_before > f.theirs_before or not t.is_held(f.s.daddr):
+        return None
+    ack = t.facts[f.theirs_before]
+    edge = 0
+    for x in t.earlier(f, False):
+        if x.k != ack.k and x.s.flags & (ACK | RST) == ACK:
+            width = x.s.window << (0 if x.s.flags & SYN else t.scale(x.way))
+            edge = max(edge, ahead(x.s.ack_seq, f.s.seq) + width)
+    if not ack.pure_ack or not 0 <= edge < f.s.len or len(t.earlier(f, False)) < 3:
+        return None
+    old = t.facts[f.mine_before].s.tsecr if f.mine_before >= 0 else None
+    moved = replace(t.frames[k], time=t.frames[ack.k].time - STEP)
+    if old is not None and f.s.tsecr is not None:
+        echo = old - f.s.tsecr
+        moved = edited(moved, lambda e: stamp(e, 0, echo))
+    return Made([*t.frames[: ack.k], moved, *t.frames[ack.k : k], *t.frames[k + 1 :]], ack.k)
+
+
 # ---------------------------------------------------------------- too late
 
 
-@kind("late", "a frame and all behind it 3 s later, but for their timestamps", "RFC 7323 5.4", timed=True)
+@kind("late", "an answer of the handshake, or a reset, 3 s later", "RFC 9293 3.10.7")
 def _late(t: Trace, k: int, r: random.Random) -> Made | None:
-    """With timestamps the clock tells, without them whatever timer was due."""
+    """The segment that it answers was not sent again meanwhile, so it had not been lost."""
     f = t.facts[k]
-    if f.before < 0 or f.s.tsval is None:
+    if f.before < 0 or f.before != f.theirs_before:
         return None
-    return Made([*t.frames[:k], *(replace(x, time=x.time + LATE * MS) for x in t.frames[k:])], k)
+    cause = t.facts[f.before]
+    third = not f.s.len and f.pure_ack and cause.s.flags & (SYN | ACK) == SYN | ACK
+    if not (
+        third or (f.s.flags & (SYN | ACK) == SYN | ACK and not f.again) or (f.s.flags & RST and cause.s.flags & SYN)
+    ):
+        return None
+    if not t.is_held(cause.s.saddr):
+        return None
+    return Made(postponed(t, k, LATE * MS), k)
 
 
 @kind("ack-late", "an acknowledgment delayed by 700 ms", "net/ipv4/tcp_output.c:tcp_send_delayed_ack",
@@ -248,6 +277,18 @@ def _rto_early(t: Trace, k: int, r: random.Random) -> Made | None:
     if gap < 200 * MS or f.s.flags & SYN or f.una is None or f.s.seq != f.una:
         return None
     return _sooner(t, k, gap)
+
+
+@kind("tlp-early", "a tail loss probe long before it is due", "net/ipv4/tcp_output.c:tcp_schedule_loss_probe")
+def _tlp_early(t: Trace, k: int, r: random.Random) -> Made | None:
+    """The last segment, sent again for the first time, in a silence that only a timer ends."""
+    f = t.facts[k]
+    if f.before < 0 or f.before != f.mine_before or not f.s.len or not f.again or f.s.end_seq != f.nxt:
+        return None
+    if any(x.again and x.s.end_seq == f.s.end_seq for x in t.earlier(f, True)):
+        return None
+    gap = t.frames[k].time - t.frames[f.before].time
+    return _sooner(t, k, gap) if gap > 20 * MS else None
 
 
 @kind("syn-early", "a SYN or SYN-ACK sent again before its time", "net/ipv4/tcp_timer.c:tcp_retransmit_timer")

@@ -13,7 +13,7 @@ CAPTURES = Path(__file__).parents[2] / "captures"
 UNSEEN = {
     "cwr", "dsack-invented", "dsack-moved", "dsack-removed", "ece", "ect", "mss-small", "options-order",
     "retransmit-bytes", "retransmit-len", "retransmit-seq", "rto-early", "sack-invented", "sack-left", "sack-order",
-    "sack-removed", "sack-unsent", "urg-unsaid",
+    "sack-removed", "sack-unsent", "tlp-early", "urg-unsaid",
 }  # fmt: skip
 SEEN = tuple(k for k in KINDS if k not in UNSEEN)
 RARE = {"beyond-cwnd", "wscale-small"}  # no shipped capture of theirs is large enough
