@@ -41,7 +41,8 @@ class Share:
 class Flows:
     """The connections that are followed. `labelled`: every frame's label is kept, however many there are.
 
-    `gone` tells of each connection that was let go whether its later segments are ignored, as after a divergence.
+    `make` makes a connection of its first segment; `linux` has the addresses whose SYN was Linux's; `gone` tells
+    of each connection that was let go whether its later segments are ignored, as after a divergence.
     """
 
     def __init__(self, setup: Setup, share: Share, labelled: bool, make: Callable[..., Any] = Connection) -> None:
@@ -49,6 +50,7 @@ class Flows:
         self.open: dict[Key, Any] = {}
         self.gone: dict[Key, bool] = {}
         self.judged: list[tuple[int, Verdict]] = []
+        self.linux: set[bytes] = set()
         self.labels = True
         self.segments = 0
 
@@ -102,6 +104,7 @@ class Flows:
 
     def _judge(self, c: Any, end: int) -> None:
         self.judged.append((c.first.number, c.verdict(end, self.labels)))
+        self.linux.update(c.known_linux())
 
     def finish(self, end: int, frames: int) -> list[tuple[int, Verdict]]:
         """The verdicts, each with its connection's first frame, when `frames` up to `end` us were all there was."""

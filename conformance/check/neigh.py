@@ -6,7 +6,7 @@ that is missing is not judged: nobody said which addresses a host has.
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -424,26 +424,31 @@ class Neighbours:
         if p.ended is None:
             p.ended = self._divergence(x, p.name, f"{p.name} does not send {line(x)}: {why}", ())
 
-    def finish(self, end: int) -> list[Verdict]:
-        """The verdicts when the capture has shown everything up to `end` us."""
+    def finish(self, end: int, linux: Collection[bytes] | None = None) -> list[Verdict]:
+        """The verdicts when the capture has shown everything up to `end` us.
+
+        `linux` are the addresses whose handshakes are Linux's: of other hosts nothing is said that depends on it. None:
+        every host is taken for Linux.
+        """
         end = max(end, *(c.time for c in self.setup.calls)) if self.setup.calls else end
         self._tell(max(end, self.notes[-1].time if self.notes else 0) + 1, end)
         out: list[Verdict] = []
         for p in self.parties:
+            sure = p.told or linux is None or any(a in linux for a in p.here)
             self._expire(p, end)
             for doubts in p.doubts.values():
                 if p.told and len(doubts) == 1 and not any(a <= doubts[0].due for a, _ in self.lossy):
                     self._missing(p, doubts[0])
             if p.labels or p.ended is not None:
-                out.append(self._verdict(f"{p.name}: answers", tuple(p.labels), (), p.ended))
+                out.append(self._verdict(f"{p.name}: answers", tuple(p.labels), (), p.ended, sure=sure))
             for w in p.watches.values():
                 if w.ended is None and not w.finish(end):
                     self._diverge(w, None, f"{p.name} did not do what it must before the end", end)
                 if w.touched or w.ended is not None:
                     found, events = w.labels()
-                    out.append(self._verdict(w.subject, found, events, w.ended, w.bounded))
+                    out.append(self._verdict(w.subject, found, events, w.ended, w.bounded, sure))
         if self.stranger is not None:
-            out.append(self._verdict("unknown host", (), (), self.stranger))
+            out.append(self._verdict("unknown host", (), (), self.stranger, sure=linux is None))
         if self.counts:
             out.append(self._others())
         return out
@@ -455,6 +460,7 @@ class Neighbours:
         events: tuple[str, ...],
         ended: Divergence | None,
         bounded: bool = False,
+        sure: bool = True,
     ) -> Verdict:
         outcome = Outcome.DIVERGES if ended is not None else Outcome.INCONCLUSIVE if bounded else Outcome.CONFORMS
         inferred = self.setup.inferred
@@ -464,6 +470,11 @@ class Neighbours:
                 "each sender is a Linux host with the default sysctls; missing answers are not judged",
             )
         reason = ended.what if ended is not None else "more guesses than are followed" if bounded else ""
+        if ended is not None and not sure:
+            reason = f"nothing tells whether the host is Linux, which would not have done this: {reason}"
+            return Verdict(
+                "neigh", subject, Outcome.NOT_MODELLED, reason, labels=found, inferred=inferred, events=events
+            )
         return Verdict(
             "neigh", subject, outcome, reason, labels=found, divergence=ended, inferred=inferred, events=events
         )

@@ -182,7 +182,7 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
             extra={
                 key: value
                 for key, value in raw.items()
-                if key in ("ring", "nic", "nic_statistics", "scenario", "offloads", "vantage")
+                if key in ("ring", "nic", "nic_statistics", "scenario", "offloads", "vantage", "taps", "drops")
             },
         )
     except (SidecarError, UnknownProfile):
@@ -210,4 +210,4 @@ def setup_for(capture: Path, kernel: str = "") -> Setup:
         return read_sidecar(side, kernel)
     name = profile(kernel).kernel if kernel else profile().kernel
     how = "as told" if kernel else "the reference kernel, since there is no sidecar (--profile says otherwise)"
-    return Setup(kernel=name, inferred=(f"kernel {name}: {how}",))
+    return Setup(kernel=name, inferred=(f"kernel {name}: {how}",), extra={"told": bool(kernel)})

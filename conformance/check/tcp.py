@@ -214,6 +214,10 @@ class Connection:
         """The end that is `who`."""
         return self.ends[self.sides.index(who)] if who in self.sides else None
 
+    def known_linux(self) -> list[bytes]:
+        """The addresses of the ends whose SYN is Linux's."""
+        return [a for k, (a, _) in enumerate(self.sides) if self.told[k] is not None and not self.foreign[k]]
+
     # -- following
 
     def begins_anew(self, s: Segment) -> bool:

@@ -205,8 +205,12 @@ class Connection:
     def _settle(self, end: int) -> None:
         """Lets both ends go on to `end` us; raises Refusal for what should have shown by then."""
         for e in self.ends:
-            if e.stack.linux:
-                e.settle(end)
+            if not e.given_up:
+                try:
+                    e.settle(end)
+                except Refusal:
+                    if e.stack.linux:
+                        raise
 
     def _retry(self, why: Refusal, s: Segment, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
@@ -271,13 +275,25 @@ class Connection:
 
     # -- the end
 
+    def known_linux(self) -> list[bytes]:
+        """The addresses of the ends whose handshake is Linux's."""
+        if self.prelude is not None:
+            return []
+        return [
+            e.address[0] for e in self.ends if e.stack.linux and any(x.startswith("Linux:") for x in e.stack.evidence)
+        ]
+
     def is_over(self, now: int) -> bool:
         """Both ends are closed or in TIME_WAIT at `now` us, or nothing more will be said."""
         if self.prelude is not None:
             return any(s.flags & (RST | FIN) for s in self.prelude)
         if self.ended is not None or self.unknown:
             return True
-        return all(e.state in CLOSED for e in self.ends)
+        try:
+            self._settle(now)
+        except Refusal:
+            return False
+        return all(e.given_up or e.state in CLOSED for e in self.ends)
 
     def begins_anew(self, s: Segment) -> bool:
         """A SYN with another number, between ends that are through with this connection, starts a new one."""

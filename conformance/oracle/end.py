@@ -188,6 +188,10 @@ class LifePart(Part, Protocol):
         """Processes an input as tcp_validate_incoming and the state machine do; False: the input ends there."""
         ...
 
+    def moves(self) -> None:
+        """Takes the moves of the state that acknowledged FINs make."""
+        ...
+
     def follows(self, old: "End | None") -> None:
         """The connection takes the four-tuple of one that is over: `old` is this end there."""
         ...
@@ -232,8 +236,8 @@ class End:
     """
 
     __slots__ = (
-        "address", "counts", "decided", "given_up", "ident", "last_sent", "life", "name", "notes", "peer", "pending", "rx",
-        "side", "stack", "state", "tx",
+        "address", "counts", "decided", "given_up", "ident", "last_sent", "life", "name", "notes", "peer", "pending",
+        "rx", "side", "stack", "state", "tx",
     )  # fmt: skip
 
     def __init__(self, name: str, side: int, address: tuple[bytes, int], stack: Stack) -> None:
@@ -279,6 +283,8 @@ class End:
         elif self.life.takes(s):
             self.tx.takes(s)
             self.rx.takes(s)
+            if self.state is not St.ESTABLISHED:
+                self.life.moves()
         return s
 
     def held(self, s: Segment, before: int) -> bool:

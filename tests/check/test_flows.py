@@ -65,9 +65,9 @@ def test_one_process_and_several_find_the_same_divergence(tmp_path: Path) -> Non
     with Reader(path) as r, broken.open("wb") as out:
         out.write(bytes.fromhex("4d3cb2a1 0200 0400 00000000 00000000 00000400 01000000"))
         for f in r:
-            if f.number != 100:
-                out.write(b"".join(x.to_bytes(4, "little") for x in (*divmod(f.time, SECOND), len(f.data), f.orig_len)))
-                out.write(f.data)
+            data = f.data if f.number != 100 else f.data[:42] + bytes([f.data[42] ^ 0x40]) + f.data[43:]  # the ack
+            out.write(b"".join(x.to_bytes(4, "little") for x in (*divmod(f.time, SECOND), len(data), f.orig_len)))
+            out.write(data)
     alone = check_capture(broken)
     assert sum(v.outcome is Outcome.DIVERGES for v in alone.verdicts) == 1
     assert check_together(broken, jobs=2) == alone
