@@ -15,11 +15,13 @@ MS: Final = 1_000
 SOL_SOCKET, IPPROTO_TCP = 1, 6
 SO_SNDBUF, SO_RCVBUF, SO_KEEPALIVE, SO_OOBINLINE = 7, 8, 9, 10
 TCP_NODELAY, TCP_MAXSEG, TCP_CORK, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT = 1, 2, 3, 4, 5, 6
-TCP_QUICKACK, TCP_USER_TIMEOUT, TCP_FASTOPEN, TCP_NOTSENT_LOWAT = 12, 18, 23, 25
+TCP_DEFER_ACCEPT, TCP_QUICKACK, TCP_USER_TIMEOUT, TCP_FASTOPEN, TCP_NOTSENT_LOWAT = 9, 12, 18, 23, 25
+SO_REUSEADDR, TCP_LINGER2 = 2, 8
 TAPS: Final = (("a",), ("a",), ("b",), ("b",), ("a", "b"), ("m",))
 SHAPES: Final = (
     "requests", "requests", "bulk", "bulk", "both ways", "slow reader", "half close", "keepalive", "zero window",
-    "urgent", "fast open", "abort", "refused", "many", "unreachable", "stream", "cork",
+    "urgent", "fast open", "abort", "refused", "many", "unreachable", "stream", "cork", "full queue", "cookies",
+    "defer accept", "port again", "fin wait",
 )  # fmt: skip
 
 
@@ -55,6 +57,7 @@ class Plan(Struct, frozen=True):
     listens: bool = True
     accepts_after: int = 0
     fastopen: bool = False
+    local_port: int = 0
     length: int = 120 * SECOND
 
 
@@ -125,11 +128,18 @@ def _sysctls(r: random.Random, shape: str, kernel: str) -> dict[str, int]:
         (0.1, "tcp_no_metrics_save", (1,)),
         (0.08, "tcp_rmem[1]", (8192, 32768, 400_000)),
         (0.06, "tcp_adv_win_scale", (2, -1)),
+        (0.06, "tcp_mtu_probing", (1, 2)),
     ):
         if r.random() < chance:
             s[ip + name] = r.choice(values)
     if shape == "fast open":
         s[ip + "tcp_fastopen"] = 3
+    if shape == "cookies":
+        s[ip + "tcp_syncookies"] = 2
+    if shape == "full queue" and r.random() < 0.4:
+        s[ip + "tcp_abort_on_overflow"] = 1
+    if shape == "fin wait":
+        s[ip + "tcp_fin_timeout"] = r.choice((1, 3))
     if shape == "unreachable":
         s[ip + "tcp_syn_retries"] = r.choice((1, 2, 3))
         s[ip + "tcp_retries2"] = r.choice((3, 5))
@@ -147,8 +157,15 @@ def _work(r: random.Random, shape: str) -> tuple[App, App, dict[str, Any]]:
     asks: list[Step] = []
     answers: list[Step] = []
     reader: list[dict[str, Any]] = [{}, {}]
-    if shape in ("requests", "many", "cork", "keepalive"):
+    if shape in ("requests", "many", "cork", "keepalive", "cookies", "defer accept", "full queue"):
         _rounds(r, shape, asks, answers, options)
+        if shape == "defer accept":
+            options[1].append((IPPROTO_TCP, TCP_DEFER_ACCEPT, r.choice((1, 5))))
+            if r.random() < 0.5:
+                asks.insert(0, ("pause", r.choice((500 * MS, 2 * SECOND, 8 * SECOND))))
+        if shape == "full queue":
+            more = {"connections": r.randrange(2, 5), "apart": r.choice((0, 50 * MS)), "backlog": r.choice((0, 0, 1)),
+                    "accepts_after": r.choice((1, 4, 10)) * SECOND}  # fmt: skip
         if shape == "many":
             more = {"connections": r.randrange(2, 6), "apart": r.choice((0, 200, 5 * MS, 300 * MS)),
                     "backlog": r.choice((10, 10, 1))}  # fmt: skip
@@ -201,6 +218,20 @@ def _work(r: random.Random, shape: str) -> tuple[App, App, dict[str, Any]]:
             (r.choice(("abort", "close")),),
         ]
         reader[r.randrange(2)] = {"deaf": 100 * SECOND}
+    elif shape == "port again":
+        n = r.choice((1, 500, 4000))
+        asks += [("write", n), ("eof",), ("close",)]
+        answers += [("await", n), ("write", r.choice((1, 2000))), ("close",)]
+        options[0].append((SOL_SOCKET, SO_REUSEADDR, 1))
+        more = {"connections": r.randrange(2, 4), "apart": r.choice((1500 * MS, 5 * SECOND, 30 * SECOND)),
+                "local_port": r.randrange(10_000, 30_000)}  # fmt: skip
+    elif shape == "fin wait":
+        asks += [("write", r.choice((1, 3000))), ("pause", r.randrange(1, 30 * MS)), ("close",)]
+        answers += [("eof",), ("pause", r.choice((300 * MS, 2 * SECOND, 6 * SECOND)))]
+        answers += [("write", 100)] if r.random() < 0.6 else []
+        answers += [("close",)]
+        if r.random() < 0.4:
+            options[0].append((IPPROTO_TCP, TCP_LINGER2, 1))
     elif shape == "refused":
         asks += [("write", 10), ("close",)]
         more = {"listens": False, "connections": r.randrange(1, 4), "apart": 30 * MS}
@@ -232,7 +263,7 @@ def _rounds(
         options[k] += [(SOL_SOCKET, SO_KEEPALIVE, 1), (IPPROTO_TCP, TCP_KEEPIDLE, r.choice((1, 2)))]
         options[k] += [(IPPROTO_TCP, TCP_KEEPINTVL, 1), (IPPROTO_TCP, TCP_KEEPCNT, r.choice((2, 9)))]
         asks.append(("pause", r.choice((3, 6, 12)) * SECOND))
-    if r.random() < 0.5:
+    if shape == "defer accept" or r.random() < 0.5:
         asks += [("close",)]
         answers += [("eof",), ("close",)]
     else:

@@ -244,6 +244,8 @@ class Lab:
         fd = client.start(calls.sys_socket(client, family, 1, 0)).ret.value
         for option in plan.client.options:
             set_option(client, fd, *option)
+        if plan.local_port:
+            client.start(calls.sys_bind(client, fd, address(plan.addresses[0], plan.local_port)))
         app = plan.client
         to = address(plan.addresses[1], plan.port)
         if plan.fastopen:
@@ -300,9 +302,12 @@ class Lab:
 
     def _ids(self, h: Host, p: Packet, segs: int) -> int:
         """include/net/ip.h:ip_select_ident_segs: per socket, from a random one; 0 where no full socket sends."""
-        if not p.tstamp or (p.flags & (SYN | ACK) == SYN | ACK and p.by != "tcp_send_synack"):
-            return 0
         key = p.sport, p.dport
+        if p.flags & (SYN | ACK) == SYN | ACK and h.isns.get(key) != p.seq:
+            h.ids.pop(key, None)  # the child will have its own
+        if not p.tstamp or (p.flags & (SYN | ACK) == SYN | ACK and p.by != "tcp_send_synack"):
+            h.isns[key] = p.seq if p.flags & SYN else h.isns.get(key, -1)
+            return 0
         if key not in h.ids or (p.flags & SYN and h.isns.get(key) != p.seq):
             h.ids[key] = self.rng.randrange(1 << 16)
         if p.flags & SYN:
