@@ -16,7 +16,7 @@ from conformance.oracle.end import End, Excuse, Label, Refusal, us
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
-from refmodel.types import after
+from refmodel.types import H32, M32, after
 
 HEARD: Final = 64  # inputs that an RST may answer
 RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
@@ -55,9 +55,9 @@ class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
     __slots__ = (
-        "aborted", "alert", "asks", "closing", "confirmed", "dues", "end", "fin_end", "got", "heard", "host", "hurry",
-        "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since", "syn",
-        "syn_at", "syns", "tries", "tw_at", "used",
+        "aborted", "alert", "asks", "closing", "confirmed", "dues", "end", "fin_end", "got", "half", "heard", "host",
+        "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since",
+        "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
     )  # fmt: skip
 
     def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
@@ -82,6 +82,8 @@ class Life:
         self.tw_at = 0
         self.old: timewait.TimeWait | None = None  # what is left of the connection before
         self.got = False  # data came
+        self.small = False  # a time-wait socket is answering: its window is not the socket's
+        self.half = False  # data came in FIN_WAIT2: the application reads on
         self.since: list[int] = []  # inputs with data behind an ACK that may have been dropped
         self.alert = False  # an RST or SYN waits to be processed
         self.heard: deque[tuple[Segment, St]] = deque(maxlen=HEARD)
@@ -196,6 +198,8 @@ class Life:
             if flags & FIN:
                 self.peer_fin = s.end_seq
                 self.closing = s.number
+            if 0 < (s.ack_seq - end.tx.snd_nxt) & M32 < H32 and self._unsent(s):
+                return False
             if s.len:
                 self.got = True
                 if not self.confirmed:
@@ -210,9 +214,23 @@ class Life:
         if st == St.SYN_RECV and not self._completes(s):
             return False
         self.heard.append((s, st))
+        if (s.ack_seq - end.tx.snd_nxt - 1) & M32 < H32 and self._unsent(s):
+            return False
+        self.half = self.half or (st == St.FIN_WAIT2 and s.len > 0)
         self.got = self.got or s.len > 0
         self.closing = s.number
         self.tw_at = us(s)
+        return True
+
+    def _unsent(self, s: Segment) -> bool:
+        """Drops an ACK of what was never sent, with its data; source net/ipv4/tcp_input.c:tcp_ack."""
+        end = self.end
+        rx = end.rx
+        if end.stack.near is not True or not end.stack.linux or self.middle or not s.flags & ACK:
+            return False
+        if rx.known and rx.acceptable(s, rx.re.nxt, rx.ts_recent):
+            return False
+        self.due("tcp_send_challenge_ack", s)
         return True
 
     def _odd(self, s: Segment, st: St) -> bool:
@@ -341,6 +359,8 @@ class Life:
         if flags & RST:
             return resets.explain(self, s)
         st = end.state
+        if self.fin_end is not None and not s.len and not flags & FIN and timewait.small(self, s):
+            return timewait.answers(self, s)
         if st in SYNCED:
             if self.alert:
                 self._resets(s)

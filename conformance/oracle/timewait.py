@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import FIN, RST, SYN
+from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
 from refmodel.types import after
 
 if TYPE_CHECKING:
     from conformance.oracle.life import Life
 
+OF_TIMEWAIT: Final = ("tcp_fin", "tcp_send_dupack", "tcp_v4_timewait_ack", "__tcp_ack_snd_check", "tcp_send_ack")
 TIMEWAIT_LEN: Final = 60_000_000  # us
 
 CONSTRAINTS: Final = (
@@ -104,3 +105,46 @@ def explain(life: "Life", s: Segment) -> Label | None:
             excuses.append(Excuse("dropped", life.closing, evidence, cost=2))
     what = "a segment in TIME_WAIT that nothing asked for"
     raise Refusal("time-wait-answers", what, ("tcp_v4_timewait_ack",), (), excuses)
+
+
+def small(life: "Life", s: Segment) -> bool:
+    """Whether an ACK behind the end's FIN comes from a time-wait socket, of FIN_WAIT2 or TIME_WAIT.
+
+    Its IPv4 id tells it. Over IPv6 the application is taken to have closed its socket, unless data came meanwhile.
+    """
+    end = life.end
+    if not end.stack.linux:
+        return False
+    if s.ip_id is not None:
+        return s.ip_id == 0 and bool(end.ident.ids.kind == "zero")
+    if end.state != St.FIN_WAIT2 or life.half:
+        return _acked_alone(life) and not life.half and end.state == St.FIN_WAIT1
+    return True
+
+
+def _acked_alone(life: "Life") -> bool:
+    """Whether an ACK of the FIN waits before the peer's FIN."""
+    for p in life.end.pending:
+        if p.flags & FIN:
+            return False
+        if p.flags & ACK and p.ack_seq == life.fin_end:
+            return True
+    return False
+
+
+def answers(life: "Life", s: Segment) -> Label:
+    """The label of an ACK that a time-wait socket seems to have sent."""
+    end = life.end
+    life.small = True
+    try:
+        end.rx.explain(s)
+    finally:
+        life.small = False
+    label: Label | None = end.tx.classify(s)
+    life.moves()
+    if label is not None:
+        return label
+    if end.state in (St.FIN_WAIT2, St.TIME_WAIT):
+        cause = end.rx.cause(s)
+        return Label("tcp_v4_timewait_ack") if cause.by in OF_TIMEWAIT else cause
+    return end.rx.cause(s)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ near, the one whose answer took a round trip is not.
 from collections.abc import Sequence
 from typing import Final
 
-from conformance.check.setup import Setup
+from conformance.check.setup import LOSES, Host, Setup
 from conformance.oracle.end import Stack, us
 from conformance.oracle.stacks import Who
 from refmodel.packet.segment import Segment
@@ -19,7 +19,13 @@ LOOPBACK4: Final = b"\x7f"
 LOOPBACK6: Final = bytes(15) + b"\x01"
 FAR: Final = 50  # how many times longer the far end's answer takes than the near one's
 FLOOR: Final = 1_000  # us: below it a round trip and a host's answer look alike
-BASE: Final = 0  # us: a host may answer at once
+DROPS: Final = frozenset(
+    (
+        "ListenDrops", "TCPBacklogDrop", "TCPRcvQDrop", "TCPZeroWindowDrop", "TCPOFODrop", "PruneCalled", "RcvPruned",
+        "OfoPruned", "TCPMinTTLDrop", "PFMemallocDrop", "TCPDeferAcceptDrop", "TCPReqQFullDrop", "InErrs", "InDiscards",
+        "InCsumErrors", "InHdrErrors", "InTruncatedPkts", "IPReversePathFilter", "InNoRoutes", "InAddrErrors",
+    )
+)  # fmt: skip
 
 
 def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, Stack], setup: Setup) -> None:
@@ -42,6 +48,25 @@ def _given(stack: Stack, setup: Setup) -> None:
         stack.near = True
     elif setup.near:
         stack.near = stack.host.name == setup.near
+    if stack.near and stack.linux:
+        stack.lossy = _lossy(stack.host, setup)
+
+
+def _lossy(host: Host, setup: Setup) -> bool | None:
+    """Whether the recorder knows of inputs that were lost between the tap and the host's TCP, or in it."""
+    drops = setup.extra.get("drops")
+    if drops is None and any(c.call.startswith(LOSES) for c in setup.calls):
+        return None
+    for name, count in (drops or {}).items():
+        if (
+            name.startswith(f"{host.name}.")
+            and count
+            and not name.startswith((f"{host.name}.egress", f"{host.name}.q"))
+        ):
+            return True
+    if not host.mib or any(n.rpartition(".")[2] in DROPS and v for n, v in host.mib.items()):
+        return None
+    return False
 
 
 def _looks(early: Sequence[Segment], who: Who, stack: Stack) -> None:
