@@ -52,6 +52,13 @@ def main() -> None:
 @click.option("--reader", type=click.Choice(["native", "pyshark"]), default="native", show_default=True)
 @click.option("--jobs", "-j", type=click.IntRange(min=0), default=0, help="Processes; 0 means all cores.")
 @click.option(
+    "--engine",
+    type=click.Choice(["oracle", "rules"]),
+    default="oracle",
+    show_default=True,
+    help="Who follows TCP: an oracle of the whole, or a search over the proved connection rules.",
+)
+@click.option(
     "--format",
     "kind",
     type=click.Choice(["text", "json", "junit", "sarif", "html", "github"]),
@@ -69,6 +76,7 @@ def check(
     kernel: str,
     reader: str,
     jobs: int,
+    engine: str,
     kind: str,
     as_json: bool,
     report: Path | None,
@@ -117,7 +125,7 @@ def check(
     reports: list[FileReport] = []
     labelled = verbose or kind != "text" or report is not None or annotate is not None
     with progress("checking", len(files)) as step, Interrupt() as interrupted:
-        for r in check_all(files, kernel, reader, jobs, interrupted, labelled):
+        for r in check_all(files, kernel, reader, jobs, interrupted, labelled, engine):
             reports.append(r)
             step(Path(r.path).name)
             if kind == "text":
