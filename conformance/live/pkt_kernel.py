@@ -4,9 +4,11 @@ A process reads the script, leaves for a network namespace with a tun device, an
 the namespace ends with it; what belongs to the whole machine (a module's parameters) is put back here.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +23,9 @@ from conformance.pkt.ast import Script
 from conformance.pkt.outcome import FAILED, REFUSED, UNAVAILABLE, Outcome
 from conformance.pkt.parser import parse
 from conformance.pkt.source import ScriptError, read_source
-from conformance.pkt.variant import Variant, defines, older, variants
+from conformance.pkt.variant import Variant, defines, holds, variants
 
+LOCK: Final = Path(tempfile.gettempdir()) / "refmodel-module-parameters.lock"
 GRACE: Final = 20.0  # s beyond what a script's own times add up to
 
 
@@ -58,12 +61,12 @@ def plan(
 ) -> tuple[list[Planned], Outcome | None]:
     """The runs of a script on a kernel `release`, one for each of the `wanted` variants that it is meant for.
 
-    None for a script that is for a later kernel; the Outcome says why a script is refused. Raises OSError if it cannot
+    None for a script that is for other kernels; the Outcome says why a script is refused. Raises OSError if it cannot
     be read.
     """
     try:
         source = read_source(path)
-        if older(release, source.text):
+        if not holds(release, source.text):
             return [], None
         script = parse(source.text, source.name, {**defines(wanted[0]), **(words or {})})
         meant = variants(script, path.stem, wanted)
@@ -85,7 +88,7 @@ def run_script(
 ) -> Iterator[tuple[Variant, Outcome]]:
     """Runs a script in those of the `wanted` variants that it is meant for; raises OSError if it cannot be read.
 
-    A script for a later kernel than this one is left out. `words` are the caller's defines; `tolerance_usecs` replaces
+    A script for other kernels than this one is left out. `words` are the caller's defines; `tolerance_usecs` replaces
     the script's own; `remember` asks for counters and packets.
     """
     planned, refused = plan(path, os.uname().release, wanted, words, tolerance_usecs, remember)
@@ -98,7 +101,19 @@ def run_script(
 
 @contextmanager
 def put_back(parameters: Iterable[str]) -> Iterator[None]:
-    """Gives files of module parameters, which belong to the whole machine, their values again in the end."""
+    """Gives files of module parameters, which belong to the whole machine, their values again in the end.
+
+    Whoever changes one waits until no other run is on its way, and the others wait for him.
+    """
+    paths = tuple(parameters)
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if paths else fcntl.LOCK_SH)
+        with _restored(paths):
+            yield
+
+
+@contextmanager
+def _restored(parameters: tuple[str, ...]) -> Iterator[None]:
     before = {p: p.read_text() for p in map(Path, parameters) if p.exists()}
     try:
         yield

@@ -235,7 +235,7 @@ class Run(ABC):
     def remember(self, live: Packet, sent_at: int) -> None:
         """Keeps what left for whoever compares two runs."""
         if self.config.remember and len(self.sent) < MOST_SENT:
-            self.sent.append(Sent(sent_at, printer.packet(self.wire.script_view(live)), self.by()))
+            self.sent.append(Sent(sent_at, printer.packet(self.wire.compared_view(live)), self.by()))
 
     def by(self) -> str:
         """Which step sent the latest packet, where that is known."""

@@ -46,6 +46,7 @@ class State(StrEnum):
 class Conn(Struct):
     """A socket and its connection; ports, first sequence numbers and time stamps as they become known.
 
+    `latest_isn` is that of the last SYN that left, of whichever incarnation: runs are compared by it.
     `flow_label` are the script's last expected IPv6 flow label and the live one that it stood for.
     """
 
@@ -57,6 +58,7 @@ class Conn(Struct):
     local_isn: int | None = None
     script_isn: int = 0
     remote_isn: int | None = None
+    latest_isn: int | None = None
     last_ack: int | None = None
     first_ts: tuple[int, int] | None = None
     flow_label: tuple[int, int] | None = None
@@ -283,6 +285,26 @@ class Wire:
             options=tuple(self._option_out(conn, o) for o in tcp.options if isinstance(o, TcpOption)),
         )
         return ast.Packet(direction=Direction.OUT, body=body, info=info)
+
+    def compared_view(self, packet: Packet) -> ast.Packet:
+        """A live packet as two runs of a script are compared by it: what is random in each counts from its own SYN.
+
+        A new incarnation has a first sequence number of its own, and a RST for a segment that acknowledged nothing has
+        the number 0 whatever came before.
+        """
+        view, tcp = self.script_view(packet), packet.get(Tcp)
+        if tcp is None or not isinstance(view.body, ast.Tcp):
+            return view
+        conn = self.target()
+        if tcp.flags & SYN:
+            conn.latest_isn = tcp.seq
+        if conn.latest_isn is None:
+            return view
+        seq = (tcp.seq - conn.latest_isn + (conn.script_isn if tcp.flags & SYN else 0)) & M32
+        if tcp.flags & FLAGS["R"] and not tcp.seq:
+            seq = 0
+        span = Range(seq=seq, end=(seq + view.body.range.length) & M32, length=view.body.range.length)
+        return structs.replace(view, body=structs.replace(view.body, range=span))
 
     def _option_out(self, conn: Conn, option: TcpOption) -> TcpOption:
         if isinstance(option, Sack):
