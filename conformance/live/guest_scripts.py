@@ -47,7 +47,7 @@ def run_scripts(
 ) -> dict[Path, Outcomes]:
     """How each script ends in each variant that it is meant for, on so many guests at once.
 
-    `told` is called about once a second with how many runs are done, and of how many. A script for a later kernel has
+    `told` is called about once a second with how many runs are done, and of how many. A script for other kernels has
     no outcomes. Raises guest.GuestError if a guest fails, OSError for a script that cannot be read.
     """
     k = guest.kernel(batch.version)

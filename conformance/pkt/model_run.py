@@ -47,11 +47,11 @@ from conformance.pkt.tcpinfo import (
     meminfo,
     tcp_info,
 )
-from conformance.pkt.variant import Config, Variant, configure, defines, older, variants
+from conformance.pkt.variant import Config, Variant, configure, defines, holds, variants
 from refmodel.icmp.message import Message
 from refmodel.icmp.rcv import icmp_rcv, unknown_protocol
 from refmodel.packet.codec import Packet as Frame
-from refmodel.profile import KERNELS, REFERENCE, profile
+from refmodel.profile import KERNELS, REFERENCE, profile, version_number
 from refmodel.rule import NotModelled
 from refmodel.tcp.whole import calls as model
 from refmodel.tcp.whole.calls import Process, Task
@@ -400,12 +400,13 @@ def _broken(run: ModelRun, fault: Exception) -> Outcome:
     )
 
 
-def new_enough(setting: Setting, text: str) -> Setting:
-    """The setting with the oldest profile that a script of a later kernel holds for, the newest if none is that new."""
-    if not older(setting.kernel, text):
+def fitting(setting: Setting, text: str) -> Setting:
+    """The setting with a profile that a script of other kernels holds for: the oldest later one, else the newest."""
+    if holds(setting.kernel, text):
         return setting
-    later = [k for k in KERNELS if not older(k, text)]
-    return structs.replace(setting, kernel=later[0] if later else KERNELS[-1])
+    fit = [k for k in KERNELS if holds(k, text)]
+    later = [k for k in fit if version_number(k) > version_number(setting.kernel)]
+    return structs.replace(setting, kernel=(later or fit[-1:] or KERNELS[-1:])[0])
 
 
 def run_script(
@@ -414,7 +415,7 @@ def run_script(
     """Runs a script in those of the `wanted` variants that it is meant for; raises OSError if it cannot be read."""
     try:
         source = read_source(path)
-        setting = new_enough(setting, source.text)
+        setting = fitting(setting, source.text)
         script = parse(source.text, source.name, {**defines(wanted[0]), **setting.defines})
         meant = variants(script, path.stem, wanted)
     except ScriptError as fault:

@@ -178,7 +178,9 @@ class ModelShell:
     def write_sysctl(self, name: str, value: str) -> None:
         """Sets a sysctl; raises CommandFailed."""
         if not self.has_sysctl(name):
-            raise CommandFailed(f"sysctl {name}: Linux {self.net.p.kernel / 100:.2f} has none of that name")
+            raise CommandFailed(
+                f"sysctl {name}: Linux {self.net.p.kernel // 100}.{self.net.p.kernel % 100} has none of that name"
+            )
         try:
             self.net.sysctl(name, value)
         except UnknownSysctl:

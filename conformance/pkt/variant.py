@@ -15,6 +15,7 @@ from refmodel.profile import version_number
 CMSG4: Final = {"CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR"}
 CMSG6: Final = {"CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR"}
 _SINCE: Final = re.compile(r"^// from Linux (\d+\.\d+)\b", re.MULTILINE)
+_BEFORE: Final = re.compile(r"^// before Linux (\d+\.\d+)\b", re.MULTILINE)
 COOKIES4: Final = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
 COOKIES6: Final = {"TFO_COOKIE": "c1d1e9742a47a9bc", "TFO_COOKIE_ZERO": "82af1a8f9a205c34"}
 
@@ -169,10 +170,16 @@ def since(text: str) -> str:
     return said[1] if said else ""
 
 
-def older(kernel: str, text: str) -> bool:
-    """The script holds only for later kernels than `kernel` (6.18, or a release of uname)."""
-    wanted = since(text)
-    return bool(wanted) and version_number(kernel) < version_number(wanted)
+def before(text: str) -> str:
+    """From which kernel on a script holds no longer: a comment `// before Linux 6.12`; "" if it goes on holding."""
+    said = _BEFORE.search(text)
+    return said[1] if said else ""
+
+
+def holds(kernel: str, text: str) -> bool:
+    """The script is for `kernel` (6.18, or a release of uname)."""
+    first, end, version = since(text), before(text), version_number(kernel)
+    return not (first and version < version_number(first)) and not (end and version >= version_number(end))
 
 
 def refuse_for_kernel(script: Script) -> None:
