@@ -129,7 +129,7 @@ class PysharkReader:
         self.frames = 0
         loop = asyncio.new_event_loop()
         try:
-            capture = _capture(self.path, loop)
+            capture = opened(self.path, loop)
             try:
                 packets = iter(capture)
                 with warnings.catch_warnings():
@@ -174,8 +174,11 @@ class PysharkReader:
         )
 
 
-def _capture(path: str, loop: asyncio.AbstractEventLoop) -> Any:
-    """pyshark's capture of a file, with the end of tshark put right."""
+def opened(path: str, loop: asyncio.AbstractEventLoop, display_filter: str | None = None, tree: bool = False) -> Any:
+    """pyshark's capture of a file, with the end of tshark put right; `failed` tells afterwards whether tshark did.
+
+    With `tree` its fields have the texts of Wireshark's tree, without it bare values and each frame's bytes.
+    """
     import pyshark
     from pyshark.capture.capture import TSharkCrashException
 
@@ -194,8 +197,9 @@ def _capture(path: str, loop: asyncio.AbstractEventLoop) -> Any:
     return Capture(
         path,
         keep_packets=False,
-        use_ek=True,
-        include_raw=True,
+        display_filter=display_filter,
+        use_ek=not tree,
+        include_raw=not tree,
         eventloop=loop,
         override_prefs=_PREFERENCES,
         custom_parameters=_PARAMETERS,
