@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from conformance.check.verdict import Divergence, FileReport
 from conformance.pcap import CaptureError
-from conformance.pyshark_reader import TsharkFailed, TsharkMissing, missing
+from conformance.pyshark_reader import TsharkFailed, TsharkMissing, missing, opened
 from conformance.report.clean import printable
 
 _NUMBERED: Final = re.compile(r"#(\d+) ")
@@ -45,26 +46,28 @@ def dissection(path: Path, d: Divergence) -> Iterator[str]:
     lacking = missing()
     if lacking:
         raise TsharkMissing(str(path), 0, lacking, "pyshark and tshark", "Leave out --dissect.")
-    import pyshark
-    from pyshark.capture.capture import TSharkCrashException
-
     wanted = " || ".join(f"frame.number == {n}" for n in neighbours(d) if n > 0)
     loop = asyncio.new_event_loop()
-    capture = pyshark.FileCapture(
-        str(path), display_filter=wanted, keep_packets=False, eventloop=loop, custom_parameters=["-n"]
-    )
+    capture = opened(str(path), loop, wanted, tree=True)
     try:
-        for packet in capture:
+        packets = iter(capture)
+        with warnings.catch_warnings():
+            # Before the first packet pyshark leaves its cache file to the garbage collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            packet = next(packets, None)
+        while packet is not None:
             number = int(packet.frame_info.number)
             yield f"frame {number}{' (diverges)' if number == d.frame else ''}"
             for layer in (packet.frame_info, *packet.layers):
                 yield f"  {printable(layer.layer_name)}"
                 yield from _fields(layer)
-    except TSharkCrashException as why:
-        raise TsharkFailed(str(path), 0, str(why), "a file that tshark reads", f"Try: tshark -r {path}") from why
+            packet = next(packets, None)
     finally:
         capture.close()
         loop.close()
+    if capture.failed:
+        said = capture._last_error_line or "tshark failed"
+        raise TsharkFailed(str(path), 0, said, "a file that tshark reads", f"Try: tshark -r {path}")
 
 
 def _fields(layer: Any) -> Iterator[str]:

@@ -65,6 +65,7 @@ class Opened:
         self.page.wait_for_selector(f"article[data-subject='{number}']")
 
     def range(self) -> dict[str, float]:
+        self.page.wait_for_selector("canvas.plot[data-view]")
         found: dict[str, float] = json.loads(self.page.get_attribute("canvas.plot", "data-view"))
         return found
 
@@ -80,7 +81,7 @@ def context() -> Iterator[Any]:
 
 
 def small_run(folder: Path) -> list[FileReport]:
-    """A capture with one connection of each outcome: one with a probe, one that diverges, one hostile, one unreadable."""
+    """A capture with a connection that probes, one that diverges and a hostile subject; a file that cannot be read."""
     again = tcp(*ENDS, 24, 4_294_967_000 + 1 + 400 & 0xFFFFFFFF, 8, 100)
     frames = connection(*ENDS, 5)
     frames.insert(13, again)
@@ -101,10 +102,9 @@ def small_run(folder: Path) -> list[FileReport]:
         ("#259 before",),
         "timers.early",
     )
+    counters = {"a": {"TCPLossProbes": (1, 2)}}
     verdicts = [
-        Verdict(
-            "tcp", " > ".join(ENDS), Outcome.CONFORMS, labels=tuple(probed), counters={"a": {"TCPLossProbes": (1, 2)}}
-        ),
+        Verdict("tcp", " > ".join(ENDS), Outcome.CONFORMS, labels=tuple(probed), counters=counters),
         Verdict("tcp", " > ".join(other), Outcome.DIVERGES, d.what, labels(first, 150), d),
         Verdict("neigh", HOSTILE, Outcome.NOT_MODELLED, HOSTILE, unmodelled={HOSTILE: 3}, inferred=(HOSTILE,)),
     ]
@@ -138,15 +138,9 @@ def test_it_opens_at_the_first_divergence(run: Opened) -> None:
     run.page.wait_for_selector(".divergence")
     assert "Linux does not send this" in run.text(".divergence")
     said = run.text(".divergence")
-    for part in (
-        "nothing before 2.5 s",
-        "net/ipv4/tcp_output.c:tcp_send_loss_probe",
-        "due at 2.5 s",
-        "una 1",
-        "#259 before",
-    ):
+    assert "net/ipv4/tcp_output.c:tcp_send_loss_probe" in said
+    for part in ("nothing before 2.5 s", "due at 2.5 s", "una 1", "#259 before", "timers.early"):
         assert part in said
-    assert "timers.early" in said
 
 
 def test_outcomes_words_hosts_and_steps_filter_the_subjects(run: Opened) -> None:
@@ -234,7 +228,7 @@ def test_the_plot_zooms_by_wheel_and_drag_moves_and_returns(run: Opened) -> None
     run.view("Time–sequence")
     run.page.wait_for_selector("canvas.plot[data-view]")
     whole = run.range()
-    assert run.page.get_attribute("canvas.plot", "data-points") == "16"
+    assert run.page.get_attribute("canvas.plot", "data-points") == "17"
     assert "tcp_send_loss_probe" in run.text(".legend")
     box = run.page.locator("canvas.plot").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -344,6 +338,7 @@ def test_ten_thousand_connections_stay_usable(context: Any, tmp_path: Path) -> N
     opened.page.click("#rows [data-subject='9999']")
     opened.page.wait_for_selector("article[data-subject='9999']")
     assert opened.text("article h2") == "10.0.39.15:11023 > 10.200.0.1:80"
+    opened.view("Ladder")
     assert opened.page.locator(".rung:not(.head)").count() == 8
     assert opened.elements() < LARGEST
     opened.page.click("#totals .badge.conforms")
