@@ -72,3 +72,12 @@ def behind(s: Segment, last: Segment | None) -> bool:
     if s.tsval is not None and last.tsval is not None:
         return (last.tsval - s.tsval) & 0xFFFFFFFF < 0x80000000
     return True
+
+
+def overtaken(s: Segment, last: Segment) -> bool:
+    """Whether `s` left before `last`, and not with it."""
+    if not behind(s, last):
+        return False
+    if s.ip_id and last.ip_id:
+        return s.ip_id != last.ip_id
+    return s.tsval != last.tsval or (last.seq - s.seq) & 0xFFFFFFFF in range(1, 0x80000000)

@@ -113,6 +113,9 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
             continue
         seq = unwrap(p.seq, r.nxt)
         stop = seq + p.len + (p.flags & FIN)
+        if seq < stop <= r.nxt and p.ack_seq == end.life.fin_end and end.life.peer_fin is not None:
+            duplicates += 1  # it meets TIME_WAIT, which tells no DSACK
+            continue
         why = rx.acceptable(p, r.nxt, recent)
         if why:
             duplicates += 1

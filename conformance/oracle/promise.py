@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK
 from refmodel.tcp.window import scaled_up
 
 U16_MAX: Final = 65535
@@ -37,7 +38,20 @@ class Promise:
     isn't known; `ceiling`: the most that rcv_ssthresh can be; `advmss`: the peer's segments as this end expects them.
     """
 
-    __slots__ = ("advmss", "asked", "ceiling", "edge", "mine", "offered", "sealed", "shift", "theirs", "window")
+    __slots__ = (
+        "advmss",
+        "asked",
+        "bare",
+        "ceiling",
+        "crossed",
+        "edge",
+        "mine",
+        "offered",
+        "sealed",
+        "shift",
+        "theirs",
+        "window",
+    )
 
     def __init__(self) -> None:
         self.edge = UNBOUNDED
@@ -46,7 +60,7 @@ class Promise:
         self.offered = self.advmss = 0
         self.mine: int | None = None
         self.theirs: int | None = None
-        self.asked = self.sealed = False
+        self.asked = self.sealed = self.bare = self.crossed = False
 
     def copy(self) -> "Promise":
         """A copy to go on from."""
@@ -60,6 +74,13 @@ class Promise:
 
         A window of 65535 may stand for a larger one, since 6.12. Source tcp_output.c:tcp_select_initial_window.
         """
+        if s.flags & ACK and self.bare:
+            # Where SYNs crossed, Linux scales its window although the peer's SYN had no such option.
+            self.shift, self.crossed = min(self.mine or 0, 14), True
+            self.offered = self.window = s.window
+            self.edge = ack + s.window if s.window < U16_MAX else UNBOUNDED
+            return
+        self.bare = not s.flags & ACK
         self.mine, self.sealed = s.wscale, True
         self.offered = self.window = s.window
         self.edge = ack + s.window if s.window < U16_MAX else UNBOUNDED
@@ -74,7 +95,7 @@ class Promise:
         self._agree()
 
     def _agree(self) -> None:
-        if self.sealed and self.asked:
+        if self.sealed and self.asked and not self.crossed:
             self.shift = min(self.mine, 14) if self.mine is not None and self.theirs is not None else 0
 
     def grows(self, length: int, hole: bool) -> None:

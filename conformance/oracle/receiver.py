@@ -7,7 +7,7 @@ needs a cause, and one cause sends one.
 
 from typing import Final
 
-from conformance.oracle.astray import Astray, behind
+from conformance.oracle.astray import Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
@@ -86,6 +86,7 @@ CONSTRAINTS: Final = (
 )
 
 OPEN: Final = frozenset((St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK))
+QUEUED: Final = 4_000_000  # us: no frame waits longer between its making and a tap on its host
 FAR_AWAY: Final = 1_000_000  # us in which an answer comes from far away
 HELD_BACK: Final = 5_000  # us: a compressed acknowledgment may wait 1 ms by default, and the timer's slack
 TCP_FASTRETRANS_THRESH: Final = 3
@@ -99,7 +100,7 @@ class Receiver:
     """What came and what was said of it. See the module's docstring; the constraints are `CONSTRAINTS`."""
 
     __slots__ = (
-        "arrivals", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
+        "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
         "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "known", "latest",
         "loose", "may_miss_dsack", "ofo_told",
         "old_sets", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
@@ -117,7 +118,7 @@ class Receiver:
         self.ts_ok: bool | None = None
         self.ts_recent: int | None = None
         self.ts_at = 0  # when ts_recent was taken
-        self.stamps: list[tuple[int, int]] = []  # the last that moved ts_recent: number, timestamp
+        self.stamps: list[tuple[int, int, int]] = []  # the last that moved ts_recent: number, us, timestamp
         self.top: int | None = None  # the latest timestamp that came
         self.ts_loose = False
         self.wup = 0
@@ -136,9 +137,10 @@ class Receiver:
         self.loose = stack.near is not True
         self.astray = Astray()
         self.latest: Segment | None = None  # the last output but for those that others had overtaken
+        self.asking = False  # the state machine is asked for a cause
         self.stale = False  # the output that is explained left before others that were seen
         self.skips = False  # the input that is processed is not known to have arrived yet
-        self.arrivals: list[tuple[int, int, int]] = []  # the last with text: number, from, to
+        self.arrivals: list[tuple[int, int, int]] = []  # the last with text: number, us, end
 
     def copy(self) -> "Receiver":
         """A copy that shares nothing that changes."""
@@ -177,7 +179,7 @@ class Receiver:
         recent = self.newer_echo(s, seq, self.ts_recent)
         if recent != self.ts_recent and recent is not None:
             self.ts_recent, self.ts_at = recent, at
-            self.stamps.append((s.number, recent))
+            self.stamps.append((s.number, at, recent))
             if len(self.stamps) > REMEMBERED:
                 del self.stamps[0]
         tsval = s.tsval
@@ -202,7 +204,7 @@ class Receiver:
         nxt = re.nxt
         flags = s.flags
         kind = re.take(seq, end, flags & FIN != 0, self.room_left(nxt), s.len == 0)
-        self.arrivals.append((s.number, seq, end))
+        self.arrivals.append((s.number, at, end))
         if len(self.arrivals) > REMEMBERED:
             del self.arrivals[0]
         if kind in (IN_ORDER, FILLED):
@@ -250,6 +252,9 @@ class Receiver:
         Source: net/ipv4/tcp_input.c:tcp_send_dupack.
         """
         re = self.re
+        if why == "unsent":
+            self.end.life.due("tcp_send_challenge_ack", s)
+            return
         seq = unwrap(s.seq, re.nxt)
         end = seq + s.len + (s.flags & FIN)
         if end != seq and seq < re.nxt:
@@ -267,7 +272,7 @@ class Receiver:
             self.promise.grows(s.len, True)
 
     def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
-        """Why tcp_validate_incoming turns a segment away: "paws", "old", "beyond"; "" if it doesn't.
+        """Why a segment's text is not looked at: "paws", "old", "beyond" the window, ACK of what is "unsent"; else "".
 
         `nxt` is the unwrapped rcv_nxt, `recent` the ts_recent to judge by.
         """
@@ -281,7 +286,11 @@ class Receiver:
         seq = d if d < H32 else d - (1 << 32)
         if nxt + seq + s.len + (flags & FIN) < self.wup:
             return "old"
-        return "beyond" if seq > self.room_left(nxt) else ""
+        if seq > self.room_left(nxt):
+            return "beyond"
+        stack = self.end.stack
+        unsent = stack.given and stack.near is True and flags & ACK and newer(s.ack_seq, self.end.tx.snd_nxt)
+        return "unsent" if unsent else ""
 
     def _disordered(self, s: Segment, nxt: int) -> bool:
         """An acknowledgment without news that was overtaken; source net/ipv4/tcp_input.c:tcp_disordered_ack."""
@@ -305,8 +314,9 @@ class Receiver:
 
     def _syn(self, s: Segment) -> None:
         """The peer's SYN or SYN-ACK came."""
-        if self.known and self.end.state not in (St.CLOSE, St.LISTEN, St.SYN_SENT, St.SYN_RECV):
-            return
+        if self.known and s.flags & ACK and self.re.nxt & M32 == (s.seq + 1) & M32:
+            self.old_sets += 1
+            self._credit(us(s), "__tcp_ack_snd_check")
         self.known = True
         self.re = Reassembly(s.seq + 1, self.re.sack)
         self.wup = self.re.nxt
@@ -549,7 +559,10 @@ class Receiver:
         end, last = self.end, self.latest
         if last is None:
             return False
-        if end.ident.overtaken(s) or (self.loose and end.ident.duplicate(s)):
+        if end.ident.overtaken(s):
+            return True
+        if end.ident.duplicate(s):
+            self.may_miss_dsack = True  # the tap, or the network behind it, doubles frames
             return True
         goes_back = unwrap(s.ack_seq, self.re.nxt) < self.wup
         if not goes_back and (not self.loose or not s.sack or not s.ip_id):
@@ -580,7 +593,7 @@ class Receiver:
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
-                excuses=(*self._unheard(s), *self._drops(self.wup)),
+                excuses=(*self._unheard(s), *self._drops(s, self.wup)),
             )
         if re.nxt == ack:
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
@@ -588,13 +601,13 @@ class Receiver:
                 "sack-blocks",
                 f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
                 [f"SACK {_ranges(told)}"],
-                excuses=self._drops(self.wup),
+                excuses=self._drops(s, self.wup),
             )
         raise Refusal(
             "ack-is-rcv-nxt",
             f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
             [f"ack {re.nxt & M32}"],
-            excuses=self._drops(ack),
+            excuses=self._drops(s, ack),
         )
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
@@ -621,7 +634,7 @@ class Receiver:
             return False
         t = s.tsecr
         if t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok:
-            known = t in {p.tsval for p in end.pending} or t in {tsval for _, tsval in self.stamps}
+            known = t in {p.tsval for p in end.pending} or t in {tsval for _, _, tsval in self.stamps}
             if not known and (self.top is None or newer(t, self.top)):
                 return False
         shown = 0
@@ -645,31 +658,46 @@ class Receiver:
             self.ts_recent = t
         return True
 
-    def _drops(self, above: int) -> tuple[Excuse, ...]:
-        """Inputs that were taken for processed and may have been dropped, or are late."""
-        if self.end.stack.lossy is False:
-            return ()
-        return tuple(
-            Excuse("dropped", number, "what it brought is not acknowledged")
-            for number, _, stop in self.arrivals
-            if stop > above and number not in self.end.decided
-        )[:3]
+    def _drops(self, s: Segment, above: int) -> tuple[Excuse, ...]:
+        """Inputs with text that were taken for processed, and were late or dropped."""
+        found = [(n, at) for n, at, stop in self.arrivals if stop > above and n not in self.end.decided]
+        return self._excuses(s, found, "what it brought is not acknowledged")
 
     def _unheard(self, s: Segment) -> tuple[Excuse, ...]:
-        """The first input whose timestamp is later than the one that is echoed."""
-        if self.end.stack.lossy is False or s.tsecr is None:
+        """Inputs whose timestamps are later than the one that is echoed."""
+        t = s.tsecr
+        if t is None:
             return ()
-        for number, tsval in self.stamps:
-            if newer(tsval, s.tsecr) and number not in self.end.decided:
-                return (Excuse("dropped", number, "its timestamp is not echoed"),)
-        return ()
+        found = [(n, at) for n, at, tsval in self.stamps if newer(tsval, t) and n not in self.end.decided]
+        return self._excuses(s, found[:1], "its timestamp is not echoed")
+
+    def _excuses(self, s: Segment, found: list[tuple[int, int]], evidence: str) -> tuple[Excuse, ...]:
+        stack = self.end.stack
+        made = us(s) - self._waited(s)
+        out = []
+        for n, at in found[:3]:
+            if at > made - stack.jiffy:
+                stack.late = min(max(stack.late, 2 * (us(s) - at)), QUEUED)
+                out.append(Excuse("late", n, f"{evidence}, and frame {s.number} waited for the tap", s.number))
+            elif stack.lossy is not False:
+                out.append(Excuse("dropped", n, evidence))
+        return tuple(out)
+
+    def _waited(self, s: Segment) -> int:
+        """How long (us) a frame waited between its making, which its timestamp tells, and the tap."""
+        clock = self.end.ident.clock
+        if s.tsval is None or clock.first is None:
+            return 0
+        at, tsval = clock.first
+        ticks = (s.tsval - tsval) & M32
+        return 0 if ticks >= H32 else max(us(s) - at - ticks * 1_000_000 // clock.rate, 0)
 
     def _check_window(self, s: Segment) -> None:
-        if s.flags & RST or not self.end.stack.linux:
+        if s.flags & RST or not self.end.stack.linux or self.end.life.small:
             return
         if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and bool(s.flags & ECE) is not self.ce:
             what = "ECE, though no mark came" if s.flags & ECE else "no ECE, though a mark came and no CWR"
-            raise Refusal("congestion-echo", what, excuses=self._drops(self.wup))
+            raise Refusal("congestion-echo", what, excuses=self._drops(s, self.wup))
         promise = self.promise
         window = promise.says(s)
         if window < 0 or self.fuzzy:
@@ -714,8 +742,12 @@ class Receiver:
             return Label(self.credit_by)
         asked: Label | None = end.life.cause(s)
         end.life.moves()
-        if asked is None and end.state not in OPEN:
-            asked = end.life.explain(s)
+        if asked is None and end.state not in OPEN and not self.asking:
+            self.asking = True
+            try:
+                asked = end.life.explain(s)
+            finally:
+                self.asking = False
         if asked is not None:
             return asked
         if self.opens_window(s, re.nxt):
@@ -726,6 +758,9 @@ class Receiver:
             return Label("tcp_send_ack")
         if self.loose and self.astray.inputs > 0:
             return Label("__tcp_ack_snd_check", "of what overtook, or came twice, behind the tap")
+        last = self.latest
+        if last is not None and overtaken(s, last):
+            return Label("tcp_send_ack", "it left before frames that were seen earlier")
         last = end.last_sent
         if last is not None and self._again(s, last):
             return Label("tcp_send_ack", "the same frame once more: the network duplicated it")
@@ -737,7 +772,7 @@ class Receiver:
                 ("tcp_delack_timer_handler", "no acknowledgment was owed"),
                 ("__tcp_ack_snd_check", "no input without an answer"),
             ),
-            excuses=self._drops(self.wup - 1),
+            excuses=self._drops(s, self.wup - 1),
         )
 
     def _again(self, s: Segment, last: Segment) -> bool:
