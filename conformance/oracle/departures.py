@@ -90,6 +90,7 @@ class Departures(Inputs):
             count("TcpExt.TCPOrigDataSent")
             f.mss = s.mss or 536
             self._append(s, self.syn_at, s.len)
+            f.restart(self.syn_at)
 
     def _syn_again(self, s: Segment, label: Label) -> None:
         """A SYN or SYN-ACK left again, or crossed SYNs made a SYN-ACK of a SYN, which counts as nothing."""

@@ -45,10 +45,10 @@ class Flow:
     """One direction's sender. Sequence numbers are unwrapped; `sack_ok` and `ts_ok` are None while not known."""
 
     __slots__ = (
-        "armed", "backoff", "board", "ca", "cache", "counts", "delivered", "dsack_dups", "due", "fack", "frto",
-        "high_seq", "kind", "max_window", "mss", "nxt", "rack_end", "rack_rtt", "rack_time", "reno", "reno_acked",
-        "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "steps", "tlp_high", "tlp_on",
-        "tlp_retrans", "total_retrans", "ts_ok", "una", "undo_marker", "undo_retrans", "wnd",
+        "armed", "backoff", "board", "ca", "cache", "counts", "delivered", "dsack_dups", "due", "echo", "fack", "frto",
+        "high_seq", "kind", "max_window", "may_frto", "mss", "nxt", "rack_end", "rack_rtt", "rack_time", "reno",
+        "reno_acked", "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "steps", "tlp_high",
+        "tlp_on", "tlp_retrans", "total_retrans", "ts_ok", "una", "undo_marker", "undo_retrans", "wnd",
     )  # fmt: skip
 
     def __init__(self, counts: Counts, rtt: Rtt) -> None:
@@ -60,7 +60,7 @@ class Flow:
         self.ts_ok: bool | None = None
         self.ca = OPEN
         self.frto = self.tlp_retrans = self.reno_acked = False
-        self.tlp_on = True
+        self.tlp_on = self.may_frto = True
         self.undo_marker = -1
         self.undo_retrans = -1
         self.retrans_stamp = -1  # TSval of the first retransmission, -1: none
@@ -71,6 +71,7 @@ class Flow:
         self.reord_seen = self.delivered = 0
         self.reordering, self.steps = 3, 1
         self.kind = NONE
+        self.echo = -1  # the round trip (us) that the acknowledgment's TSecr tells, -1: not known
         self.armed = self.due = 0
         self.cache: list[Block] = []
 
@@ -207,8 +208,10 @@ class Flow:
             self.sample(now - first, now - (sackt[1] or last), now)
         elif sackt[0]:
             self.sample(now - sackt[0], now - sackt[1], now)
-        elif self.ts_ok and tsecr >= 0 and q is not None:
-            self.backoff = 0
+        elif self.echo >= 0:
+            self.sample(self.echo, self.echo, now)
+        elif self.ts_ok and tsecr >= 0:
+            self.backoff = 0  # a sample of the echo, which from here can't be told
         flag |= SET_TIMER
         if self.sack_ok is False:
             self.reno = max(0, self.reno - max(n - 1, 0))
@@ -236,7 +239,7 @@ class Flow:
 
     def reo_wnd(self) -> int:
         """How long (us) a segment may be overtaken; source net/ipv4/tcp_recovery.c:tcp_rack_reo_wnd."""
-        if not self.reord_seen and (self.ca >= RECOVERY or self.board.sacked >= 3):
+        if not self.reord_seen and (self.ca >= RECOVERY or self.board.sacked >= self.reordering):
             return 0
         return min((self.rtt.min_rtt >> 2) * self.steps, self.rtt.srtt >> 3)
 
@@ -594,7 +597,7 @@ class Flow:
         if self.ca <= DISORDER or self.high_seq <= self.una or (self.ca == LOSS and not self.retransmits):
             self.init_undo()
         self.ca, self.high_seq, self.tlp_high = LOSS, self.nxt, -1
-        self.frto = new_recovery or self.retransmits > 0
+        self.frto = self.may_frto and (new_recovery or self.retransmits > 0)
 
     def timeout(self, now: int) -> None:
         """The retransmission timer ran out; source net/ipv4/tcp_timer.c:tcp_retransmit_timer."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from conformance.oracle.departures import Departures
 from conformance.oracle.end import Excuse, Label, Refusal
-from conformance.oracle.recovery import DISORDER, INIT_CWND, STATES, TLP
+from conformance.oracle.recovery import DISORDER, INIT_CWND, NONE, STATES, TLP
 from conformance.oracle.repeats import Repeats
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
@@ -49,6 +49,7 @@ class Sender(Departures, Repeats):
             self._begin(s.seq)
         if not self.agreed:
             self._agree()
+        self._late(s)
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
         hi = self.hi = lo + s.len + (flags & FIN)
@@ -113,7 +114,7 @@ class Sender(Departures, Repeats):
         if not f.board.out:
             if self._wakes(s, now):
                 self.how = BY_PROBE0
-        elif f.kind == TLP and f.tlp_high < 0 and not self._behind(s) and self._fires(f.due, f.due - f.armed, now):
+        elif f.kind == TLP and f.tlp_high < 0 and not self._lags(s) and self._fires(f.due, f.due - f.armed, now):
             self.how = BY_TLP
         if self.how == BY_WRITE and fin and (not s.len or now - self.heard > BURST):
             self.how = BY_FIN
@@ -198,20 +199,25 @@ class Sender(Departures, Repeats):
         return LABELS[self.how]
 
     def overdue(self, now: int) -> None:
-        """Raises Refusal if what is out was not sent again long after its time-out."""
-        f = self.f
-        if not f.board.out or self._end.stack.near is not True or not self._end.stack.linux or self.middle:
+        """Nothing is missed before a frame of this end shows that none before it was lost: see `_late`."""
+
+    def _late(self, s: Segment) -> None:
+        """Raises Refusal if what is out should have been sent again long before the frame, and was not.
+
+        The ids must show that nothing left unseen since the frame before.
+        """
+        f, end = self.f, self._end
+        if not f.board.out or f.retransmits or f.kind == NONE or self.middle or end.state in SYN_STATES:
             return
         wait = 4 * f.rto() + SECOND
-        if now - f.due < wait or now - f.armed < wait or self._end.stack.lossy is not False:
+        if self.now - max(f.due, f.armed) < wait or end.stack.lossy is not False or not self._near:
             return
-        if self._end.state in SYN_STATES or f.retransmits:
-            return
-        raise Refusal(
-            "retransmission-overdue",
-            f"{f.board.out} segments are out, and nothing was sent for {now - f.armed} us",
-            ["a retransmission"],
-        )
+        if end.ident.steps_since_last(s) == 0:
+            raise Refusal(
+                "retransmission-overdue",
+                f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",
+                ["a retransmission"],
+            )
 
     def words(self) -> str:
         """The state in words, for a divergence."""

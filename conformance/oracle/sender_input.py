@@ -2,8 +2,10 @@
 
 from conformance.oracle.recovery import DATA, ECE, WIN_UPDATE
 from conformance.oracle.sender_rules import (
+    ECHO_MAX,
     H32,
     M32,
+    TICK,
 )
 from conformance.oracle.sender_state import SenderState
 from refmodel.packet.segment import Segment
@@ -37,9 +39,10 @@ class Inputs(SenderState):
         if ack > una and self.doubt:
             self._answered()
         if una == self.iss and ack > una:
-            if self.syns == 1:
-                f.rtt.least(now - self.syn_at, now)
-                f.rtt.sample(now - self.syn_at, ack, f.nxt)
+            rtt = now - self.syn_at if self.syns == 1 else self._echo(s, now)
+            if rtt >= 0:
+                f.rtt.least(rtt, now)
+                f.rtt.sample(rtt, ack, f.nxt)
             f.una = una = self.iss + 1
             if flags & SYN:
                 f.wnd = f.max_window = s.window
@@ -56,6 +59,7 @@ class Inputs(SenderState):
             self.blind = True  # SACK blocks were cut off
         win = s.window << self.wscale
         tsecr = -1 if s.tsecr is None else s.tsecr
+        f.echo = self._echo(s, now)
         if f.ts_ok is None:
             f.ts_ok = s.tsval is not None
         blocks = [(una + ((a - una + H32) & M32) - H32, una + ((b - una + H32) & M32) - H32) for a, b in s.sack[:4]]
@@ -84,6 +88,14 @@ class Inputs(SenderState):
         else:
             f.una = ack
         self.past.append((s.number, now, una, f.una))
+
+    def _echo(self, s: Segment, now: int) -> int:
+        """The round trip in us that the echoed timestamp tells, -1 for none; source tcp_input.c:tcp_rtt_tsopt_us."""
+        if self.ts_base is None or not s.tsecr:
+            return -1
+        tsval, at = self.ts_base
+        rtt = now - at - (((s.tsecr - tsval + H32) & M32) - H32) * TICK
+        return max(rtt, TICK) if rtt < ECHO_MAX else -1
 
     def _ece(self, flags: int) -> int:
         return ECE if flags & F_ECE and self.ecn and not flags & SYN else 0

@@ -17,6 +17,7 @@ from conformance.oracle.sender_rules import (
     EARLY,
     H32,
     IDS,
+    LAG,
     M32,
     NOTHING,
     PAST,
@@ -43,7 +44,8 @@ class SenderState:
         self.f.tlp_on = stack.told.get("net.ipv4.tcp_early_retrans", 3) in (3, 4)
         self.rack = stack.told.get("net.ipv4.tcp_recovery", 1) & 1 != 0 or release >= (6, 17)
         self.zero_is_news = release >= (6, 7)
-        self.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
+        self.reordering = self.f.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
+        self.f.may_frto = stack.told.get("net.ipv4.tcp_frto", 2) != 0
         self.full = True
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
@@ -146,6 +148,11 @@ class SenderState:
     @property
     def _near(self) -> bool:
         return self._end.stack.near is True and self._end.stack.linux
+
+    def _lags(self, s: Segment) -> bool:
+        """Whether the host seems to be at inputs that came a moment before the frame: not if they lie long behind."""
+        pending = self._end.pending
+        return bool(pending) and 0 < s.time - pending[0].time < LAG * 1000
 
     def _behind(self, s: Segment) -> bool:
         """Whether inputs wait that came before the frame: then nobody knows when the last was processed."""
