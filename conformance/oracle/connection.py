@@ -222,8 +222,10 @@ class Connection:
         def propose(decided: Decisions, refused: Refusal, side: int) -> None:
             nonlocal order
             for x in refused.excuses:
-                new = (*decided, (side, x))
-                if new in tried or (side, x.frame) in {(k, y.frame) for k, y in decided}:
+                # An input that was late at one frame may have been late at the next one too.
+                rest = tuple((k, y) for k, y in decided if not (k == side and y.frame == x.frame and y.until < x.until))
+                new = (*rest, (side, x))
+                if new in tried or (side, x.frame) in {(k, y.frame) for k, y in rest}:
                     continue
                 tried.add(new)
                 order += 1
