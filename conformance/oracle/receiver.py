@@ -289,8 +289,9 @@ class Receiver:
         if seq > self.room_left(nxt):
             return "beyond"
         stack = self.end.stack
-        unsent = stack.given and stack.near is True and flags & ACK and newer(s.ack_seq, self.end.tx.snd_nxt)
-        return "unsent" if unsent else ""
+        if not (stack.given and stack.near is True and self.sack_known and flags & ACK):
+            return ""
+        return "unsent" if newer(s.ack_seq, self.end.tx.snd_nxt) else ""
 
     def _disordered(self, s: Segment, nxt: int) -> bool:
         """An acknowledgment without news that was overtaken; source net/ipv4/tcp_input.c:tcp_disordered_ack."""
