@@ -372,7 +372,7 @@ def _single(f: Fact, t: Trace) -> bool:
 # ---------------------------------------------------------------- the network header
 
 
-@_one("ttl", "TTL minus 1", "include/net/route.h:ip_select_ttl", sidecar=True)
+@_one("ttl", "TTL minus 1", "net/ipv4/ip_output.c:ip_select_ttl", sidecar=True)
 def _ttl(e: Edit, f: Fact, t: Trace) -> bool:
     """Of the tapped host: what comes from afar may have taken another way."""
     if not t.is_near(f.s):
