@@ -63,7 +63,7 @@ class Clock:
         ahead = seen * 1_000 // self.rate - passed // 1_000
         if ahead > 0:
             if ahead > (WAITS if near else NETWORK) + passed // 1_000_000:
-                if not self.sure and self.rate == 1_000 and passed * 9 // 10 <= seen <= passed * 11 // 10 + 1_000_000:
+                if not self.sure and self.rate == 1_000 and passed * 9 // 10 <= seen <= passed * 11 // 10 + 50_000:
                     self.rate = MICROSECONDS  # a route with the feature tcp_usec_ts, since 6.7
                     return 0
                 return ahead

@@ -33,7 +33,7 @@ class Ids:
         # A frame out of line: the id before it, how far behind that the next is at least and at most, its own step.
         self.odd: tuple[int, int, int, int] | None = None
         self.time = 0
-        self.recent: deque[tuple[int, int, int, int]] = deque(maxlen=REMEMBERED)
+        self.recent: deque[tuple[int, int, int, int, int, int | None]] = deque(maxlen=REMEMBERED)
 
     def copy(self) -> "Ids":
         """A copy that shares nothing that changes."""
@@ -76,14 +76,14 @@ class Ids:
             self.exact += 1
             self.gap = 0
             self.odd = None
-            self.recent.append((i, s.seq, n, s.flags))
+            self.recent.append((i, s.seq, s.ack_seq, n, s.flags, s.tsval))
             self.last, self.low, self.high, self.time = i, low, high, at
             return 0
         return self._strange(s, i, step, low, high, at)
 
     def _strange(self, s: Segment, i: int, step: int, low: int, high: int, at: int) -> int:
         last = self.last or 0
-        mark = (i, s.seq, s.len, s.flags)
+        mark = (i, s.seq, s.ack_seq, s.len, s.flags, s.tsval)
         behind = (-step) & 0xFFFF
         if mark in self.recent:
             self.kind = "duplicate"
