@@ -494,6 +494,8 @@ class Flow:
                 self.undo(False)
                 count("TcpExt.TCPDSACKUndo")
                 self.try_to_open(flag)
+            if self.ca != RECOVERY and self.board.lost:
+                self.enter_recovery()
             return flag
         if self.ca == LOSS:
             self.process_loss(flag, num, tsecr)
@@ -506,7 +508,10 @@ class Flow:
         if self.ca <= DISORDER and self.undo_marker >= 0 and self.undo_retrans == 0:
             self.undo(False)
             count("TcpExt.TCPDSACKUndo")
-        self.try_to_open(flag)
+        if self.board.lost:
+            self.enter_recovery()
+        else:
+            self.try_to_open(flag)
         return flag
 
     def undo_loss(self, frto: bool, tsecr: int) -> bool:

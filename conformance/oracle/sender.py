@@ -93,7 +93,7 @@ class Sender(Departures, Repeats):
         now = self.now
         if 0 <= self.right < hi - fin and f.una != self.iss:
             self._catch_up(s)
-            if self.right < hi - fin:
+            if max(self.right, self._pending_edge()) < hi - fin:
                 raise Refusal(
                     "beyond-window",
                     f"its end lies {hi - fin - self.right} bytes beyond the furthest edge that was offered",
@@ -119,6 +119,12 @@ class Sender(Departures, Repeats):
         if self.how == BY_WRITE and fin and (not s.len or now - self.heard > BURST):
             self.how = BY_FIN
         return LABELS[self.how]
+
+    def _pending_edge(self) -> int:
+        """The furthest edge that inputs offered which are not processed yet, where it is unknown when they are."""
+        if self._near:
+            return -1
+        return max((self._number(p.ack_seq) + (p.window << self.wscale) for p in self._end.pending), default=-1)
 
     def _wakes(self, s: Segment, now: int) -> bool:
         """Data that were corked, or for which the window was too small, leave by the probe timer.

@@ -50,6 +50,8 @@ class Inputs(SenderState):
                 self.right = max(self.right, ack + s.window)
                 self.past.append((s.number, now, self.iss, ack))
                 self.syn_lost = ack == una and bool(f.board.q)
+                if self.syn_lost:
+                    f.restart(now)
                 if ack > una and f.board.q:
                     f.ack(ack, now, DATA, [], -1, ack, 0, False)
                 return

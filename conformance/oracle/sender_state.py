@@ -118,6 +118,11 @@ class SenderState:
         f.una = f.nxt = f.fack = f.high_seq = seq
         f.sack_ok = True
 
+    def _number(self, seq: int) -> int:
+        """A sequence number of this end's space, unwrapped."""
+        una = self.f.una
+        return una + ((seq - una + H32) & M32) - H32
+
     def _left(self, s: Segment) -> int:
         """When the frame left TCP, in us: a queue before the tap shows in how far its TSval lies back."""
         now = s.time // 1000
