@@ -95,6 +95,8 @@ def plan(seed: int, **given: Any) -> Plan:
         "port": r.choice((80, 443, 5201, 8080, r.randrange(1024, 65536))),
     }
     values |= more | given
+    if any(x.second.mtu for x in values["paths"]) and values["rx"] == "whole":
+        values["rx"] = "each"
     if len(values["addresses"][0]) == 16:
         values["mtu"] = max(values["mtu"], 1280)
     return Plan(**values)
@@ -292,13 +294,15 @@ def _options(r: random.Random) -> list[tuple[int, int, int]]:
 
 def _paths(r: random.Random, shape: str, delay: int) -> tuple[tuple[Path, Path], str]:
     """Both directions, and what they do in words."""
-    kind = r.choice(("clean", "clean", "behind", "behind", "before", "wire", "wire", "reorder", "narrow", "noise"))
+    kind = r.choice(("clean", "clean", "behind", "behind", "before", "wire", "wire", "reorder", "narrow", "noise",
+                     "small mtu"))  # fmt: skip
     if shape == "unreachable":
         kind = r.choice(("cut", "one way"))
     rate = r.choice((0.005, 0.01, 0.03, 0.08, 0.15))
     out = []
     narrow = r.choice((60_000, 250_000, 1_250_000)), r.choice((8, 20, 60))
     mark = r.choice((0.0, 0.03, 0.2))
+    mtu = r.choice((1480, 1400, 1280))
     for i in (0, 1):
         first: dict[str, Any] = {"delay": delay // 2 + 1, "mark": mark}
         second: dict[str, Any] = {"delay": delay // 2 + 1}
@@ -317,6 +321,8 @@ def _paths(r: random.Random, shape: str, delay: int) -> tuple[tuple[Path, Path],
             first.update(rate=narrow[0], limit=narrow[1])
         elif kind == "noise":
             second.update(loss=rate / 3, damage=rate / 3, copies=rate / 2, reorder=rate / 3, hold=delay)
+        elif kind == "small mtu":
+            second["mtu"] = mtu
         elif kind == "cut":
             second["loss"] = 1.0
         elif kind == "one way":

@@ -22,8 +22,8 @@ from conformance.live.sidecar import Expected, HostInfo, Kernel, Sidecar, Vantag
 from conformance.pcap import Direction, Frame, Reader, Writer
 from conformance.pkt import model_wire
 from conformance.synth.plan import Plan, plan
-from conformance.synth.wire import Lab, Sight
-from refmodel.packet import Ether, Ip, Ip6, encode, pseudo_header, seal
+from conformance.synth.wire import Lab, Sight, TooBig, Unit
+from refmodel.packet import Ether, Icmp, Icmp6, Icmp6Word, Ip, Ip6, encode, pseudo_header, seal
 from refmodel.packet.wire import LINKTYPE_ETHERNET
 from refmodel.tcp.whole.const import SYN
 from refmodel.tcp.whole.net import Net
@@ -41,8 +41,8 @@ class FrameTruth(Struct, frozen=True):
 
     `by` are the functions that sent it (several where receive offload joined segments), as `Packet.by` names them.
     `transmission` counts what `host` sent from 1, a super-segment once; frames with the same number are one
-    transmission seen twice, or its parts. `fate`: "processed", "dropped" (behind the tap) or "damaged" at the
-    receiver's tap, "" elsewhere.
+    transmission seen twice, or its parts. What a router sends has the host "r" and the number 0. `fate`: "processed",
+    "dropped" (behind the tap) or "damaged" at the receiver's tap, "" elsewhere.
     """
 
     number: int
@@ -97,14 +97,19 @@ def told(p: Plan, lab: Lab) -> Truth:
             w.interfaces[-1].dropped = 0
         for f in frames:
             w.frame(f)
-    truths = tuple(
-        FrameTruth(n, s.tap, "ab"[s.unit.host], s.unit.by, s.unit.number, s.fate) for n, s in enumerate(shown, 1)
-    )
+    truths = tuple(_truth(n, s) for n, s in enumerate(shown, 1))
     mib = {h.name: counters(h.net) for h in lab.hosts}
     sidecar = _sidecar(p, mib)
     return Truth(
         p.seed, out.getvalue(), truths, mib, p.taps, dict(lab.lost), _setup(p, sidecar), dump(sidecar), sidecar.says
     )
+
+
+def _truth(n: int, s: Sight) -> FrameTruth:
+    if isinstance(s.unit, TooBig):
+        name = "icmpv6_send" if len(s.unit.unit.packet.saddr) == 16 else "icmp_send"
+        return FrameTruth(n, s.tap, "r", (name,), 0, s.fate)
+    return FrameTruth(n, s.tap, "ab"[s.unit.host], s.unit.by, s.unit.number, s.fate)
 
 
 def counters(net: Net) -> dict[str, int]:
@@ -131,7 +136,31 @@ def payload(seed: int, host: int, seq: int, length: int) -> bytes:
 
 
 def _frame(p: Plan, s: Sight, number: int, begun: int) -> Frame:
-    unit = s.unit
+    if isinstance(s.unit, TooBig):
+        data = _word(p, s.unit)
+    else:
+        data = _segment(p, s, s.unit)
+    way: Direction = "in" if s.way == "in" else "out" if s.way == "out" else ""
+    time = EPOCH + p.seed * 1_000_000_000_000 + s.time - begun * 1000
+    return Frame(number, time, LINKTYPE_ETHERNET, p.taps.index(s.tap), data, len(data), way)
+
+
+def _word(p: Plan, word: TooBig) -> bytes:
+    """ICMP's word on a packet that is too big, quoting what Linux quotes; source net/ipv4/icmp.c:__icmp_send."""
+    unit = word.unit
+    whole = _segment(p, Sight(0, "m", unit, ""), unit)[14:]
+    to = "ab"[unit.host]
+    router = unit.packet.saddr[:-1] + b"\xfe"
+    if len(router) == 4:
+        ip = Ip(5, 0xC0, 0, 0, 0, 64, 1, 0, router, unit.packet.saddr)
+        layers = (Ether(MACS[to], GATE, 0x0800), ip, Icmp(3, 4, 0, word.mtu))
+        return encode(seal(layers, whole[:548]))
+    ip6 = Ip6(0, 0, 0, 58, 64, router, unit.packet.saddr)
+    layers6 = (Ether(MACS[to], GATE, 0x86DD), ip6, Icmp6(2, 0, 0), Icmp6Word(word.mtu))
+    return encode(seal(layers6, whole[:1232]))
+
+
+def _segment(p: Plan, s: Sight, unit: Unit) -> bytes:
     packet = unit.packet
     ip, tcp = model_wire.frame(packet).layers
     if isinstance(ip, Ip):
@@ -149,9 +178,7 @@ def _frame(p: Plan, s: Sight, number: int, begun: int) -> Frame:
         data[l4 + 16 : l4 + 18] = partial.to_bytes(2, "big")
     if unit.damaged:
         _damage(data, l4, unit.damaged)
-    way: Direction = "in" if s.way == "in" else "out" if s.way == "out" else ""
-    time = EPOCH + p.seed * 1_000_000_000_000 + s.time - begun * 1000
-    return Frame(number, time, LINKTYPE_ETHERNET, p.taps.index(s.tap), bytes(data), len(data), way)
+    return bytes(data)
 
 
 def _damage(data: bytearray, l4: int, draw: int) -> None:

@@ -19,7 +19,7 @@ from refmodel.tcp.whole.net import Net
 from refmodel.tcp.whole.pair import copy, cut
 from refmodel.tcp.whole.params import WholeParams
 from refmodel.tcp.whole.rcvbuf import tun_truesize
-from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.skb import IcmpError, Packet
 from refmodel.tcp.whole.tcp_h import options_size
 from refmodel.types import add
 
@@ -35,7 +35,8 @@ class Half(Struct, frozen=True):
     """One half of the path in one direction: `delay` and `jitter` in us, the others are probabilities.
 
     `reorder`: of being held back by `hold` us and overtaken. `rate` in bytes a second (0: no bottleneck) with a queue
-    of `limit` packets. `mark`: of a mark where the sender is ECN-capable.
+    of `limit` packets. `mark`: of a mark where the sender is ECN-capable. `mtu` (bytes, 0: none): larger IP packets are
+    dropped, and the router before this half says so.
     """
 
     delay: int = 100
@@ -48,6 +49,7 @@ class Half(Struct, frozen=True):
     rate: int = 0
     limit: int = 1000
     mark: float = 0.0
+    mtu: int = 0
 
 
 class Path(Struct, frozen=True):
@@ -73,6 +75,21 @@ class Unit:
         return Unit(packet, self.host, self.number, add(self.id, step) & 0xFFFF, self.by, self.damaged)
 
 
+class TooBig:
+    """A router's word that `unit` is larger than the MTU (bytes) behind it."""
+
+    __slots__ = ("mtu", "unit")
+
+    def __init__(self, unit: Unit, mtu: int) -> None:
+        self.unit, self.mtu = unit, mtu
+
+    def error(self) -> IcmpError:
+        """As the stack of the unit's sender sees it."""
+        p = self.unit.packet
+        kind = (2, 0) if len(p.saddr) == 16 else (3, 4)
+        return IcmpError(*kind, self.mtu, p.saddr, p.daddr, p.sport, p.dport, p.seq)
+
+
 class Sight(Struct):
     """What a tap saw: at `time` (ns) `unit` passed. `way`: out of the tapped host, into it, or '' in the middle.
 
@@ -81,7 +98,7 @@ class Sight(Struct):
 
     time: int
     tap: str
-    unit: Unit
+    unit: Unit | TooBig
     way: str
     fate: str = ""
 
@@ -332,6 +349,11 @@ class Lab:
     def _cross(self, i: int, k: int, unit: Unit, at: int) -> None:
         """A unit enters half `k` of the path of host `i` at `at` (us)."""
         r, half = self.rng, (self.plan.paths[i].first, self.plan.paths[i].second)[k]
+        p = unit.packet
+        headers = (40 if len(p.saddr) == 4 else 60) + options_size(p.opts)
+        if half.mtu and headers + p.len > half.mtu:
+            self._too_big(i, TooBig(unit, half.mtu))
+            return
         if r.random() < half.loss:
             self.lost["wire"] += 1
             return
@@ -356,6 +378,19 @@ class Lab:
             unit.packet.tos |= CE
         for n in range(2 if half.copies and r.random() < half.copies else 1):
             self.at(when + n * r.randrange(1, 40), lambda u=unit, w=when: self._arrive(i, k, u))  # type: ignore[misc]
+
+    def _too_big(self, i: int, word: TooBig) -> None:
+        """The router's answer goes back to host `i`; nothing befalls it."""
+        self.lost["wire"] += 1
+        h = self.hosts[i]
+        self._see("m", word, "", self.now)
+
+        def arrive() -> None:
+            self._see(h.name, word, "in", self.now).fate = "processed"
+            h.busy = max(h.busy, self.now) + self.rng.randrange(1, 12)
+            self.at(h.busy, lambda: self._on(h, lambda net: net.receive_icmp(word.error())))
+
+        self.at(self.now + self.plan.paths[1 - i].second.delay, arrive)
 
     def _arrive(self, i: int, k: int, unit: Unit) -> None:
         """A unit is at the end of half `k`."""
@@ -396,7 +431,7 @@ class Lab:
         h.busy = max(h.busy, at) + self.rng.randrange(1, 12 if self.rng.random() < 0.9 else 60)
         self.at(h.busy, lambda: self._on(h, lambda net: net.receive(packet)))
 
-    def _see(self, tap: str, unit: Unit, way: str, at: int) -> Sight:
+    def _see(self, tap: str, unit: Unit | TooBig, way: str, at: int) -> Sight:
         ns = max(at * 1000 + self.rng.randrange(1000), self.stamped.get(tap, 0))
         self.stamped[tap] = ns
         sight = Sight(ns, tap, unit, way)
@@ -466,4 +501,4 @@ def _join(a: Unit, b: Unit) -> Unit | None:
     return Unit(new, a.host, a.number, a.id, a.by if b.by[0] in a.by else (*a.by, *b.by))
 
 
-__all__ = ["Half", "Host", "Lab", "Path", "Sight", "Unit", "copy_of", "merged"]
+__all__ = ["Half", "Host", "Lab", "Path", "Sight", "TooBig", "Unit", "copy_of", "merged"]
