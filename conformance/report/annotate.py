@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from conformance.check.verdict import Divergence, FileReport, Verdict
 from conformance.pcap import EPB, IDB, MAX_BLOCK, PB, SHB, SPB, CaptureError, Reader, Writer
 from conformance.report.clean import printable
-from conformance.report.source import citation, told
+from conformance.report.source import citation, told, violated
 
 MARK: Final = "DIVERGES"
 LONGEST: Final = 8_000  # characters of a comment: at most 4 bytes each, and an option has 65,535
@@ -44,6 +44,7 @@ def comments(verdicts: Iterable[Verdict]) -> dict[int, list[str]]:
 def diverges(v: Verdict, d: Divergence) -> str:
     """What diverges, what was allowed, what stood against the nearest rules, in a line."""
     parts = [f"{MARK}: {d.what}", f"{v.layer} {v.subject}"]
+    parts += [f"violates {violated(d.constraint)}"] * bool(d.constraint)
     parts += [f"allowed then: {x}" for x in d.allowed]
     for n in d.near:
         cite = citation(n.rule)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.report.clean import cleaned
+from conformance.report.source import violated
 
 LEVELS = {Outcome.DIVERGES: "error", Outcome.INCONCLUSIVE: "warning", Outcome.NOT_MODELLED: "notice"}
 
@@ -29,6 +30,7 @@ def message(v: Verdict) -> str:
     if d is None:
         return v.reason or str(v.outcome)
     lines = [f"frame {d.frame} at {d.time:.6f} s from {d.host}: {d.what}"]
+    lines += [f"violates {violated(d.constraint)}"] * bool(d.constraint)
     lines += [f"allowed then: {x}" for x in d.allowed]
     lines += [f"near miss {n.rule}: {n.why}" if n.rule else f"near miss: {n.why}" for n in d.near]
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from conformance.report.clean import cleaned
 from conformance.report.coverage import Fired, coverage
 from conformance.report.drawing import AROUND, Drawing, drawings, room_for
 from conformance.report.machine import MOVES, Visits, together, visits
-from conformance.report.source import citation, ident, says
+from conformance.report.source import citation, ident, says, violated
 from refmodel import __version__
 
 PACK: Final = 50  # subjects
@@ -64,6 +64,7 @@ class Detail(Struct, omit_defaults=True):
     labels: list[tuple[int, int, int, int, str, str]]
     visits: Visits
     divergence: dict[str, Any] | None = None
+    violated: str = ""
     near: list[Near] = []
     inferred: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
@@ -117,6 +118,7 @@ class _Run:
             labels=[self._label(x) for x in _shown(v.labels, drawing)],
             visits=seen,
             divergence=msgspec.to_builtins(v.divergence) if v.divergence is not None else None,
+            violated=violated(v.divergence.constraint) if v.divergence is not None and v.divergence.constraint else "",
             near=[Near(n.rule, citation(n.rule), n.why) for n in near],
             inferred=v.inferred,
             events=v.events[: 2 * self.room],

@@ -11,7 +11,7 @@ import msgspec
 from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
 from conformance.report.clean import cleaned, printable, raw
 from conformance.report.github import message
-from conformance.report.source import citation, entry, says
+from conformance.report.source import citation, cites, says
 from refmodel import __version__
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -76,9 +76,7 @@ def _rule(ident: str) -> dict[str, Any]:
     cite = citation(ident)
     if cite:
         rule["help"] = {"text": f"Source: {cite}."}
-    known = entry(ident)
-    if known is not None:
-        rule["properties"] = {"kernel": list(known.kernel), "rfc": list(known.rfc)}
+        rule["properties"] = {"citations": list(cites(ident))}
     return rule
 
 

@@ -1,6 +1,12 @@
 """Where a label comes from: the sentence and the citations of a rule or step, found by its id or by its function."""
 
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+import conformance.oracle
 from conformance.check.verdict import FrameLabel
+from conformance.oracle.constraint import Constraint
 from conformance.oracle.steps import sender
 from refmodel.rule import RULES, STEPS, Rule, Step
 
@@ -19,16 +25,40 @@ def ident(by: str) -> str:
     return found.id if found is not None else by
 
 
+@cache
+def constraints() -> dict[str, Constraint]:
+    """What the half-models of the oracle hold frames against, by id."""
+    modules = (m.name for m in iter_modules(conformance.oracle.__path__) if not m.name.startswith("_"))
+    found = (getattr(import_module(f"conformance.oracle.{name}"), "CONSTRAINTS", ()) for name in modules)
+    return {c.id: c for several in found for c in several}
+
+
 def says(by: str) -> str:
-    """The sentence of a rule or step, or ''."""
+    """The sentence of a rule, step or constraint, or ''."""
     found = entry(by)
-    return found.says if found is not None else ""
+    if found is not None:
+        return found.says
+    return constraints()[by].sentence if by in constraints() else ""
+
+
+def cites(by: str) -> tuple[str, ...]:
+    """The kernel functions and RFC sections of a rule, step or constraint."""
+    found = entry(by)
+    if found is not None:
+        return (*found.kernel, *found.rfc)
+    return constraints()[by].cites if by in constraints() else ()
 
 
 def citation(by: str) -> str:
-    """The kernel function and RFC of a rule or step, or ''."""
-    found = entry(by)
-    return ", ".join((*found.kernel, *found.rfc)) if found is not None else ""
+    """The kernel functions and RFC sections of a rule, step or constraint in a line, or ''."""
+    return ", ".join(cites(by))
+
+
+def violated(constraint: str) -> str:
+    """A constraint in a line: its id, sentence and citations."""
+    sentence, cite = says(constraint), citation(constraint)
+    told_of = f": {sentence.removesuffix('.')}" if sentence else ""
+    return constraint + told_of + (f" ({cite})" if cite else "")
 
 
 def told(label: FrameLabel) -> str:

@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
 from conformance.report.clean import cleaned
-from conformance.report.source import citation
+from conformance.report.source import citation, violated
 
 COLOURS = {
     Outcome.CONFORMS: "green",
@@ -65,6 +65,8 @@ def print_divergence(d: Divergence, to: Console, unit: str = "frame") -> None:
     to.print(f"    {unit} {d.frame} at {d.time:.6f} s from {escape(d.host)}: {escape(d.what)}")
     for line in d.around:
         to.print(f"      {escape(line)}")
+    if d.constraint:
+        to.print(f"    violates {escape(violated(d.constraint))}")
     for line in d.allowed:
         to.print(f"    allowed then: {escape(line)}")
     for miss in d.near:

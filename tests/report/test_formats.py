@@ -145,16 +145,20 @@ def test_sarif_rules_carry_their_sentence_and_citations() -> None:
     assert known is not None
     assert rule["id"] == CONNECT
     assert rule["shortDescription"]["text"] == known.says
+    assert rule["properties"]["citations"] == ["net/ipv4/tcp_ipv4.c:tcp_v4_connect", "RFC 9293 3.10.1"]
     assert rule["help"]["text"] == "Source: net/ipv4/tcp_ipv4.c:tcp_v4_connect, RFC 9293 3.10.1."
 
 
 def test_sarif_files_a_divergence_under_the_constraint_that_it_violates() -> None:
     d = DIVERGING.divergence
     assert d is not None
-    verdict = replace(DIVERGING, divergence=replace(d, constraint="window.right_edge"))
+    verdict = replace(DIVERGING, divergence=replace(d, constraint="beyond-window"))
     run = log([FileReport("x.pcap", "6.12", 9, [verdict])])
-    assert [x["ruleId"] for x in run["results"]] == ["window.right_edge"]
-    assert [x["id"] for x in run["tool"]["driver"]["rules"]] == ["window.right_edge"]
+    assert [x["ruleId"] for x in run["results"]] == ["beyond-window"]
+    (rule,) = run["tool"]["driver"]["rules"]
+    assert rule["id"] == "beyond-window"
+    assert "net/ipv4/tcp_output.c:tcp_snd_wnd_test" in rule["properties"]["citations"]
+    assert "violates beyond-window: " in run["results"][0]["message"]["text"]
 
 
 def test_sarif_fingerprints_follow_the_fault_and_not_the_frame() -> None:

@@ -3,9 +3,11 @@
 const PLACES = {
   CLOSE: [400, 30], LISTEN: [150, 105], SYN_SENT: [650, 105], NEW_SYN_RECV: [150, 190], SYN_RECV: [400, 190],
   ESTABLISHED: [400, 275], FIN_WAIT1: [150, 360], CLOSE_WAIT: [650, 360], FIN_WAIT2: [150, 450], CLOSING: [400, 450],
-  LAST_ACK: [650, 450], TIME_WAIT: [275, 540], END: [650, 540],
+  LAST_ACK: [650, 450], TIME_WAIT: [400, 540], END: [650, 540],
 };
 const [NODE_W, NODE_H] = [132, 34];
+// How far an abort's line bows out, past the boxes that stand in its way.
+const BOWS = { ESTABLISHED: 15, FIN_WAIT1: 120, SYN_SENT: 200, SYN_RECV: 45, CLOSE_WAIT: 170 };
 
 /** The drawing for `visits`: how often states were entered and moves made or passed. */
 function machine(visits) {
@@ -56,7 +58,7 @@ function move(from, to, why, made, passed, bent) {
   const [a, b] = [PLACES[from], PLACES[to]];
   const [dx, dy] = [b[0] - a[0], b[1] - a[1]];
   const far = Math.hypot(dx, dy);
-  const bow = bent ? (dx ? 55 : -110) : 0;
+  const bow = bent ? BOWS[from] || 0 : 0;
   const control = [(a[0] + b[0]) / 2 + (bow * dy) / far, (a[1] + b[1]) / 2 - (bow * dx) / far];
   const [x1, y1] = edge(a, bent ? control : b);
   const [x2, y2] = edge(b, bent ? control : a);

@@ -13,7 +13,8 @@ function divergencePanel(d, ladder) {
   return el("section", { class: "divergence" },
     el("h3", {}, `Diverges at ${d.unit || "frame"} ${x.frame}`),
     el("p", {}, x.what),
-    el("p", { class: "dim small" }, [x.host && `from ${x.host}`, `${x.time.toFixed(6)} s`, x.constraint].filter(Boolean).join(" · ")),
+    el("p", { class: "dim small" }, [x.host && `from ${x.host}`, `${x.time.toFixed(6)} s`].filter(Boolean).join(" · ")),
+    d.violated && part("Violates", el("div", {}, d.violated)),
     ladder && el("button", { onclick: () => ladder.goTo(x.frame) }, "show in the ladder"),
     part("Allowed then", lines(x.allowed || [])),
     part("Near misses", (d.near || []).map(([rule, cites, why]) =>
