@@ -351,11 +351,8 @@ class Flow:
                 if e.segs == 1:
                     i += 1
                     continue
-                mss = 1 if e.unseen else e.mss
-                if lo > e.seq:
-                    cut = e.seq + -(-(lo - e.seq) // mss) * mss
-                else:
-                    cut = e.seq + (hi - e.seq) // mss * mss
+                # The kernel cuts where a segment ends; the peer's edge is such a place, whatever the MSS was.
+                cut = lo if lo > e.seq else hi
                 if not e.seq < cut < e.end - e.fin:
                     i += 1
                     continue

@@ -118,7 +118,8 @@ class Repeats(SenderState):
         whole = hi == t.end or end - t.seq in (t.mss, mss) or (t.segs > 1 and (end - t.seq) % t.mss == 0)
         cut = s.len % mss == 0 or hi >= self.f.una + self.f.wnd
         smaller = s.len < mss and s.orig_len - s.l3 >= IP_MIN and e.end - e.seq > s.len
-        if not (whole or cut or smaller) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):
+        told = self._end.stack.told.get("net.ipv4.tcp_mtu_probing", 0) == 0 and self._end.stack.given
+        if (told and not (whole or cut or smaller)) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):
             raise Refusal(
                 "retransmission-boundary",
                 f"it ends {end - t.seq} bytes inside a segment of {t.end - t.seq}",
@@ -217,4 +218,4 @@ class Repeats(SenderState):
             return True  # the SYN's data were not taken: tcp_rcv_fastopen_synack
         if f.ca == LOSS and not e.sacked & (R | S):
             return True
-        return e.segs >= 1 and hi < e.end and s.len < min(e.mss, e.end - e.seq) and size >= IP_MIN
+        return hi < e.end and s.len < min(e.mss, e.end - e.seq, self._mss(s)) and size >= IP_MIN

@@ -169,7 +169,11 @@ class SenderState:
         end = self._end
         while end.pending:
             p = end.pending[0]
-            if p.time > s.time or p.len or p.flags & (SYN | FIN | RST) or end.held(p, s.number):
+            if p.time > s.time or end.held(p, s.number):
+                return
+            why = end.decided.get(p.number)
+            dropped = why is not None and why.kind == "dropped"
+            if not dropped and (p.len or p.flags & (SYN | FIN | RST)):
                 return
             end.process()
 
@@ -210,6 +214,9 @@ class SenderState:
         """The last inputs, each of which may have been dropped or late."""
         stack = self._end.stack
         now = s.time // 1000
+        if stack.lossy is not False and self._behind(s):
+            waits = self._end.pending[0].number
+            yield Excuse("dropped", waits, f"what came behind it would explain frame {s.number}")
         for k, (n, at, before, after) in enumerate(list(self.past)[:-4:-1]):
             if now - at <= min(stack.late, 2_000):
                 yield Excuse("late", n, f"it came {now - at} us before frame {s.number}", until=s.number, cost=1 + k)
