@@ -99,7 +99,7 @@ def told(p: Plan, lab: Lab) -> Truth:
             w.frame(f)
     truths = tuple(_truth(n, s) for n, s in enumerate(shown, 1))
     mib = {h.name: counters(h.net) for h in lab.hosts}
-    sidecar = _sidecar(p, mib)
+    sidecar = _sidecar(p, mib, dict(lab.lost))
     return Truth(
         p.seed, out.getvalue(), truths, mib, p.taps, dict(lab.lost), _setup(p, sidecar), dump(sidecar), sidecar.says
     )
@@ -190,7 +190,7 @@ def _damage(data: bytearray, l4: int, draw: int) -> None:
 # ---------------------------------------------------------------- what a recorder would say
 
 
-def _sidecar(p: Plan, mib: dict[str, dict[str, int]]) -> Sidecar:
+def _sidecar(p: Plan, mib: dict[str, dict[str, int]], lost: dict[str, int]) -> Sidecar:
     hosts = []
     for i, name in enumerate("ab"):
         sysctls: dict[str, int | str | bool] = {"net.ipv4.tcp_congestion_control": p.congestion[i]}
@@ -216,6 +216,7 @@ def _sidecar(p: Plan, mib: dict[str, dict[str, int]]) -> Sidecar:
         offloads={"tx-checksum": p.offload, "tso": p.tx == "super", "gso": p.tx == "super", "gro": p.rx == "gro"},
         hosts=hosts,
         expected=Expected("conforms"),
+        extra={"drops": {f"{near or 'a'}.ingress": lost["behind"], f"{near or 'a'}.egress": lost["before"]}},
     )
 
 
@@ -240,7 +241,7 @@ def _setup(p: Plan, sidecar: Sidecar) -> Setup:
         layer="tcp",
         expected=sidecar.expected.verdict,
         inferred=(f"kernel {p.kernel} and sysctls from synth-{p.seed}.toml",),
-        extra={"scenario": "synth", "offloads": sidecar.offloads, "vantage": vars(sidecar.vantage)},
+        extra={"scenario": "synth", "offloads": sidecar.offloads, "vantage": vars(sidecar.vantage), **sidecar.extra},
     )
 
 
