@@ -4,9 +4,11 @@ A process reads the script, leaves for a network namespace with a tun device, an
 the namespace ends with it; what belongs to the whole machine (a module's parameters) is put back here.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +18,14 @@ import msgspec
 from msgspec import Struct
 
 from conformance.live.pkt_kernel_run import Job
-from conformance.live.pkt_kernel_shell import module_parameters
+from conformance.live.pkt_kernel_shell import module_parameters, slept
 from conformance.pkt.ast import Script
 from conformance.pkt.outcome import FAILED, REFUSED, UNAVAILABLE, Outcome
 from conformance.pkt.parser import parse
 from conformance.pkt.source import ScriptError, read_source
 from conformance.pkt.variant import Variant, defines, holds, variants
 
+LOCK: Final = Path(tempfile.gettempdir()) / "refmodel-module-parameters.lock"
 GRACE: Final = 20.0  # s beyond what a script's own times add up to
 
 
@@ -98,7 +101,19 @@ def run_script(
 
 @contextmanager
 def put_back(parameters: Iterable[str]) -> Iterator[None]:
-    """Gives files of module parameters, which belong to the whole machine, their values again in the end."""
+    """Gives files of module parameters, which belong to the whole machine, their values again in the end.
+
+    Whoever changes one waits until no other run is on its way, and the others wait for him.
+    """
+    paths = tuple(parameters)
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if paths else fcntl.LOCK_SH)
+        with _restored(paths):
+            yield
+
+
+@contextmanager
+def _restored(parameters: tuple[str, ...]) -> Iterator[None]:
     before = {p: p.read_text() for p in map(Path, parameters) if p.exists()}
     try:
         yield
@@ -110,7 +125,7 @@ def put_back(parameters: Iterable[str]) -> Iterator[None]:
 def _limit(script: Script) -> float:
     total = sum(max(e.time.start, e.time.end or 0) if e.time.relative else 0 for e in script.events)
     latest = max(max(e.time.start, e.time.end or 0) for e in script.events)
-    return (total + latest) * 1.25 / 1e6 + GRACE
+    return (total + latest + slept(script)) * 1.25 / 1e6 + GRACE
 
 
 def still_running(run: Planned) -> Outcome:

@@ -7,11 +7,13 @@ other than net.*, parameters of modules other than those of congestion controls.
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from conformance.pkt.ast import Command, Script
+from conformance.pkt.look import Files, Look, Nstat, Ss, holds, nstat_lines
 from conformance.pkt.outcome import CommandFailed
 from conformance.pkt.shell import interpret
 from conformance.pkt.shell_actions import (
@@ -19,9 +21,11 @@ from conformance.pkt.shell_actions import (
     Action,
     Defaults,
     Ethtool,
+    Exit,
     FileOp,
     FlushMetrics,
     GrepProcNetTcp,
+    Nothing,
     NstatCheck,
     NstatReset,
     Qdisc,
@@ -31,6 +35,7 @@ from conformance.pkt.shell_actions import (
     SetModuleParameter,
     SetMtu,
     SetSysctl,
+    Sleep,
     Step,
 )
 from conformance.pkt.source import ScriptError, Source
@@ -91,6 +96,13 @@ def module_parameters(script: Script) -> Iterator[Path]:
                     yield _module_file(step.action)
 
 
+def slept(script: Script) -> int:
+    """How long a script's commands sleep, all together (us)."""
+    commands = [script.init, script.cleanup, *(e.action for e in script.events)]
+    steps = [s for c in commands if isinstance(c, Command) for s in read_command(c, script.source)]
+    return sum(s.action.us for s in steps if isinstance(s.action, Sleep))
+
+
 def _module_file(action: SetModuleParameter) -> Path:
     return Path("/sys/module") / action.module / "parameters" / action.name
 
@@ -109,6 +121,10 @@ class Shell:
         failed: CommandFailed | None = None
         skip = False
         for step in read_command(command, self.script.source):
+            if not skip and isinstance(step.action, Exit):
+                if step.action.status:
+                    raise CommandFailed(f"exit {step.action.status}")
+                return
             if not skip:
                 try:
                     self.do(step.action)
@@ -161,8 +177,29 @@ class Shell:
                 self.grep(action)
             case FileOp():
                 self.file(action)
+            case Sleep():
+                time.sleep(action.us / 1e6)
+            case Look():
+                self.look(action)
+            case Nothing(fails=True):
+                raise CommandFailed("false")
             case _:
                 pass
+
+    def look(self, action: Look) -> None:
+        """Looks at a text; raises CommandFailed where the last grep finds nothing."""
+        match action.source:
+            case Files(paths=paths):
+                lines = [line for path in paths for line in self.read(Path(path)).splitlines()]
+            case Nstat() as asked:
+                now = counters()
+                lines = nstat_lines(now, self.base, asked)
+                if asked.update:
+                    self.base = now
+            case Ss(options=options):
+                lines = tool("ss", *([f"-{options}"] if options else [])).splitlines()
+        if not holds(lines, action.filters):
+            raise CommandFailed("nothing found in:\n" + "\n".join(lines[:20]))
 
     def sysctl(self, name: str) -> Path:
         """A sysctl's file."""

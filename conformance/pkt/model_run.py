@@ -105,7 +105,7 @@ class ModelRun(Run):
         self.start = net.now
         self.process = Process(net)
         self.calls = ModelCalls(self.process, self.wire, lambda ns: ns - self.start * 1000, config.tolerance_usecs)
-        self.shell = ModelShell(script, config, self.process)
+        self.shell = ModelShell(script, config, self.process, lambda us: self.pass_time(self.net.now + us))
         self.pending: _Pending | None = None
         self.latest: Packet | Datagram | Message | None = None
         self.fired = 0

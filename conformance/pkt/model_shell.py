@@ -6,11 +6,14 @@ function of the model reads may be set and read; one that the kernel lacks makes
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from conformance.pkt import model_text
 from conformance.pkt.ast import Command, Script
 from conformance.pkt.constants import word_set
+from conformance.pkt.look import Files, Look, Nstat, Ss, holds, nstat_lines
+from conformance.pkt.mib import NAMES, NETSTAT, SNMP
 from conformance.pkt.outcome import CommandFailed
 from conformance.pkt.shell import interpret
 from conformance.pkt.shell_actions import (
@@ -18,9 +21,11 @@ from conformance.pkt.shell_actions import (
     Action,
     Defaults,
     Ethtool,
+    Exit,
     FileOp,
     FlushMetrics,
     GrepProcNetTcp,
+    Nothing,
     NstatCheck,
     NstatReset,
     Qdisc,
@@ -30,6 +35,7 @@ from conformance.pkt.shell_actions import (
     SetModuleParameter,
     SetMtu,
     SetSysctl,
+    Sleep,
     Step,
 )
 from conformance.pkt.variant import Config
@@ -89,8 +95,10 @@ def read_command(command: Command, script: Script) -> tuple[Step, ...]:
 class ModelShell:
     """Carries out commands, and remembers what later ones restore or compare with."""
 
-    def __init__(self, script: Script, config: Config, process: Process) -> None:
-        self.script, self.config = script, config
+    def __init__(
+        self, script: Script, config: Config, process: Process, pass_time: Callable[[int], None] = lambda us: None
+    ) -> None:
+        self.script, self.config, self.pass_time = script, config, pass_time
         self.process = process
         self.net: Net = process.net
         self.saved: dict[str, str] = {}
@@ -103,6 +111,10 @@ class ModelShell:
         failed: CommandFailed | None = None
         skip = False
         for step in read_command(command, self.script):
+            if not skip and isinstance(step.action, Exit):
+                if step.action.status:
+                    raise CommandFailed(f"exit {step.action.status}")
+                return
             if not skip:
                 try:
                     self.do(step.action)
@@ -152,8 +164,36 @@ class ModelShell:
                 self.grep(action)
             case FileOp():
                 self.file(action)
+            case Sleep():
+                self.pass_time(action.us)
+            case Look():
+                self.look(action)
+            case Nothing(fails=True):
+                raise CommandFailed("false")
             case _:
                 pass
+
+    def look(self, action: Look) -> None:
+        """Looks at a text; raises CommandFailed where the last grep finds nothing."""
+        match action.source:
+            case Files(paths=paths):
+                lines = [line for path in paths for line in self.text(path)]
+            case Nstat() as asked:
+                known = [g + n for g in (*SNMP, *NETSTAT) for n in NAMES.get(g, ()) if g + n not in model_text.FIXED]
+                now = {n: self.net.mib.get(n, 0) for n in dict.fromkeys((*known, *sorted(self.net.mib)))}
+                lines = nstat_lines(now, self.base, asked)
+                if asked.update:
+                    self.base = now
+            case Ss() as asked:
+                lines = model_text.ss(self.net, asked)
+        if not holds(lines, action.filters):
+            raise CommandFailed("nothing found in:\n" + "\n".join(lines[:20]))
+
+    def text(self, path: str) -> list[str]:
+        """The lines of a file; raises CommandFailed."""
+        if path.startswith("/proc/net/"):
+            return model_text.proc_net(self.net, path.removeprefix("/proc/net/"))
+        return [self.read_sysctl(path.removeprefix("/proc/sys/").replace("/", "."))]
 
     def defaults(self) -> None:
         """The defaults are a shell script without `set -e`: only its last line's status counts."""

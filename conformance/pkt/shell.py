@@ -14,6 +14,7 @@ from conformance.pkt.shell_actions import (
     Action,
     Defaults,
     Ethtool,
+    Exit,
     FileOp,
     FlushMetrics,
     GrepProcNetTcp,
@@ -28,8 +29,10 @@ from conformance.pkt.shell_actions import (
     SetModuleParameter,
     SetMtu,
     SetSysctl,
+    Sleep,
     Step,
 )
+from conformance.pkt.shell_look import SOURCES, look
 from conformance.pkt.shell_words import Pipeline, Simple, Word, pipelines
 from conformance.pkt.source import ScriptError, Source
 
@@ -65,6 +68,9 @@ _QDISC_FLAGS: Final = frozenset(("pacing", "nopacing"))
 _SIZES: Final = {"": 1, "c": 1, "k": 1024, "K": 1024, "M": 1024 * 1024}
 _COUNTER: Final = re.compile(r"[A-Z][A-Za-z0-9]+")
 _COUNTER_VALUE: Final = re.compile(r"([A-Z][A-Za-z]+)(?: +\*?|\\s[+*]|\.\*| \*)+([0-9]{1,18})(?: |\\s)*")
+_SLEEP: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})([smhd]?)")
+_SLEEP_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_SLEEP: Final = 3600 * 1_000_000  # us
 LARGEST_FILE: Final = 1 << 30
 
 
@@ -132,16 +138,10 @@ class _Interpreter:
     def pipeline(self, pipeline: Pipeline) -> list[Action]:
         first, *rest = pipeline.commands
         name = first.words[0].text
-        if name == "nstat":
+        if rest or name in ("nstat", "grep", "egrep", "fgrep", "ss") or (name == "cat" and _looks(first)):
             for command in pipeline.commands:
                 self.quiet(command)
-            return [self.nstat(first, rest)]
-        if name == "grep":
-            for command in pipeline.commands:
-                self.quiet(command)
-            return [self.grep(first, rest)]
-        if rest:
-            raise self.refuse(rest[0].words[0], "only nstat and grep are read through pipes")
+            return [self.look(pipeline)]
         base = name.rsplit("/", 1)[-1]
         if name == _RESTORE:
             handler: Callable[[Simple], list[Action]] = self.restore
@@ -155,6 +155,21 @@ class _Interpreter:
         if name != "echo":
             self.quiet(first)
         return handler(first)
+
+    def look(self, pipeline: Pipeline) -> Action:
+        """What a pipe looks at: the two forms that the suites have, or any other."""
+        first, *rest = pipeline.commands
+        name = first.words[0].text
+        if name not in SOURCES:
+            raise self.refuse(first.words[0], f"pipes begin with {', '.join(SOURCES)}")
+        try:
+            if name == "nstat":
+                return self.nstat(first, rest)
+            if name == "grep":
+                return self.grep(first, rest)
+        except ScriptError:
+            return look(pipeline, self.refuse)
+        return look(pipeline, self.refuse)
 
     def refuse(self, word: Word, help: str) -> ScriptError:
         return ScriptError(f"shell command {word.text[:60]!r} is not interpreted", word.at, self.source, help=help)
@@ -270,6 +285,27 @@ class _Interpreter:
 
     def true(self, command: Simple) -> list[Action]:
         return [Nothing()]
+
+    def false(self, command: Simple) -> list[Action]:
+        return [Nothing(fails=True)]
+
+    def exit(self, command: Simple) -> list[Action]:
+        args = self.args(command)
+        status = args.number("a status of 0 to 255", 255) if args else 0
+        args.end()
+        return [Exit(status)]
+
+    def sleep(self, command: Simple) -> list[Action]:
+        args = self.args(command)
+        total = 0
+        while not total or args:
+            found = args.matching(_SLEEP, "a time such as 0.5, 2s or 1m")
+            total += int(float(found[1]) * _SLEEP_UNITS[found[2]] * 1_000_000)
+            if not args:
+                break
+        if total > LONGEST_SLEEP:
+            raise args.refuse("at most an hour", 1)
+        return [Sleep(total)]
 
     # Network
 
@@ -439,9 +475,15 @@ class _Interpreter:
     def commands(self) -> dict[str, Callable[[Simple], list[Action]]]:
         """The commands by name."""
         return {
-            "sysctl": self.sysctl, "echo": self.echo, "cat": self.cat, "dd": self.dd, "rm": self.rm, "true": self.true,
-            "ip": self.ip, "tc": self.tc, "ethtool": self.ethtool,
+            "sysctl": self.sysctl, "echo": self.echo, "cat": self.cat, "dd": self.dd, "rm": self.rm, "ip": self.ip,
+            "tc": self.tc, "ethtool": self.ethtool, "true": self.true, ":": self.true, "false": self.false,
+            "exit": self.exit, "sleep": self.sleep,
         }  # fmt: skip
+
+
+def _looks(command: Simple) -> bool:
+    """A cat of other files than sysctls' is a look at them."""
+    return any(w.text.startswith("/proc/") and not w.text.startswith(_PROC) for w in command.words[1:])
 
 
 def _value(text: str) -> str:

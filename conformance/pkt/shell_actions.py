@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from conformance.pkt.look import Look
 from conformance.pkt.source import Pos
 
 
@@ -118,8 +119,22 @@ class FileOp(Struct, frozen=True, tag=True):
     size: int = 0
 
 
+class Exit(Struct, frozen=True, tag=True):
+    """The whole text ends here with this status."""
+
+    status: int
+
+
+class Sleep(Struct, frozen=True, tag=True):
+    """Time passes (us)."""
+
+    us: int
+
+
 class Nothing(Struct, frozen=True, tag=True):
-    """A command without effect here: true, echo to nowhere."""
+    """A command without effect here: true, echo to nowhere; false where it `fails`."""
+
+    fails: bool = False
 
 
 Action = (
@@ -138,6 +153,9 @@ Action = (
     | GrepProcNetTcp
     | FileOp
     | Nothing
+    | Exit
+    | Sleep
+    | Look
 )
 
 
