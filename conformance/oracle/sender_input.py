@@ -19,7 +19,7 @@ class Inputs(SenderState):
     def takes(self, s: Segment) -> None:
         """Processes an input's ACK, window and SACK blocks; source net/ipv4/tcp_input.c:tcp_ack."""
         flags = s.flags
-        if not flags & ACK:
+        if not flags & ACK or s.number == self.early:
             return
         f = self.f
         if not self.started:

@@ -47,6 +47,7 @@ class SenderState:
         self.reordering = self.f.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
         self.f.may_frto = stack.told.get("net.ipv4.tcp_frto", 2) != 0
         self.full = True
+        self.early = -1  # the input whose ACK was processed before its data
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
         self.syn: Segment | None = None
@@ -95,6 +96,10 @@ class SenderState:
         new.f = self.f.copy()
         new.past = self.past.copy()
         return new
+
+    def takes(self, s: Segment) -> None:
+        """Processes an input; see `Inputs`."""
+        raise NotImplementedError
 
     def _agree(self) -> None:
         """Both ends' SYNs are known: what they agreed on."""
@@ -174,6 +179,10 @@ class SenderState:
             why = end.decided.get(p.number)
             dropped = why is not None and why.kind == "dropped"
             if not dropped and (p.len or p.flags & (SYN | FIN | RST)):
+                # Its ACK is processed before its data are: what it makes the sender repeat still carries the old ack.
+                if not p.flags & (SYN | RST) and p.number != self.early:
+                    self.takes(p)
+                    self.early = p.number
                 return
             end.process()
 
