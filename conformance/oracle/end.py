@@ -19,15 +19,16 @@ from refmodel.tcp.state import St
 Interval = tuple[int, int]
 UNKNOWN: Final = 1 << 62
 
-Kind = Literal["dropped", "late", "unseen", "overtaken"]
+Kind = Literal["dropped", "late", "unseen", "unheard", "overtaken"]
 
 
 class Excuse(Struct, frozen=True):
     """A hypothesis that would excuse a frame, with its evidence.
 
     `dropped`: input `frame` was lost behind the tap. `late`: input `frame` was processed only after frame `until` left.
-    `unseen`: this end sent something just before `frame` that the tap did not see. `overtaken`: `frame` left this end
-    before frames that the tap saw earlier. The cheapest (`cost`) is tried first.
+    `unseen`: this end sent something before `frame` that the tap did not see; `unheard`: `frame` answers something that
+    it did not see. `overtaken`: `frame` left this end before frames that the tap saw earlier. The cheapest
+    (`cost`) is tried first.
     """
 
     kind: Kind
@@ -71,7 +72,8 @@ class Stack(Struct):
 
     `linux`: held to Linux's rules, else to the RFCs' only. `near`: the tap is on this host (None: not known).
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
-    `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known).
+    `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
+    `presumed`: that they are not is taken for granted until the capture shows otherwise.
     """
 
     kernel: str = "6.12"
@@ -83,6 +85,8 @@ class Stack(Struct):
     base: int = 0
     given: bool = False
     lossy: bool | None = None
+    presumed: bool = False
+    exact: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)

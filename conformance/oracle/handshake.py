@@ -22,6 +22,7 @@ ECE: Final = 0x40
 AE: Final = 0x100
 SECOND: Final = 1_000_000
 RTO_MAX: Final = 120 * SECOND
+COOKIES: Final = "net.ipv4.tcp_syncookies"
 LINEAR: Final = "net.ipv4.tcp_syn_linear_timeouts"
 DELACK: Final = 200_000  # us, TCP_DELACK_MAX
 SOON: Final = 5_000  # us within which a SYN is answered on a host that is not busy
@@ -32,6 +33,16 @@ CONSTRAINTS: Final = (
         "syn-changes",
         "A SYN that is sent again has the number, window and options of the first.",
         ("net/ipv4/tcp_output.c:tcp_retransmit_skb", "RFC 9293 3.8.1"),
+    ),
+    Constraint(
+        "syn-sysctls",
+        "A SYN offers SACK, timestamps and window scaling as the sysctls say, a SYN-ACK if the SYN did too.",
+        ("net/ipv4/tcp_output.c:tcp_syn_options", "net/ipv4/tcp_input.c:tcp_parse_options"),
+    ),
+    Constraint(
+        "syn-window",
+        "The window of a SYN is a multiple of the MSS in it, unless it is the largest or less than one MSS.",
+        ("net/ipv4/tcp_output.c:tcp_select_initial_window",),
     ),
     Constraint(
         "syn-timer",
@@ -86,6 +97,50 @@ CONSTRAINTS: Final = (
 )
 
 
+def _promises(life: "Life", s: Segment, offer: Segment | None) -> None:
+    """Raises Refusal if a SYN or SYN-ACK doesn't offer what the host's sysctls say; `offer` is the SYN answered."""
+    stack = life.end.stack
+    if not stack.given or s.truncated or s.data[s.l4 + 20 : s.l4 + 24] == b"\x01\x01\x13\x12":
+        return
+    told = stack.told
+    cookie = told.get(COOKIES) == 2 or life.host.counted("TcpExt.SyncookiesSent")
+    if offer is not None and cookie and offer.tsval is None:
+        return
+    for name, sysctl, mine, theirs in (
+        ("SACK", "net.ipv4.tcp_sack", s.sack_perm, offer is not None and offer.sack_perm),
+        ("timestamps", "net.ipv4.tcp_timestamps", s.tsval is not None, offer is not None and offer.tsval is not None),
+        (
+            "scaling",
+            "net.ipv4.tcp_window_scaling",
+            s.wscale is not None,
+            offer is not None and offer.wscale is not None,
+        ),
+    ):
+        wanted = told.get(sysctl, 1) != 0 and (offer is None or theirs)
+        if mine != wanted:
+            verb = "offered" if mine else "not offered"
+            raise Refusal("syn-sysctls", f"{name} is {verb}, though {sysctl} is {told.get(sysctl, 1)}")
+    if s.wscale is not None and not cookie and life.host.recorded:
+        largest = 14 if life.host.called("SO_RCVBUF", before=us(s)) else _largest(stack.kernel)
+        if s.wscale > largest:
+            raise Refusal("syn-sysctls", f"window scale {s.wscale}, but the default buffers give {largest} at most")
+
+
+def _largest(kernel: str) -> int:
+    """The window scale of the default tcp_rmem[2]: 6 MiB, and 32 MiB from 6.17 on."""
+    return 10 if _release(kernel) >= (6, 17) else 7
+
+
+def _window(s: Segment) -> None:
+    """Raises Refusal for a first window that is no multiple of the MSS.
+
+    Source net/ipv4/tcp_output.c:tcp_select_initial_window.
+    """
+    mss = s.mss or 536
+    if s.window > mss and s.window not in (65535, 32767) and s.window % mss and s.window % max(mss - 12, 1):
+        raise Refusal("syn-window", f"window {s.window} of a SYN, which is no multiple of its MSS {mss}")
+
+
 def _same(old: Segment, new: Segment) -> str:
     """What differs in a SYN that is sent again, '' if nothing that stays."""
     for name in ("window", "wscale", "sack_perm"):
@@ -116,6 +171,9 @@ def first(life: "Life", s: Segment) -> Label:
     if life.isn is None or (end.state == St.CLOSE and life.isn != s.seq):
         if end.state not in (St.CLOSE, St.LISTEN) and end.stack.linux:
             raise Refusal("syn-when-open", f"a SYN of an end in {end.state.name}")
+        if end.stack.linux:
+            _promises(life, s, None)
+            _window(s)
         life.isn, life.role = s.seq, "active"
         life.syn, life.syns, life.syn_at, life.tries = s, 1, us(s), 0
         end.state = St.SYN_SENT
@@ -305,6 +363,8 @@ def _request(life: "Life", s: Segment) -> Label:
         raise Refusal("synack-answers-syn", f"a SYN-ACK to no SYN that came: {what}")
     req = fitting[-1]
     _offers(req, s)
+    _promises(life, s, req)
+    _window(s)
     life.isn, life.role, life.req, life.syn = s.seq, "passive", req, s
     life.syns, life.tries, life.syn_at = 1, 0, us(s)
     life.asks.clear()
@@ -383,7 +443,7 @@ def _again(life: "Life", s: Segment) -> Label:
         return Label("tcp_check_req", f"the SYN came again as frame {asked.number}")
     if not due:
         lossy = stack.lossy is not False and stack.near is not True
-        excuses = (Excuse("unseen", s.number, "the SYN may have come again beside the tap", cost=5),) if lossy else ()
+        excuses = (Excuse("unheard", s.number, "the SYN may have come again beside the tap", cost=5),) if lossy else ()
         if excuses and s.number in end.decided:
             due = True
         else:

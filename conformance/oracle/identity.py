@@ -12,6 +12,7 @@ from conformance.check.infer import kinds, linux_order
 from conformance.oracle.clock import REORDERED, SWAPPED, Clock
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.end import End, Refusal
+from conformance.oracle.ids import SWAPPED as IDS_SWAPPED
 from conformance.oracle.ids import Ids
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN, URG
@@ -27,6 +28,7 @@ INITIAL: Final = (64, 128, 255)  # TTLs with which hosts start: the tap is on th
 MD5, AO, MPTCP, ACCECN0, ACCECN1, FASTOPEN, EXP = 19, 29, 30, 172, 174, 34, 254
 BEHIND: Final = frozenset({1, MPTCP, FASTOPEN, EXP, ACCECN0, ACCECN1})  # what stands behind a SYN's options
 OTHERS: Final = frozenset({AO, MPTCP, ACCECN0, ACCECN1, EXP})
+SWAPS: Final = 4  # frames that two CPUs' stamps may put behind
 AGAIN: Final = 16  # frames among which one that the network doubled is looked for
 SMALL: Final = (St.CLOSE, St.LISTEN, St.NEW_SYN_RECV, St.TIME_WAIT)  # no full socket
 
@@ -65,6 +67,11 @@ CONSTRAINTS: Final = (
     Constraint(
         "ip-id-back",
         "A socket's IPv4 ids count up, one step a segment.",
+        ("include/net/ip.h:ip_select_ident_segs",),
+    ),
+    Constraint(
+        "ip-id-gap",
+        "A socket's IPv4 ids leave none out where nothing is lost between its host and the tap.",
         ("include/net/ip.h:ip_select_ident_segs",),
     ),
     Constraint(
@@ -160,17 +167,19 @@ class Identity:
 
     __slots__ = (
         "_ecn_own", "_ecn_peer", "_stepped", "accecn", "acks", "clock", "df", "ecn_ok", "ect", "end", "frames", "ids",
-        "mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
+        "low_pmtu", "mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
     )  # fmt: skip
 
     def __init__(self, end: End) -> None:
         self.end = end
         self.ids = Ids()
+        self.ids.sure = end.stack.given and end.stack.linux
         self.clock = Clock()
         self.ttl = 0
         self.df: bool | None = None
         self.strict = False  # nothing between this end and the tap changes its headers
         self.frames = 0
+        self.low_pmtu = False  # an ICMP message told of a path MTU below the least: the route's is locked, DF is off
         self.mss = 0  # the most that one of its segments holds; 0: not known
         self.own_ts: bool | None = None
         self.peer_ts: bool | None = None
@@ -200,7 +209,9 @@ class Identity:
         return f"TTL {self.ttl}, next id {self.ids.last}" if self.ids.trusted else f"TTL {self.ttl}"
 
     def overdue(self, now: int) -> None:
-        """Nothing of this part is awaited."""
+        """Raises Refusal for ids that stay left out where nothing is lost."""
+        if self.ids.holes and self.end.stack.exact and self.end.stack.linux:
+            self._holes(now)
 
     # -- what the other parts ask
 
@@ -295,8 +306,10 @@ class Identity:
         self.past.append(s)
 
     def _ttl(self, s: Segment) -> None:
+        stack = self.end.stack
+        if stack.given:
+            self._defaults(s)
         if not self.frames:
-            stack = self.end.stack
             self.ttl, self.df = s.ttl, s.df
             # IPv6 has no checksum of its header: what is damaged there passes for sent so.
             self.strict = stack.near is True or (s.ip_id is not None and (stack.given or s.ttl in INITIAL))
@@ -310,6 +323,20 @@ class Identity:
             if self.df and self.frames > 1:
                 raise Refusal("dont-fragment", "DF is not set, but was before")
         self.ttl, self.df = s.ttl, s.df
+
+    def _defaults(self, s: Segment) -> None:
+        """Raises Refusal for what the host's sysctls and its recorded calls rule out."""
+        stack, called, at = self.end.stack, self.end.life.host.called, s.time // 1000
+        plain = not s.df and s.ip_id is not None and not stack.told.get("net.ipv4.ip_no_pmtu_disc")
+        if plain and not self.low_pmtu and not called("IP_MTU_DISCOVER", before=at):
+            raise Refusal("dont-fragment", "DF is not set, though this host discovers path MTUs")
+        ttl = self.default_ttl(s)
+        if s.ttl != ttl and stack.near is True and not called("IP_TTL", "IPV6_UNICAST_HOPS", before=at):
+            raise Refusal("ttl-constant", f"TTL {s.ttl}, this host's is {ttl}")
+
+    def default_ttl(self, s: Segment) -> int:
+        """The TTL with which a host sends where nobody asks for another."""
+        return self.end.stack.told.get("net.ipv4.ip_default_ttl", 64) if s.ip_id is not None else 64
 
     def _reply(self, s: Segment) -> bool:
         """Whether the frame may come from no full socket: an RST or ACK without data, with the id 0."""
@@ -325,15 +352,25 @@ class Identity:
             return
         step = ids.see(s, self._unit(s))
         self._stepped = s.number
+        if ids.holes and self.end.stack.exact:
+            self._holes(s.time // 1000)
         if not ids.kind or not ids.trusted or not self.end.stack.linux:
             return
         if ids.kind == "outlier":
             raise Refusal("ip-id-outlier", f"the frame before has an id out of line with those around it, {s.ip_id}")
         if ids.kind == "overtaken" and self.end.stack.near:
-            if s.time // 1000 - ids.time > 300:
+            if ids.gap is None:
                 raise Refusal("ip-id-back", f"IPv4 id {s.ip_id}, {-step} behind what this socket has sent")
         elif ids.kind == "zero" and self.end.state not in SMALL and not self._reply(s):
             raise Refusal("ip-id-zero", "IPv4 id 0 on a segment of a full socket")
+
+    def _holes(self, now: int) -> None:
+        """Raises Refusal for ids that were left out, and that no frame brings which two CPUs' stamps put behind."""
+        first, count, when, number = self.ids.holes[0]
+        if count > SWAPS or now - when > IDS_SWAPPED:
+            del self.ids.holes[0]
+            last = (first + count - 1) & 0xFFFF
+            raise Refusal("ip-id-gap", f"IPv4 ids {first} to {last} of this socket are left out before frame {number}")
 
     def _unit(self, s: Segment) -> int:
         return self.mss - (12 if s.tsval is not None else 0) if self.mss > 100 else 0

@@ -15,19 +15,22 @@ TRUST: Final = 4  # exact steps before ids are believed
 REMEMBERED: Final = 64  # frames among which a duplicate is looked for
 OVERTAKES: Final = 4_096  # ids: how far behind another a frame may be that was overtaken
 NEARBY: Final = 64  # ids: a frame so near to its place may have been overtaken
-SWAPPED: Final = 200  # us: stamps of two CPUs, taken in another order than the frames left in
+HOLES: Final = 8
+SWAPPED: Final = 300  # us: stamps of two CPUs, taken in another order than the frames left in
 SEGMENT: Final = 536  # bytes: what a segment holds at least where the MSS is not known
 
 
 class Ids:
     """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
 
-    __slots__ = ("exact", "gap", "high", "kind", "last", "low", "odd", "recent", "strange", "time")
+    __slots__ = ("exact", "gap", "high", "holes", "kind", "last", "low", "odd", "recent", "strange", "sure", "time")
 
     def __init__(self) -> None:
         self.last: int | None = None
         self.low = self.high = 1  # how many ids the last frame took, at least and at most
         self.exact = self.strange = 0
+        self.sure = False  # the stack is known to count them
+        self.holes: list[tuple[int, int, int, int]] = []  # passed over: first, count, when, by which
         self.gap: int | None = None
         self.kind = ""  # of the frame seen last: "", "overtaken", "duplicate", "zero", "outlier" (the one before it)
         # A frame out of line: the id before it, how far behind that the next is at least and at most, its own step.
@@ -41,12 +44,13 @@ class Ids:
         new.last, new.low, new.high, new.exact, new.strange = self.last, self.low, self.high, self.exact, self.strange
         new.gap, new.kind, new.odd, new.time = self.gap, self.kind, self.odd, self.time
         new.recent = deque(self.recent, REMEMBERED)
+        new.holes, new.sure = list(self.holes), self.sure
         return new
 
     @property
     def trusted(self) -> bool:
         """Whether the ids count this end's segments."""
-        return self.exact >= TRUST and self.exact > 4 * self.strange
+        return self.sure or (self.exact >= TRUST and self.exact > 4 * self.strange)
 
     def see(self, s: Segment, mss: int) -> int:
         """Takes the next frame; `mss` is the most that one segment holds (0: not known). Its step, 0 if in line.
@@ -64,7 +68,7 @@ class Ids:
             low = high = 1
         else:
             low, high = (-(-n // mss), -(-n // max(mss - 40, 48))) if mss else (1, -(-n // SEGMENT))
-        if i == 0 and last is not None and (0 - last) & 0xFFFF > self.high:
+        if i == 0 and (not n if last is None else (0 - last) & 0xFFFF > self.high):
             self.kind = "zero"
             return 0
         at = s.time // 1000
@@ -96,9 +100,24 @@ class Ids:
             self.odd = None
         elif 0 < behind <= OVERTAKES:
             self.kind = "overtaken"
+            self._fills(i, low, at)
             return -behind
         else:
             self.strange += step > OVERTAKES
         self.gap = step - self.high if step < 0x8000 else None
+        if self.gap:
+            self.holes.append(((last + self.high) & 0xFFFF, self.gap, at, s.number))
+            if len(self.holes) > HOLES:
+                del self.holes[0]
         self.last, self.low, self.high, self.time = i, low, high, at
         return self.gap or 0
+
+    def _fills(self, i: int, n: int, at: int) -> None:
+        """A frame that was overtaken takes its place; `gap` is 0 if that was free a moment ago, else None."""
+        for k, (first, count, when, number) in enumerate(self.holes):
+            into = (i - first) & 0xFFFF
+            if into < count and at - when <= SWAPPED:
+                self.gap = 0
+                left = [(first, into), ((i + n) & 0xFFFF, count - into - n)]
+                self.holes[k : k + 1] = [(f, c, when, number) for f, c in left if c > 0]
+                return

@@ -461,6 +461,8 @@ class Life:
         """Raises Refusal if the handshake's ACK, which nothing withholds, did not show."""
         if self.owes_ack is not None:
             handshake.overdue(self, now)
+        if self.end.ident.ids.holes:
+            self.end.ident.overdue(now)
 
 
 def _keeps(end: End, s: Segment) -> bool:

@@ -19,6 +19,10 @@ LOOPBACK4: Final = b"\x7f"
 LOOPBACK6: Final = bytes(15) + b"\x01"
 FAR: Final = 50  # how many times longer the far end's answer takes than the near one's
 FLOOR: Final = 1_000  # us: below it a round trip and a host's answer look alike
+LEAVING: Final = ("egress", "output", "qdisc")  # where a recorder drops what leaves
+UNSENT: Final = frozenset(
+    ("OutDiscards", "OutNoRoutes", "TCPRetransFail", "InDestUnreachs", "LocalError", "TCPAbortFailed", "FragFails")
+)
 DROPS: Final = frozenset(
     (
         "ListenDrops", "TCPBacklogDrop", "TCPRcvQDrop", "TCPZeroWindowDrop", "TCPOFODrop", "PruneCalled", "RcvPruned",
@@ -49,22 +53,23 @@ def _given(stack: Stack, setup: Setup) -> None:
     elif setup.near:
         stack.near = stack.host.name == setup.near
     if stack.near and stack.linux:
-        stack.lossy = _lossy(stack.host, setup)
+        stack.lossy = _lost(stack.host, setup, False)
+        stack.exact = _lost(stack.host, setup, True) is False
 
 
-def _lossy(host: Host, setup: Setup) -> bool | None:
-    """Whether the recorder knows of inputs that were lost between the tap and the host's TCP, or in it."""
+def _lost(host: Host, setup: Setup, leaving: bool) -> bool | None:
+    """Whether frames were lost between the host's TCP and the tap, of those that leave or those that come.
+
+    None: the recorder does not say. What comes may be lost in TCP too.
+    """
     drops = setup.extra.get("drops")
-    if drops is None and any(c.call.startswith(LOSES) for c in setup.calls):
+    if drops is None and (not setup.calls or any(c.call.startswith(LOSES) for c in setup.calls)):
         return None
     for name, count in (drops or {}).items():
-        if (
-            name.startswith(f"{host.name}.")
-            and count
-            and not name.startswith((f"{host.name}.egress", f"{host.name}.q"))
-        ):
+        where, _, what = name.partition(".")
+        if count and where == host.name and leaving is what.startswith(LEAVING):
             return True
-    if not host.mib or any(n.rpartition(".")[2] in DROPS and v for n, v in host.mib.items()):
+    if not host.mib or any(n.rpartition(".")[2] in (UNSENT if leaving else DROPS) and v for n, v in host.mib.items()):
         return None
     return False
 

@@ -3,6 +3,7 @@
 import struct
 from typing import Any
 
+from conformance.check.known import NOTHING
 from conformance.oracle.end import End, Stack
 from refmodel.packet.segment import Segment, segment
 
@@ -35,7 +36,7 @@ def checksum(data: bytes) -> int:
     """The Internet checksum."""
     if len(data) & 1:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -85,7 +86,7 @@ def end(**stack: Any) -> End:
     """An end of A with nothing but a stack; tests add the parts that they need."""
     e = End("a", 0, (A, APORT), Stack(**{"near": True, **stack}))
     e.peer = End("b", 1, (B, BPORT), Stack(near=False))
-    e.life = Still(alert=False)
+    e.life = Still(alert=False, host=NOTHING)
     e.tx = Still(snd_nxt=0, snd_una=0)
     e.rx = Still(rcv_nxt=0)
     return e
