@@ -479,7 +479,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     netem = has_netem()
     first, last = (int(n) for n in args.seeds.split("-"))
     failed = 0
-    for place, program in enumerate(p for p in PROGRAMS if not args.names or p.name in args.names):
+    for place, program in enumerate(PROGRAMS):
+        if args.names and program.name not in args.names:
+            continue
         lacking = [n for n in program.needs if shutil.which(n) is None]
         if lacking:
             print(f"{program.name}: left out, this machine has no {', '.join(lacking)}", flush=True)

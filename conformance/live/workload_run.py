@@ -21,7 +21,6 @@ from typing import Any, Final, Protocol
 
 from conformance.live import kernel, observe
 from conformance.live.errors import CaptureLost, LabUnavailable, RecordError, ScenarioFailed
-from conformance.live.kernel import NetNamespace
 from conformance.live.lab import Host, require_lab
 from conformance.live.sidecar import Call, Expected, HostInfo, Kernel, Notification, Sidecar, Vantage, dump
 from conformance.live.workload import Plan, plan, without_netem
@@ -36,6 +35,7 @@ PATIENCE: Final = 8.0  # s to wait for a quiet moment after the applications end
 ENOUGH: Final = 6  # segments after the start in mid-connection, else the capture begins before the first
 MAX_CALLS: Final = 150  # data calls that a sidecar lists; of more it lists none
 DATA_CALLS: Final = ("send(", "recv(")
+LOOPBACK_MTU: Final = 65536
 CONGESTION: Final = "net.ipv4.tcp_congestion_control"
 
 Mib = dict[str, dict[str, int]]
@@ -288,7 +288,7 @@ def write(
     p = net.plan
     taps = net.taps()
     where, device = taps[0]
-    offloads = _offloads(net.netns(where), device)
+    offloads = _offloads(net, where, device)
     release = os.uname().release
     profile = profile_of(release)
     data, frames = pcapng(
@@ -313,7 +313,7 @@ def write(
             "family": p.family,
             "topology": p.topology,
             "congestion": p.congestion,
-            "mtu": p.mtu,
+            "mtu": LOOPBACK_MTU if p.topology == "loopback" else p.mtu,
             "path_mtu": p.path_mtu,
             "nat": p.nat,
             "impairments": [f"{i.place} {i.rule}" for i in p.impairments],
@@ -342,11 +342,9 @@ def write(
     return path
 
 
-def _offloads(netns: NetNamespace, device: str) -> dict[str, bool]:
-    if device == "any":
-        return {}
-    with netns.inside():
-        found = kernel.features(device)
+def _offloads(net: WorkloadNet, where: str, device: str) -> dict[str, bool]:
+    with net.netns(where).inside():
+        found = kernel.features(net.hosts[where].interface if device == "any" else device)
     found.pop("rx-checksum")
     return found
 
