@@ -13,6 +13,7 @@ from typing import Final
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.oracle.end import Counts, End, Excuse, Interval, Label, Refusal, Stack, us
+from conformance.oracle.evidence import AHEAD, SPAN, Evidence
 from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
@@ -54,6 +55,8 @@ class Connection:
         self.labels: list[tuple[int, int, Label, St]] = []
         self.fired: Counter[str] = Counter()
         self.records: list[Segment] = []
+        self.queue: deque[Segment] = deque()
+        self.refused: Refusal | None = None
         self.marks: list[tuple[int, tuple[End, End]]] = []
         self.settled: Decisions = ()
         self.decided: Decisions = ()
@@ -125,14 +128,39 @@ class Connection:
     def _follow(self, s: Segment) -> None:
         if self.ended is not None or self.unknown:
             return
+        if self.refused is None and not self.queue:
+            self._next(s)
+        else:
+            self.queue.append(s)
+        if self.refused is not None or self.queue:
+            self._pump(False)
+
+    def _next(self, s: Segment) -> None:
+        """Explains the next frame, or puts it off until the frames behind it show what excuses it."""
         self.records.append(s)
         try:
             self._take(s)
         except Refusal as why:
             if not self._was_damaged():
-                self._retry(why, s)
+                self.refused = why
+                return
         if len(self.records) >= 2 * CHECKPOINT:
             self._checkpoint()
+
+    def _pump(self, final: bool) -> None:
+        """Goes on with the frames that wait; `final`: no more will come."""
+        while self.ended is None and not self.unknown:
+            if self.refused is not None:
+                s = self.records[-1]
+                enough = len(self.queue) >= AHEAD or (self.queue and self.queue[-1].time - s.time > SPAN)
+                if not (final or enough):
+                    return
+                why, self.refused = self.refused, None
+                self._retry(why, s, Evidence([*self.records, *self.queue], final))
+            elif self.queue:
+                self._next(self.queue.popleft())
+            else:
+                return
 
     def _take(self, s: Segment) -> None:
         a, b = self.ends
@@ -212,9 +240,14 @@ class Connection:
                     if e.stack.linux:
                         raise
 
-    def _retry(self, why: Refusal, s: Segment, end: int = 0) -> None:
+    def _retry(self, why: Refusal, s: Segment, shown: Evidence, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
         first, at = why, s
+        if self._loses(shown):
+            failed = self._again(self.decided, end)
+            if failed is None:
+                return
+            why, at = failed
         todo: list[tuple[int, int, Decisions]] = []
         tried = {self.decided}
         order = 0
@@ -231,7 +264,7 @@ class Connection:
                 order += 1
                 heapq.heappush(todo, (sum(y.cost for _, y in new[len(self.settled) :]), order, new))
 
-        propose(self.decided, why, self._refused(why, s))
+        propose(self.decided, why, self._refused(why, at))
         if len(self.decided) > len(self.settled):
             tried.add(self.settled)
             order += 1
@@ -253,6 +286,15 @@ class Connection:
             return
         self._again(self.decided)
         self._diverge(first, s)
+
+    def _loses(self, shown: Evidence) -> bool:
+        """Whether the capture shows that frames are lost behind the tap where that was not taken for possible."""
+        found = False
+        for e in self.ends:
+            if e.stack.presumed and (why := shown.loses(e.address)):
+                e.stack.lossy, e.stack.presumed, found = None, False, True
+                e.stack.evidence.append(f"frames to it are lost behind the tap: {why}")
+        return found
 
     def _refused(self, why: Refusal, s: Segment) -> int:
         """The side whose end refused: the sender, unless the receiver had something overdue."""
@@ -289,6 +331,7 @@ class Connection:
         """Both ends are closed or in TIME_WAIT at `now` us, or nothing more will be said."""
         if self.prelude is not None:
             return any(s.flags & (RST | FIN) for s in self.prelude)
+        self._pump(True)
         if self.ended is not None or self.unknown:
             return True
         try:
@@ -308,6 +351,7 @@ class Connection:
             if not any(x.flags & (RST | FIN) for x in self.prelude) and not same:
                 return False
             self._start()
+        self._pump(True)
         if self.ended is not None or self.unknown:
             return True
         k = self._side(s)
@@ -323,11 +367,12 @@ class Connection:
         """The judgement when the capture has shown everything up to `end` us."""
         if self.prelude is not None:
             self._start()
+        self._pump(True)
         if self.ended is None and not self.unknown and self.records:
             try:
                 self._settle(end)
             except Refusal as why:
-                self._retry(why, self.records[-1], end)
+                self._retry(why, self.records[-1], Evidence(self.records, True), end)
         inferred = (*self.setup.inferred, *self._inferred())
         if self.ended is not None:
             return Verdict(
@@ -362,6 +407,11 @@ class Connection:
                 for name, (low, high) in e.counts.intervals().items():
                     total.add(name, low, high)
         return {name: c.intervals() for name, c in hosts.items()}
+
+    def _counts(self, e: End) -> bool:
+        """Whether this tap is the one that counts for the host of `e`."""
+        counted = self.setup.extra.get("counted")
+        return counted is None or e.name in counted
 
     def _strangers(self) -> list[str]:
         """What is said of ends that are not Linux."""
