@@ -1,8 +1,8 @@
 """How often the checker says no: every kind of mutant over a set of captures, as a table.
 
 `python -m conformance.mutation [CAPTURE|DIR...] [--kinds KIND...] [--each N] [--limit N] [--frames N] [--jobs N]
-[--checker oracle|check]` prints it, with the survivors. The limit is of mutants of a kind, taken evenly over the
-captures.
+[--checker oracle|check] [--markdown]` prints it, with the survivors. The limit is of mutants of a kind, taken evenly
+over the captures.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from conformance.check.capture import RULES, captures_in, check_frames
 from conformance.check.flows import Flows, Share
-from conformance.check.setup import Setup, setup_for
+from conformance.check.setup import Setup, setup_for, tap_of
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
 from conformance.mutate import KINDS, REGISTRY, Mutant, mutants
@@ -51,7 +51,7 @@ def oracle(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
         last = max(last, f.time // 1000)
         s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
         if s is not None:
-            flows.follow(s)
+            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
     return [v for _, v in flows.finish(last, len(frames))]
 
 
@@ -221,6 +221,20 @@ def table(tally: Tally) -> Table:
     return t
 
 
+def markdown(tally: Tally) -> list[str]:
+    """The same as lines of Markdown, with what each kind changes and what constrains it."""
+    left = Counter(s.kind for s in tally.survivors)
+    out = [
+        "| kind | what is changed | constrained by | mutants | at | behind | survived |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in KINDS:
+        k, n = REGISTRY[name], tally.at[name] + tally.later[name] + left[name]
+        counts = f"{n} | {tally.at[name]} | {tally.later[name]} | {left[name]}"
+        out.append(f"| {name}{'*' if k.sidecar else ''} | {k.says} | {k.constraint} | {counts} |")
+    return out
+
+
 def main(argv: Sequence[str] = ()) -> int:
     """Prints the table for the captures named (default: captures/)."""
     parser = argparse.ArgumentParser(prog="python -m conformance.mutation", description=__doc__)
@@ -233,10 +247,15 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--checker", choices=sorted(CHECKERS), default="check")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/mutants.md")
     given = parser.parse_args(list(argv))
     paths = captures_in([*given.paths, *given.corpus])
     tally = judge(paths, given.each, given.seed, given.kinds, given.limit, given.checker, given.jobs, given.frames)
-    out.print(table(tally))
+    if given.markdown:
+        for line in markdown(tally):
+            out.print(line, markup=False)
+    else:
+        out.print(table(tally))
     for s in tally.survivors:
         out.print(f"  survived: {s.kind} of frame {s.frame} in {s.capture}: {s.outcome}")
     for name in tally.unfit:

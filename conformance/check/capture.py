@@ -13,7 +13,7 @@ from conformance.check.flows import Flows, Share
 from conformance.check.neigh import Neighbours
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
-from conformance.check.setup import Setup, SidecarError, setup_for
+from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
 from conformance.check.tcp import Connection as Rules
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT
@@ -240,7 +240,7 @@ def check_frames(
             if cut and s is not None:
                 neighbours.counts[CUT] += 1
         if s is not None and not cut:
-            flows.follow(s)
+            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
     judged = flows.finish(last, report.frames)
     report.verdicts += [v for _, v in judged]
     if neighbours is not None:

@@ -12,13 +12,13 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
-from conformance.check.setup import Setup
+from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
 from conformance.check.verdict import Verdict
 from refmodel.packet.segment import Segment
 from refmodel.tcp.state import TCP_TIMEWAIT_LEN
 
-Key = tuple[bytes, int, bytes, int]
+Key = tuple[bytes, int, bytes, int, int]  # the two ends in order, and the tap
 
 QUIET: Final = TCP_TIMEWAIT_LEN + 5_000_000  # us: the timer wheel may be 2 s late with a minute
 LOOK: Final = 4096  # segments between two looks for connections that are over
@@ -51,13 +51,17 @@ class Flows:
         self.gone: dict[Key, bool] = {}
         self.judged: list[tuple[int, Verdict]] = []
         self.linux: set[bytes] = set()
+        self.setups: dict[int, Setup] = {}
         self.labels = True
         self.segments = 0
 
-    def follow(self, s: Segment) -> None:
-        """Takes the next segment of the capture."""
+    def follow(self, s: Segment, tap: int = 0) -> None:
+        """Takes the next segment of the capture, as `tap` saw it: each tap has its own view of a connection."""
         a, b = s.saddr, s.daddr
-        key = (a, s.source, b, s.dest) if a < b or (a == b and s.source <= s.dest) else (b, s.dest, a, s.source)
+        if a < b or (a == b and s.source <= s.dest):
+            key = (a, s.source, b, s.dest, tap)
+        else:
+            key = (b, s.dest, a, s.source, tap)
         c = self.open.get(key)
         if c is None:
             if self.share.parts > 1 and not self.share.takes(key):
@@ -72,7 +76,7 @@ class Flows:
                 return
         elif c.begins_anew(s):
             self._judge(c, c.last)
-            c = self.open[key] = self.make(s, self.setup, c)
+            c = self.open[key] = self.make(s, self._at(tap), c)
         if self.labels and not self.labelled and s.number > LABELS_UP_TO:
             self.labels = False
         c.labelled = self.labels
@@ -81,9 +85,16 @@ class Flows:
         if not self.segments % LOOK:
             self._look(s.time // 1000)
 
+    def _at(self, tap: int) -> Setup:
+        """What is known at a tap."""
+        found = self.setups.get(tap)
+        if found is None:
+            found = self.setups[tap] = at_tap(self.setup, tap)
+        return found
+
     def _first(self, key: Key, s: Segment) -> Any:
         ignored = self.gone.pop(key, None)
-        c = self.make(s, self.setup, known=ignored is not None)
+        c = self.make(s, self._at(key[4]), known=ignored is not None)
         if ignored and not c.opens:
             self.gone[key] = True
             return None

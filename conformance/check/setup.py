@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from conformance.check.schema import validate
+from refmodel.packet.wire import LINKTYPE_LINUX_SLL2
 from refmodel.profile import Profile, UnknownProfile, nearest, profile
 
 
@@ -90,6 +92,31 @@ class Setup(Struct, frozen=True):
 
 
 LOSES = "wire loses:"
+
+
+def at_tap(setup: Setup, tap: int) -> Setup:
+    """What is known at one of several taps of a capture: whose host it is on, and for which hosts it counts.
+
+    A host is counted at the first tap on it, or else at the first tap of all.
+    """
+    taps = setup.extra.get("taps", {})
+    hosts, kinds = list(taps.get("hosts", ())), list(taps.get("kinds", ()))
+    if len(hosts) < 2 or tap >= len(hosts) or len(hosts) != len(kinds):
+        return setup
+    names = [h.name for h in setup.hosts]
+    near = hosts[tap] if kinds[tap] == "near" and hosts[tap] in names else ""
+    first = {n: next((k for k, (h, kind) in enumerate(zip(hosts, kinds, strict=True)) if h == n and kind == "near"), 0)
+             for n in names}  # fmt: skip
+    counted = [n for n in names if first[n] == tap]
+    vantage = {"host": hosts[tap], "interface": taps.get("interfaces", hosts)[tap], "kind": kinds[tap]}
+    return replace(setup, near=near, extra={**setup.extra, "vantage": vantage, "counted": counted})
+
+
+def tap_of(interface: int, linktype: int, data: bytes) -> int:
+    """Which tap saw a frame: the capture's interface, or the device that a capture of all devices names."""
+    if linktype == LINKTYPE_LINUX_SLL2 and len(data) >= 8:
+        return int.from_bytes(data[4:8], "big")
+    return interface
 
 
 def jiffy(hz: int) -> int:

@@ -7,7 +7,7 @@ import click
 
 from conformance.check.capture import captures_in
 from conformance.check.flows import Flows, Share
-from conformance.check.setup import Setup, setup_for
+from conformance.check.setup import Setup, setup_for, tap_of
 from conformance.check.verdict import Outcome, Verdict
 from conformance.oracle.connection import Connection
 from conformance.pcap import Reader
@@ -25,7 +25,7 @@ def follow(path: Path) -> tuple[Setup, list[Verdict]]:
             last = max(last, f.time // 1000)
             s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
             if s is not None:
-                flows.follow(s)
+                flows.follow(s, tap_of(f.interface, f.linktype, f.data))
     return setup, [v for _, v in flows.finish(last, n)]
 
 

@@ -32,4 +32,7 @@ def infer(
                 if old.stack.host is new.host and new.host is not None:
                     new.base = old.stack.base
     infer_vantage(early, sides, (a, b), setup)
+    for stack in (a, b):
+        if stack.lossy is None:
+            stack.lossy, stack.presumed = False, True
     return a, b

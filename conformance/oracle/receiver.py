@@ -7,7 +7,7 @@ needs a cause, and one cause sends one.
 
 from typing import Final
 
-from conformance.oracle.astray import Astray, behind, overtaken
+from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
@@ -189,11 +189,11 @@ class Receiver:
         if flags & CWR and self.ce:
             self.ce = False
         if self.loose:
-            self.astray.comes(seq, end)
+            self.astray.comes(seq, end, self._pieces(s))
         if seq == end:
             return
         if self.skips:
-            self.promise.grows(s.len, True)
+            self._grows(s)
             return
         if flags & CWR:
             self.clock.mandated = True
@@ -212,7 +212,7 @@ class Receiver:
                 window = max(promise.window, 0)
                 clock.measure(s.len, flags, s.payload_at - s.l4, 32 if s.tsval is not None else 20)
                 clock.data(at, window)
-                promise.grows(s.len, False)
+                promise.grows(s.len, False, self._pieces(s))
                 if s.tos & 3 == ECN_CE:
                     self._marked(window)
             clock.owes(at, s.number)
@@ -227,7 +227,7 @@ class Receiver:
             return
         clock.owes(at, s.number)
         if kind == BEHIND_HOLE:
-            promise.grows(s.len, True)
+            promise.grows(s.len, True, self._pieces(s))
             self.ofo_told += 1
             self.untold += re.twice
             if s.tos & 3 == ECN_CE:
@@ -260,7 +260,7 @@ class Receiver:
         if end != seq and seq < re.nxt:
             self.clock.enter_quick(max(self.promise.window, 0))
             self.old_sets += 1
-            if re.sack:
+            if re.sack and re.tells:
                 re.dsack, re.sure = (seq, min(end, re.nxt)), True
         self._credit(us(s), "tcp_send_dupack")
 
@@ -268,8 +268,8 @@ class Receiver:
         """An input was dropped behind the tap; on its way to a far end it may only be late."""
         if self.loose and self.known:
             seq = unwrap(s.seq, self.re.nxt)
-            self.astray.comes(seq, seq + s.seg_len)
-            self.promise.grows(s.len, True)
+            self.astray.comes(seq, seq + s.seg_len, self._pieces(s))
+            self._grows(s)
 
     def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
         """Why a segment's text is not looked at: "paws", "old", "beyond" the window, ACK of what is "unsent"; else "".
@@ -319,11 +319,11 @@ class Receiver:
             self.old_sets += 1
             self._credit(us(s), "__tcp_ack_snd_check")
         self.known = True
-        self.re = Reassembly(s.seq + 1, self.re.sack)
+        self.re = Reassembly(s.seq + 1, self.re.sack, not self.dsack_off)
         self.wup = self.re.nxt
         self.ts_recent, self.ts_at, self.top = s.tsval, us(s), s.tsval
         self.ts_ok = s.tsval is not None
-        self.promise.asks(s)
+        self.promise.asks(s, self.re.nxt)
         self._agree(False, s)
 
     def _agree(self, mine: bool, s: Segment) -> None:
@@ -372,6 +372,13 @@ class Receiver:
             self.clock.pingpong = self.clock.thresh
         elif before in (St.FIN_WAIT1, St.FIN_WAIT2):
             self.fin_due = True
+
+    def _pieces(self, s: Segment) -> int:
+        """In how many segments what the tap saw in one may have come."""
+        return 1 if not self.loose else -(-s.len // min(LEAST_MSS, self.promise.advmss or LEAST_MSS)) or 1
+
+    def _grows(self, s: Segment) -> None:
+        self.promise.grows(s.len, True, self._pieces(s))
 
     def _credit(self, at: int, by: str) -> None:
         """An input may be answered by an acknowledgment that brings nothing new."""
@@ -496,7 +503,7 @@ class Receiver:
         """The first output of a connection whose handshake wasn't seen."""
         end = self.end
         self.known = self.fuzzy = True
-        self.re = Reassembly(s.ack_seq + (1 << 32), bool(s.sack))
+        self.re = Reassembly(s.ack_seq + (1 << 32), bool(s.sack), not self.dsack_off)
         self.wup = self.re.nxt
         while end.pending and not (end.pending[0].end_seq - s.ack_seq - 1) & M32 < H32:
             end.process()
@@ -538,7 +545,7 @@ class Receiver:
         why = self.end.decided.get(s.number)
         high = self._highest()
         if ack > high and not self.fuzzy:
-            if why is not None and why.kind == "unseen":
+            if why is not None and why.kind == "unheard":
                 self._jump(ack)
                 return
             excuses = () if self.end.stack.given else (_unseen(s, f"it acknowledges {ack & M32}"),)
@@ -629,9 +636,9 @@ class Receiver:
         end, re = self.end, self.re
         pending = [(unwrap(p.seq, ack), unwrap(p.seq, ack) + p.seg_len) for p in end.pending]
         texts = [r for r in pending if r[0] < r[1]]
-        if ack not in (re.nxt, self.wup) and not self.astray.borders(ack, texts):
+        if ack not in (re.nxt, self.wup) and not self.astray.borders(ack, texts, self.promise.advmss):
             return False
-        if not all(self.astray.holds(b, ack, texts) for b in seen):
+        if not all(self.astray.holds(b, ack, texts, self.promise.advmss) for b in seen):
             return False
         t = s.tsecr
         if t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok:
@@ -705,6 +712,10 @@ class Receiver:
             return
         ack = unwrap(s.ack_seq, self.re.nxt)
         most = promise.too_wide(window, ack)
+        if most >= 0 and self.loose:
+            for p in self.end.pending:  # a part of each may have come
+                self._grows(p)
+            most = promise.too_wide(window, ack)
         if most >= 0:
             raise Refusal("window-too-wide", f"window {window}, but it opens to {most} at most by what came")
         stack = self.end.stack
@@ -795,11 +806,12 @@ class Receiver:
         if flags & SYN:
             if flags & ACK and self.known:
                 re.nxt = self.wup = unwrap(s.ack_seq, re.nxt)
-            promise.offers(s, re.nxt)
+            promise.offers(s, re.nxt, self._cookies())
             self._agree(True, s)
             return
         ack = unwrap(s.ack_seq, re.nxt)
         newest = ack >= self.wup
+        advances = ack > self.wup
         window = promise.says(s)
         self._count(s, label, window, ack)
         promise.sent(window, ack, newest)
@@ -817,10 +829,10 @@ class Receiver:
         if self.loose:
             self.astray.acknowledged(ack)
             self.astray.inputs -= pure and self.astray.inputs > 0
-        if pure and self.credits:
-            self.credits = 0 if re.sack and not self.dsack_off else self.credits - 1
-        elif re.sack:
-            self.credits = 0
+        if re.sack and not self.dsack_off:
+            self.credits = 0  # the blocks show the position exactly
+        elif pure and self.credits and not advances:
+            self.credits -= 1
         self.compressed = 0
         self.fin_due = False
         re.told_at_fin = None
@@ -831,6 +843,11 @@ class Receiver:
             self.ts_recent = s.tsecr
         if not self.end.pending:
             self.ts_loose = False
+
+    def _cookies(self) -> bool:
+        """Whether this host may have sent SYN cookies."""
+        host = self.end.stack.host
+        return host is None or not host.mib or host.mib.get("TcpExt.SyncookiesSent", 0) > 0
 
     def _count(self, s: Segment, label: Label, window: int, ack: int) -> None:
         """Counts what left, and what was taken since the last output."""
@@ -895,7 +912,7 @@ def _release(kernel: str) -> tuple[int, ...]:
 
 
 def _unseen(s: Segment, what: str) -> Excuse:
-    return Excuse("unseen", s.number, f"{what}: the capture may lack what it answers", cost=6)
+    return Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6)
 
 
 def _merged(ranges: list[Range]) -> list[Range]:

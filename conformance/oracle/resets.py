@@ -123,7 +123,7 @@ def _reply(life: "Life", s: Segment) -> Label:
         end.state = St.CLOSE
         return _counted(life, Label("tcp_v4_send_reset", "what it answers is not in the capture"))
     if end.stack.near is not True:
-        excuses.append(Excuse("unseen", s.number, "the capture may lack what it answers", cost=5))
+        excuses.append(Excuse("unheard", s.number, "the capture may lack what it answers", cost=5))
     what = f"an RST with seq {s.seq}, ack {s.ack_seq} that answers nothing that came"
     raise Refusal("reset-without-cause", what, ("tcp_send_active_reset",), near, excuses)
 

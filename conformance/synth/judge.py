@@ -18,7 +18,7 @@ from rich.table import Table
 
 from conformance.check.capture import check_frames
 from conformance.check.flows import Flows, Share
-from conformance.check.setup import Setup
+from conformance.check.setup import Setup, tap_of
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
 from conformance.pcap import Frame
@@ -47,7 +47,7 @@ def oracle(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
         last = max(last, f.time // 1000)
         s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
         if s is not None:
-            flows.follow(s)
+            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
     return [v for _, v in flows.finish(last, len(frames))]
 
 

@@ -1,0 +1,182 @@
+"""What a capture shows of loss: which hypotheses have evidence, and which the capture itself refutes.
+
+The law: a frame that was lost leaves a trace. Data that did not arrive is sent again, or never acknowledged; an
+acknowledgment that did not arrive lets its reader repeat what it acknowledged, or probe a window that it opened; what
+the tap did not see leaves a step in the ids of its socket, or a hole in its sequence numbers that the peer has filled.
+The traces are looked for in the frames around the one that was refused, a stated number of them behind it.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+from conformance.oracle.end import Excuse
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, FIN, RST, SYN
+from refmodel.types import M32, after, before
+
+AHEAD: Final = 96  # frames looked at behind a refused one
+SPAN: Final = 3_000_000_000  # ns; the same in time
+STEPS: Final = 2  # exact steps of ids without a strange one before they speak
+WIDE: Final = 2_048  # ids: a greater step is not a count of segments
+ONE: Final = 1_500  # bytes: up to here a segment is one packet
+LEAST: Final = 500  # bytes of each piece of a super-frame, at least
+AGAIN: Final = 500_000  # ns: a copy that comes sooner was doubled by the network, not sent again
+
+Who = tuple[bytes, int]
+
+
+class Evidence:
+    """The frames of a connection around a refused one, in the capture's order. `final`: no more will come."""
+
+    def __init__(self, frames: Sequence[Segment], final: bool) -> None:
+        self.frames, self.final = frames, final
+
+    # -- whether anything was lost on the way to an end
+
+    def loses(self, to: Who) -> str:
+        """What shows that frames to the end `to` were lost behind the tap; '' if nothing does."""
+        met: dict[tuple[int, int, int, int], Segment] = {}
+        acks: list[Segment] = []
+        data: list[Segment] = []
+        top: int | None = None
+        for x in self.frames:
+            if (x.daddr, x.dest) == to:
+                key = (x.seq, x.flags & (SYN | RST | FIN), 0 if x.seg_len else x.ack_seq, 1 if x.seg_len else 0)
+                first = met.setdefault(key, x)
+                if first is not x and x.seg_len and x.time - first.time >= AGAIN:
+                    return f"frame {x.number} repeats frame {first.number}"
+                if x.flags & ACK:
+                    acks.append(x)
+                if x.len:
+                    data.append(x)
+                continue
+            if top is not None and x.seg_len and before(x.seq, top):
+                for a in acks:
+                    if after(a.ack_seq, x.seq) and x.time > a.time:
+                        return f"frame {x.number} repeats what frame {a.number} acknowledged"
+            if top is not None and not x.seg_len and x.seq == (top - 1) & M32 and not x.flags & RST:
+                for a in acks:
+                    if a.window and a.ack_seq == top and a.time < x.time:
+                        return f"frame {x.number} probes behind frame {a.number}"
+            if x.sack and x.flags & ACK:
+                highest = max(x.sack, key=lambda b: (b[1] - x.ack_seq) & M32)[1]
+                for d in data:
+                    around = not before(d.seq, x.ack_seq) and before(d.end_seq, highest)
+                    if around and not any(
+                        not before(d.seq, low) and not after(d.end_seq, high) for low, high in x.sack
+                    ):
+                        return f"frame {x.number} selectively acknowledges around frame {d.number}"
+            if top is None or after(x.end_seq, top):
+                top = x.end_seq
+        return ""
+
+    # -- single hypotheses
+
+    def credible(self, x: Excuse, end: Who) -> bool:
+        """Whether the capture does not refute hypothesis `x` of the end `end`."""
+        if x.kind == "dropped":
+            return self._dropped(x.frame, end)
+        if x.kind == "unseen":
+            return self._missing(x.frame, end)
+        if x.kind == "unheard":
+            return self._unheard(x.frame, end)
+        return True
+
+    def _frame(self, number: int) -> tuple[int, Segment] | None:
+        for k, s in enumerate(self.frames):
+            if s.number == number:
+                return k, s
+        return None
+
+    def _dropped(self, number: int, end: Who) -> bool:
+        """Data, SYN and FIN that were dropped come again, or are never acknowledged. Of an ACK nothing need tell."""
+        found = self._frame(number)
+        if found is None or not found[1].seg_len:
+            return True
+        k, x = found
+        for y in self.frames[k + 1 :]:
+            if (y.saddr, y.source) == (x.saddr, x.source):
+                if y.seg_len and before(y.seq, x.end_seq) and after(y.end_seq, x.seq):
+                    return True
+            elif y.flags & ACK and not y.flags & RST and not before(y.ack_seq, x.end_seq):
+                return False
+        return True
+
+    def _ids(self, who: Who, at: int) -> int | None:
+        """How many segments of `who` the tap lacks before the frame at index `at`, or the next; None: ids don't say."""
+        own = [s for s in self.frames if (s.saddr, s.source) == who and s.ip_id and not s.flags & SYN]
+        exact = strange = 0
+        gap: int | None = None
+        limit = self.frames[at].number
+        for p, n in pairwise(own):
+            step = ((n.ip_id or 0) - (p.ip_id or 0)) & 0xFFFF
+            most = 1 if p.len <= ONE else -(-p.len // LEAST)
+            if p.number < limit <= n.number:
+                if step >= WIDE:
+                    return None
+                gap = max(step - most, 0)
+            elif 1 <= step <= most:
+                exact += 1
+            else:
+                strange += 1
+        return None if exact < STEPS or strange > exact // 4 else gap
+
+    def _missing(self, number: int, end: Who) -> bool:
+        """Something that `end` sent before frame `number` was not seen."""
+        found = self._frame(number)
+        if found is None:
+            return True
+        k, x = found
+        gap = self._ids(end, k)
+        if gap is not None:
+            return gap > 0
+        top: int | None = None
+        for y in self.frames[:k]:
+            if (y.saddr, y.source) == end and not y.flags & RST and (top is None or after(y.end_seq, top)):
+                top = y.end_seq
+        if top is None or not after(x.seq, top):
+            return self._lost_before_tap(end)
+        for y in self.frames[k + 1 :]:
+            if (y.saddr, y.source) == end:
+                if y.seg_len and y.seq == top:
+                    return True
+            elif y.flags & ACK and (y.ack_seq == x.seq or (y.ack_seq == top and y.sack)):
+                return True
+        return any((y.saddr, y.source) != end and not before(y.ack_seq, x.end_seq) for y in self.frames[k + 1 :]) and (
+            self._lost_before_tap(end)
+        )
+
+    def _lost_before_tap(self, end: Who) -> bool:
+        """Whether other frames show that frames of `end` do not reach the tap: holes that its peer acknowledged."""
+        top: int | None = None
+        for y in self.frames:
+            if (y.saddr, y.source) == end:
+                if y.flags & RST:
+                    continue
+                if top is not None and after(y.seq, top):
+                    return True
+                if top is None or after(y.end_seq, top):
+                    top = y.end_seq
+        return False
+
+    def _unheard(self, number: int, end: Who) -> bool:
+        """Something that `end` answers in frame `number` came to it, but was not seen: its peer's frames tell."""
+        found = self._frame(number)
+        if found is None:
+            return True
+        k, x = found
+        peers = [y for y in self.frames if (y.daddr, y.dest) == end and not y.flags & RST]
+        earlier = [y for y in peers if y.number < x.number]
+        later = [y for y in peers if y.number > x.number]
+        if peers:
+            gap = self._ids((peers[0].saddr, peers[0].source), k)
+            if gap is not None:
+                return gap > 0
+        top: int | None = None
+        for y in earlier:
+            if top is None or after(y.end_seq, top):
+                top = y.end_seq
+        if top is not None and x.flags & ACK and after(x.ack_seq, top):
+            return any(not before(y.seq, x.ack_seq) for y in later)
+        return bool(peers) and self._lost_before_tap((peers[0].saddr, peers[0].source))
