@@ -150,7 +150,7 @@ def test_a_run_has_so_many_timers(monkeypatch: pytest.MonkeyPatch) -> None:
         (SOCKET + "+0 frobnicate(3) = 0\n", 2, ":2:4: unknown system call"),
         ("--mtu=0\n0 close(3) = 0\n", 2, ":1:1: --mtu=0"),
         (SOCKET + "+0 `rm -rf /`\n", 2, ":2:"),
-        (SOCKET + "+0 < udp (100)\n", 3, ":2:"),
+        (SOCKET + "+0 socket(..., SOCK_RAW, IPPROTO_UDP) = 4\n", 3, ":1:"),
     ],
 )
 def test_the_command_says_where_and_with_which_status(tmp_path: Path, text: str, status: int, shown: str) -> None:

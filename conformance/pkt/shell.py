@@ -161,15 +161,18 @@ class _Interpreter:
         first, *rest = pipeline.commands
         name = first.words[0].text
         if name not in SOURCES:
-            raise self.refuse(first.words[0], f"pipes begin with {', '.join(SOURCES)}")
+            raise self.refuse(rest[0].words[0], f"pipes begin with {', '.join(SOURCES)}")
         try:
             if name == "nstat":
                 return self.nstat(first, rest)
             if name == "grep":
                 return self.grep(first, rest)
         except ScriptError:
-            return look(pipeline, self.refuse)
-        return look(pipeline, self.refuse)
+            return look(pipeline, self.unknown)
+        return look(pipeline, self.unknown)
+
+    def unknown(self, word: Word, help: str) -> ScriptError:
+        return ScriptError(f"{word.text[:60]!r} is not interpreted", word.at, self.source, help=help)
 
     def refuse(self, word: Word, help: str) -> ScriptError:
         return ScriptError(f"shell command {word.text[:60]!r} is not interpreted", word.at, self.source, help=help)
