@@ -11,7 +11,7 @@ from conformance.oracle.sack import Range
 from refmodel.packet.segment import Segment
 
 MOST: Final = 8_192  # segments that are remembered
-JUMBO: Final = 1_500  # bytes: a segment that is longer was not yet cut into those that arrive
+LEAST_MSS: Final = 500  # bytes: what is longer may not yet be cut into the segments that arrive
 
 
 class Astray:
@@ -33,9 +33,9 @@ class Astray:
         new.under_way, new.inputs, new.top = self.under_way.copy(), self.inputs, self.top
         return new
 
-    def comes(self, seq: int, end: int) -> None:
-        """The tap saw a segment."""
-        self.inputs += 1
+    def comes(self, seq: int, end: int, pieces: int) -> None:
+        """The tap saw a segment, which may come in `pieces`."""
+        self.inputs += pieces
         if seq == end:
             return
         self.under_way.append((seq, end))
@@ -47,20 +47,24 @@ class Astray:
         while waiting and waiting[0][1] <= ack:
             waiting.popleft()
 
-    def borders(self, at: int, pending: list[Range]) -> bool:
-        """Whether a segment begins or ends at `at`, or one that is to be cut on its way holds it."""
+    def borders(self, at: int, pending: list[Range], mss: int) -> bool:
+        """Whether a segment begins or ends at `at`, or one that is to be cut on its way holds it.
+
+        `mss`: the longest that arrives in one piece, 0 if it isn't known.
+        """
+        longest = mss or LEAST_MSS
         for ranges in (self.under_way, pending):
             for low, high in ranges:
-                if at in (low, high) or (high - low > JUMBO and low < at < high):
+                if at in (low, high) or (high - low > longest and low < at < high):
                     return True
         return False
 
-    def holds(self, block: Range, ack: int, pending: list[Range]) -> bool:
+    def holds(self, block: Range, ack: int, pending: list[Range], mss: int) -> bool:
         """Whether a SACK block is made of segments that were on their way; below `ack` it tells of what came twice."""
         low, high = block
         if high <= ack:
             return True
-        return self.borders(high, pending) and (low < ack or self.borders(low, pending))
+        return self.borders(high, pending, mss) and (low < ack or self.borders(low, pending, mss))
 
 
 def behind(s: Segment, last: Segment | None) -> bool:

@@ -119,7 +119,7 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
         why = rx.acceptable(p, r.nxt, recent)
         if why:
             duplicates += 1
-            if stop != seq and seq < r.nxt and r.sack:
+            if stop != seq and seq < r.nxt and r.sack and r.tells:
                 r = r.copy()
                 r.dsack, r.sure = (seq, min(stop, r.nxt)), True
             continue

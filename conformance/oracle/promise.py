@@ -35,7 +35,8 @@ class Promise:
     """What was promised. Sequence numbers are unwrapped.
 
     `edge`: the right edge promised last; `window`: rcv_wnd then, -1 before the first; `shift`: rcv_wscale, -1 while it
-    isn't known; `ceiling`: the most that rcv_ssthresh can be; `advmss`: the peer's segments as this end expects them.
+    isn't known; `ceiling`: the most that rcv_ssthresh can be; `give`: by how much the first edge may be off; `advmss`:
+    the peer's segments as this end expects them.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Promise:
         "ceiling",
         "crossed",
         "edge",
+        "give",
         "mine",
         "offered",
         "sealed",
@@ -57,7 +59,7 @@ class Promise:
         self.edge = UNBOUNDED
         self.window = self.shift = -1
         self.ceiling = UNBOUNDED
-        self.offered = self.advmss = 0
+        self.offered = self.advmss = self.give = 0
         self.mine: int | None = None
         self.theirs: int | None = None
         self.asked = self.sealed = self.bare = self.crossed = False
@@ -69,10 +71,12 @@ class Promise:
             setattr(new, name, getattr(self, name))
         return new
 
-    def offers(self, s: Segment, ack: int) -> None:
+    def offers(self, s: Segment, ack: int, cookies: bool) -> None:
         """This end's SYN or SYN-ACK left: its window is not scaled.
 
-        A window of 65535 may stand for a larger one, since 6.12. Source tcp_output.c:tcp_select_initial_window.
+        `cookies`: it may be a SYN cookie's, whose window is computed again, from a coarser MSS
+        (net/ipv4/syncookies.c:cookie_v4_check). A window of 65535 may stand for a larger one, since 6.12
+        (net/ipv4/tcp_output.c:tcp_select_initial_window).
         """
         if s.flags & ACK and self.bare:
             # Where SYNs crossed, Linux scales its window although the peer's SYN had no such option.
@@ -85,12 +89,15 @@ class Promise:
         self.offered = self.window = s.window
         self.edge = ack + s.window if s.window < U16_MAX else UNBOUNDED
         self.advmss = s.mss or 0
+        self.give = self.advmss if cookies and s.flags & ACK else 0
         if s.window < U16_MAX and MPTCP not in set(kinds(s)):
-            self.ceiling = s.window
+            self.ceiling = s.window + self.give
         self._agree()
 
-    def asks(self, s: Segment) -> None:
-        """The peer's SYN or SYN-ACK came."""
+    def asks(self, s: Segment, nxt: int) -> None:
+        """The peer's SYN or SYN-ACK came: what was offered counts from `nxt`."""
+        if self.window >= 0 and self.edge < UNBOUNDED:
+            self.edge = nxt + self.window
         self.theirs, self.asked = s.wscale, True
         self._agree()
 
@@ -98,10 +105,13 @@ class Promise:
         if self.sealed and self.asked and not self.crossed:
             self.shift = min(self.mine, 14) if self.mine is not None and self.theirs is not None else 0
 
-    def grows(self, length: int, hole: bool) -> None:
-        """Data came; source net/ipv4/tcp_input.c:tcp_grow_window, tcp_set_window_clamp, which starts from rcv_wnd."""
+    def grows(self, length: int, hole: bool, pieces: int = 1) -> None:
+        """Data came, perhaps in `pieces` cut behind the tap.
+
+        Source: net/ipv4/tcp_input.c:tcp_grow_window, tcp_set_window_clamp, which starts from rcv_wnd.
+        """
         if length >= LEAST or hole:
-            self.ceiling = max(self.ceiling, self.window) + max(2 * (self.advmss or U16_MAX), 2 * length)
+            self.ceiling = max(self.ceiling, self.window) + max(2 * (self.advmss or U16_MAX) * pieces, 2 * length)
 
     def left(self, nxt: int) -> int:
         """What is left of the promise; source include/net/tcp.h:tcp_receive_window."""
@@ -122,7 +132,7 @@ class Promise:
         """Whether the right edge moves back, as far as sixteen bits could have said it."""
         if self.edge >= UNBOUNDED or self.shift < 0:
             return False
-        return ack + window < min(self.edge, ack + (U16_MAX << self.shift))
+        return ack + window < min(self.edge - self.give, ack + (U16_MAX << self.shift))
 
     def opens(self, window: int, ack: int) -> bool:
         """Whether a read may have sent the window: it at least doubles; source net/ipv4/tcp.c:__tcp_cleanup_rbuf."""
@@ -135,6 +145,7 @@ class Promise:
         """The window left; `newest`: no later one was seen before."""
         if window < 0:
             return
+        self.give = 0
         right = ack + window
         if newest or right > self.edge or self.edge >= UNBOUNDED:
             self.edge = right

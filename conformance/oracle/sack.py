@@ -30,14 +30,15 @@ class Reassembly:
     """rcv_nxt, the out-of-order queue as ranges, the SACK blocks in the kernel's order, a DSACK that is due.
 
     `sure`: each Linux would report `dsack`; where segments behind a hole overlap, that depends on how skbs were joined.
-    `twice`: the segment that was taken last had bytes which were there already. `flushes`: a held-back acknowledgment
-    left before the last segment's block was made. `fin`: where a FIN behind a hole ends, -1 without one.
+    `tells`: DSACKs are on (net.ipv4.tcp_dsack). `twice`: the segment that was taken last had bytes which were there
+    already. `flushes`: a held-back acknowledgment left before the last segment's block was made. `fin`: where a FIN
+    behind a hole ends, -1 without one.
     """
 
-    __slots__ = ("blocks", "dsack", "fin", "flushes", "nxt", "ranges", "sack", "sure", "told_at_fin", "twice")
+    __slots__ = ("blocks", "dsack", "fin", "flushes", "nxt", "ranges", "sack", "sure", "tells", "told_at_fin", "twice")
 
-    def __init__(self, nxt: int = 0, sack: bool = False) -> None:
-        self.nxt, self.sack = nxt, sack
+    def __init__(self, nxt: int = 0, sack: bool = False, tells: bool = True) -> None:
+        self.nxt, self.sack, self.tells = nxt, sack, tells
         self.ranges: list[Range] = []
         self.blocks: list[Range] = []
         self.dsack: Range | None = None
@@ -47,7 +48,7 @@ class Reassembly:
 
     def copy(self) -> "Reassembly":
         """A copy to go on from."""
-        new = Reassembly(self.nxt, self.sack)
+        new = Reassembly(self.nxt, self.sack, self.tells)
         new.ranges, new.blocks = list(self.ranges), list(self.blocks)
         new.dsack, new.sure, new.twice, new.flushes = self.dsack, self.sure, self.twice, self.flushes
         new.fin, new.told_at_fin = self.fin, self.told_at_fin
@@ -81,7 +82,7 @@ class Reassembly:
     def _duplicate(self, seq: int, end: int, sure: bool = True) -> None:
         """What arrived twice is told by the next acknowledgment; source net/ipv4/tcp_input.c:tcp_dsack_set."""
         self.twice = True
-        if self.sack:
+        if self.sack and self.tells:
             self.dsack, self.sure = (seq, end), sure
 
     def _in_order(self, end: int, fin: bool) -> int:
