@@ -14,14 +14,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 from conformance.live import guest, sidecar
 from conformance.live.guest_record import BINARIES, MODULES
-from conformance.live.workload_run import profile_of
+from conformance.live.lab import QUIET_V6
+from conformance.live.workload_net import OF_THE_MACHINE
+from conformance.live.workload_run import CONGESTION, profile_of
 
 GUEST_MODULES: Final = (
     *MODULES,
@@ -30,6 +34,9 @@ GUEST_MODULES: Final = (
 GUEST_BINARIES: Final = (*BINARIES, "tc")
 SEEDS: Final = {"6.18": range(0, 140), "6.1": range(200, 300), "6.12": range(300, 400)}
 """The default seeds: other workloads under each kernel, so that together they cover more."""
+BIGGEST: Final = 60_000  # bytes of a file that is shipped
+IN_EACH: Final = {*OF_THE_MACHINE, CONGESTION, *QUIET_V6, "net.ipv6.conf.default.disable_ipv6"}
+"""Sysctls that every recording sets or notes."""
 AT_A_TIME: Final = 12  # seeds of one boot of a guest
 
 
@@ -102,6 +109,9 @@ def index(outdir: Path) -> list[dict[str, Any]]:
                 "case": s.case,
                 "kernel": s.kernel.profile,
                 "bytes": capture.stat().st_size,
+                "sidecar_bytes": path.stat().st_size,
+                "offloads": sorted(k for k, v in s.offloads.items() if v) or ["none"],
+                "sysctls": sorted({k for h in s.hosts for k in h.sysctls if k not in IN_EACH}),
                 "vantage": s.vantage.kind,
                 "says": s.says,
                 **{k: s.extra["taps"][k] for k in ("interfaces", "hosts", "frames", "snaplen", "start")},
@@ -117,6 +127,38 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def features(row: Mapping[str, Any]) -> set[str]:
+    """What a recording shows, by which a choice is made."""
+    found = {
+        f"{k} {row[k]}" for k in ("topology", "congestion", "family", "snaplen", "start", "nat", "mtu", "path_mtu")
+    }
+    found |= {f"{k} {v}" for k in ("kinds", "interfaces", "offloads", "sysctls") for v in row[k]}
+    found |= {f"drops {place}" for place in row["drops"] if "passed" not in place}
+    found |= {" ".join(w for w in i.split() if w[0].isalpha()) for i in row["impairments"]}
+    return found
+
+
+def choose(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    """`count` of the recordings that are small enough to ship, as many of each kernel, which show as much as possible.
+
+    One after another that is taken which shows most of what those before it show least.
+    """
+    left = sorted(
+        (r for r in rows if r["frames"] and max(r["bytes"], r["sidecar_bytes"]) < BIGGEST), key=itemgetter("case")
+    )
+    kernels = sorted({r["kernel"] for r in left})
+    seen: Counter[str] = Counter()
+    chosen: list[Mapping[str, Any]] = []
+    while len(chosen) < count and left:
+        kernel = kernels[len(chosen) % len(kernels)]
+        fitting = [r for r in left if r["kernel"] == kernel] or left
+        best = max(fitting, key=lambda r: sum(1 / (1 + seen[f]) ** 2 for f in features(r)) / (1 + r["bytes"] / BIGGEST))
+        left.remove(best)
+        seen.update(features(best))
+        chosen.append(best)
+    return chosen
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; exit status 0 all recorded, 1 something failed."""
     parser = argparse.ArgumentParser(prog="corpus", description="Record the corpus of random workloads.")
@@ -125,7 +167,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", help="FIRST-LAST instead of the kernel's own, for instance 0-9")
     parser.add_argument("--jobs", type=int, default=3, help="recordings at a time, under the running kernel")
     parser.add_argument("--seconds", type=float, default=1500.0, help="how long a guest may live (default: 1500)")
+    parser.add_argument("--ship", type=Path, help="record nothing: copy a hundred small ones of --out into this folder")
     args = parser.parse_args(argv)
+    if args.ship is not None:
+        args.ship.mkdir(parents=True, exist_ok=True)
+        for row in choose(index(args.out), 102):
+            for end in (".toml", ".pcapng.gz"):
+                shutil.copyfile(args.out / f"{row['case']}{end}", args.ship / f"{row['case']}{end}")
+        return 0
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     failed = 0
