@@ -255,10 +255,11 @@ def sock_dequeue_err_skb(sk: InetSock) -> ErrSkb | None:
     return skb
 
 
-@cited("net/core/skbuff.c:skb_errqueue_purge")
+@cited("net/core/skbuff.c:skb_errqueue_purge", "net/core/skbuff.c:skb_queue_purge")
 def skb_errqueue_purge(sk: InetSock) -> None:
-    """Turning IP_RECVERR off forgets errors, not zerocopy notifications or time stamps."""
-    kept = [s for s in sk.sk_error_queue if s.ee_origin in (SO_EE_ORIGIN_ZEROCOPY, SO_EE_ORIGIN_TIMESTAMPING)]
+    """Turning IP_RECVERR off forgets errors, not zerocopy notifications or time stamps; 6.1 forgets those too."""
+    stays = (SO_EE_ORIGIN_ZEROCOPY, SO_EE_ORIGIN_TIMESTAMPING) if sk.net.p.kernel >= 612 else ()
+    kept = [s for s in sk.sk_error_queue if s.ee_origin in stays]
     for skb in sk.sk_error_queue:
         if skb not in kept:
             free_err_skb(sk, skb)
