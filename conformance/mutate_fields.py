@@ -206,7 +206,7 @@ def _window_zero(e: Edit, f: Fact, t: Trace) -> bool:
     """Where the window that was offered before is open still, and so little came that no memory can be full."""
     s = f.s
     syn = t.syns.get(f.way)
-    if s.flags & (RST | SYN) or not s.window or syn is None or syn.window < 60_000:
+    if not t.in_order(f) or s.flags & (RST | SYN) or not s.window or syn is None or syn.window < 60_000:
         return False
     if sum(x.s.len + 1000 for x in t.earlier(f, False)) > 50_000:
         return False
@@ -221,7 +221,12 @@ def _window_zero(e: Edit, f: Fact, t: Trace) -> bool:
 def _window_shrunk(e: Edit, f: Fact, t: Trace) -> bool:
     s = f.s
     host = t.setup.host_of(s.saddr)
-    if s.flags & (RST | SYN) or s.window < 4 or (host is not None and host.sysctls.get("net.ipv4.tcp_shrink_window")):
+    if (
+        not t.in_order(f)
+        or s.flags & (RST | SYN)
+        or s.window < 4
+        or (host is not None and host.sysctls.get("net.ipv4.tcp_shrink_window"))
+    ):
         return False
     edges = _edges(f, t)
     if not edges or max(edges) <= (s.window // 2 + 2) << t.scale(f.way):
@@ -316,7 +321,7 @@ _one("ts-echo", "TSecr plus 1,000", "RFC 7323 4.3")(_timestamp(0, 1_000))
 @_one("ts-echo-back", "TSecr less than was echoed before", "RFC 7323 4.3")
 def _echo_back(e: Edit, f: Fact, t: Trace) -> bool:
     s = f.s
-    if s.tsecr is None or f.mine_before < 0 or s.flags & (SYN | RST):
+    if s.tsecr is None or f.mine_before < 0 or s.flags & (SYN | RST) or not t.in_order(f):
         return False
     old = t.facts[f.mine_before].s.tsecr
     if not old:

@@ -14,6 +14,7 @@ LATE: Final = 3_000  # ms: longer than any timer's slack
 DELACK: Final = 700  # ms: longer than any delayed acknowledgment, with its slack
 TIMER: Final = 150 * MS  # ns: what was sent after such a silence, a timer sent
 STEP: Final = 1_000  # ns
+LEAD: Final = 1_000_000  # ns: more than stamps of two processors differ by
 IW: Final = 10  # segments: the initial window
 
 # ---------------------------------------------------------------- left out
@@ -80,10 +81,17 @@ def _repeat(t: Trace, k: int, r: random.Random) -> Made | None:
     f = t.facts[k]
     if not f.s.ip_id or f.s.flags & RST or (not f.s.len and f.acks <= 0 and not f.s.seg_len):
         return None
+    if not _answers_show(t, f):
+        return None
     frames = list(t.frames)
     with_ids(t, frames, f.way, k, 1)
     again = edited(replace(t.frames[k], time=t.frames[k].time + STEP), lambda e: e.ip_id(1))
     return Made([*frames[: k + 1], again, *frames[k + 1 :]], k + 1)
+
+
+def _answers_show(t: Trace, f: Fact) -> bool:
+    """What reached a far host twice behind the tap would show: in a DSACK, or in the timestamp of what it sent then."""
+    return t.is_near(f.s) or (f.s.tsval is not None if f.s.seg_len else t.both_sack(f.way))
 
 
 @kind("ack-uncaused", "an acknowledgment that nothing caused", "net/ipv4/tcp_input.c:tcp_ack_snd_check")
@@ -93,7 +101,7 @@ def _uncaused(t: Trace, k: int, r: random.Random) -> Made | None:
     if not f.pure_ack or not f.s.ip_id or f.behind < 0 or f.s.sack or (f.nxt is not None and f.s.seq != f.nxt):
         return None
     gap = t.frames[f.behind].time - t.frames[k].time
-    if gap < 20 * MS or (t.near and not t.is_near(f.s)):
+    if gap < 20 * MS or (t.near and not t.is_near(f.s)) or not _answers_show(t, f):
         return None
     at = t.frames[k].time + min(gap // 2, 15 * MS)
     frames = list(t.frames)
@@ -148,12 +156,14 @@ def _acked(t: Trace, k: int, r: random.Random) -> Made | None:
 @kind("swap", "two segments of the tapped host in each other's place", "net/ipv4/tcp_output.c:tcp_write_xmit",
       sidecar=True)  # fmt: skip
 def _swap(t: Trace, k: int, r: random.Random) -> Made | None:
-    """Frames of the far host may be reordered on their way; those of the near one may not."""
+    """Frames of the far host may be reordered on their way, and stamps of two processors by some us."""
     f = t.facts[k]
     j = f.mine_behind
     if j < 0 or not t.is_near(f.s):
         return None
     a, b = t.frames[k], t.frames[j]
+    if b.time - a.time < LEAD:
+        return None
     if f.s.data[f.s.l4 :] == t.facts[j].s.data[t.facts[j].s.l4 :]:
         return None
     frames = list(t.frames)
@@ -170,8 +180,27 @@ def _early(t: Trace, k: int, r: random.Random) -> Made | None:
     cause = t.facts[j]
     if not cause.s.seg_len or cause.again or ahead(f.s.ack_seq, cause.s.end_seq) < 0:
         return None
-    moved = replace(t.frames[k], time=t.frames[j].time - STEP)
-    return Made([*t.frames[:j], moved, *t.frames[j:k], *t.frames[k + 1 :]], j)
+    if cause.before < 0:
+        return None
+    return _ahead_of(t, k, j)
+
+
+def _ahead_of(t: Trace, k: int, j: int) -> Made | None:
+    """Frame `k` 1 ms before frame `j`, with the timestamps of then; more than stamps of two processors differ by."""
+    f, cause = t.facts[k], t.facts[j]
+    at = t.frames[j].time - LEAD
+    if max(t.frames[x].time for x in (cause.before, f.mine_before) if x >= 0) >= at:
+        return None
+    ms = -((t.frames[k].time - at) // MS)
+    frames = list(t.frames)
+    if f.s.tsval is not None:
+        old = t.facts[f.mine_before].s.tsecr if f.mine_before >= 0 else None
+        echo = (old or 0) - (f.s.tsecr or 0) if j > f.mine_before and old else 0
+        restamped(t, frames, {k: ms})
+        frames[k] = edited(frames[k], lambda e: stamp(e, 0, echo))
+    moved = replace(frames.pop(k), time=at)
+    place = next(i for i, x in enumerate(frames) if x.time >= at)
+    return Made([*frames[:place], moved, *frames[place:]], place)
 
 
 @kind(
@@ -190,12 +219,7 @@ def _beyond_cwnd(t: Trace, k: int, r: random.Random) -> Made | None:
     together = len({x.theirs_before for x in data}) == 1 and not any(x.again for x in data)
     if not whole or not together or ahead(ack.s.ack_seq, data[0].s.seq) <= 0:
         return None
-    old = data[-1].s.tsecr
-    moved = replace(t.frames[k], time=t.frames[ack.k].time - STEP)
-    if old is not None and f.s.tsecr is not None:
-        echo = old - f.s.tsecr
-        moved = edited(moved, lambda e: stamp(e, 0, echo))
-    return Made([*t.frames[: ack.k], moved, *t.frames[ack.k : k], *t.frames[k + 1 :]], ack.k)
+    return _ahead_of(t, k, ack.k)
 
 
 @kind("beyond-window", "new data before the acknowledgment that opens the window for them", "RFC 9293 3.8.6")
@@ -211,12 +235,7 @@ def _beyond_window(t: Trace, k: int, r: random.Random) -> Made | None:
             edge = max(edge, ahead(x.s.ack_seq, f.s.seq) + width)
     if not ack.pure_ack or not 0 <= edge < f.s.len or len(t.earlier(f, False)) < 3:
         return None
-    old = t.facts[f.mine_before].s.tsecr if f.mine_before >= 0 else None
-    moved = replace(t.frames[k], time=t.frames[ack.k].time - STEP)
-    if old is not None and f.s.tsecr is not None:
-        echo = old - f.s.tsecr
-        moved = edited(moved, lambda e: stamp(e, 0, echo))
-    return Made([*t.frames[: ack.k], moved, *t.frames[ack.k : k], *t.frames[k + 1 :]], ack.k)
+    return _ahead_of(t, k, ack.k)
 
 
 # ---------------------------------------------------------------- too late
@@ -224,7 +243,7 @@ def _beyond_window(t: Trace, k: int, r: random.Random) -> Made | None:
 
 @kind("late", "an answer of the handshake, or a reset, 3 s later", "RFC 9293 3.10.7")
 def _late(t: Trace, k: int, r: random.Random) -> Made | None:
-    """The segment that it answers was not sent again meanwhile, so it had not been lost."""
+    """What it answers was not sent again meanwhile, so it had not been lost; the ids, or the tap's place, tell that."""
     f = t.facts[k]
     if f.before < 0 or f.before != f.theirs_before:
         return None
@@ -234,7 +253,7 @@ def _late(t: Trace, k: int, r: random.Random) -> Made | None:
         third or (f.s.flags & (SYN | ACK) == SYN | ACK and not f.again) or (f.s.flags & RST and cause.s.flags & SYN)
     ):
         return None
-    if not t.is_held(cause.s.saddr):
+    if not t.is_held(cause.s.saddr) or not (t.is_near(f.s) or cause.s.ip_id):
         return None
     return Made(postponed(t, k, LATE * MS), k)
 
@@ -333,7 +352,7 @@ def _probe_early(t: Trace, k: int, r: random.Random) -> Made | None:
 @kind("probe-seq", "a keepalive or window probe two numbers back", "net/ipv4/tcp_output.c:tcp_xmit_probe_skb")
 def _probe_seq(t: Trace, k: int, r: random.Random) -> Made | None:
     f = t.facts[k]
-    if not _probe(f):
+    if not _probe(f) or f.before < 0 or t.frames[k].time - t.frames[f.before].time < TIMER:
         return None
     frames = list(t.frames)
     frames[k] = edited(frames[k], lambda e: e.add(SEQ, -1))

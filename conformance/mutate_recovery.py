@@ -133,7 +133,7 @@ def _sack_removed(t: Trace, k: int, r: random.Random) -> Made | None:
     lefts = {a for a, _ in f.s.sack}
     before = {a for a, _ in t.facts[f.mine_before].s.sack}
     behind = {a for a, _ in t.facts[f.mine_behind].s.sack}
-    if not lefts & before & behind:
+    if not lefts & before & behind or not t.in_order(f) or f.s.ack_seq != t.facts[f.mine_before].s.ack_seq:
         return None
     e = t.edit(k)
     return _one(t, k, e) if _blocks(e, ()) else None
@@ -143,8 +143,7 @@ def _sack_removed(t: Trace, k: int, r: random.Random) -> Made | None:
 def _sack_invented(t: Trace, k: int, r: random.Random) -> Made | None:
     """A block over data that come later, on an acknowledgment of all that came."""
     f = t.facts[k]
-    both = f.way in t.syns and f.back in t.syns and t.syns[f.way].sack_perm and t.syns[f.back].sack_perm
-    if not f.pure_ack or f.acks <= 0 or f.s.sack or not both:
+    if not f.pure_ack or f.acks <= 0 or f.s.sack or not t.both_sack(f.way):
         return None
     nxt = max((ahead(x.s.end_seq, f.s.ack_seq) for x in t.earlier(f, False)), default=0)
     if nxt != 0:
@@ -166,10 +165,9 @@ def _sack_order(t: Trace, k: int, r: random.Random) -> Made | None:
 
 @kind("dsack-invented", "a DSACK though nothing came twice", DSACK)
 def _dsack_invented(t: Trace, k: int, r: random.Random) -> Made | None:
-    """On an acknowledgment of new data, over the last segment before them; no segment of the peer's was sent again."""
+    """On an acknowledgment of new data by the tapped host: what reached it twice, the tap saw twice."""
     f = t.facts[k]
-    both = f.way in t.syns and f.back in t.syns and t.syns[f.way].sack_perm and t.syns[f.back].sack_perm
-    if not f.pure_ack or f.acks <= 0 or f.s.sack or not both:
+    if not f.pure_ack or f.acks <= 0 or f.s.sack or not t.both_sack(f.way) or not t.is_near(f.s):
         return None
     data = [x for x in t.earlier(f, False) if x.s.len]
     if len(data) < 2 or any(x.again for x in data) or ahead(f.s.ack_seq, data[0].s.end_seq) < 0:
@@ -180,8 +178,10 @@ def _dsack_invented(t: Trace, k: int, r: random.Random) -> Made | None:
 
 @kind("dsack-removed", "the answer to a duplicate without its DSACK", DSACK, sidecar=True)
 def _dsack_removed(t: Trace, k: int, r: random.Random) -> Made | None:
-    """On an empty segment that acknowledges nothing new: what else could it answer?"""
+    """On an empty segment that says nothing new, nor opens the window: what else could it answer?"""
     f = t.facts[k]
+    if f.mine_before < 0 or t.facts[f.mine_before].s.window != f.s.window:
+        return None
     if not f.s.sack or not _is_dsack(f) or not f.pure_ack or f.acks > 0 or ahead(f.s.ack_seq, f.s.sack[0][1]) < 0:
         return None
     if not f.s.flags & ACK:

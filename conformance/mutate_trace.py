@@ -138,6 +138,20 @@ class Trace:
         """The tap was on the host that sent it."""
         return s.saddr in self.near
 
+    def in_order(self, fact: Fact) -> bool:
+        """Its ids, or else its timestamps, say that it left its sender behind the one before it."""
+        if fact.mine_before < 0:
+            return True
+        a, b = self.facts[fact.mine_before].s, fact.s
+        if a.ip_id and b.ip_id:
+            return 0 < (b.ip_id - a.ip_id) & 0xFFFF < 0x8000
+        return a.tsval is None or b.tsval is None or ahead(b.tsval, a.tsval) >= 0
+
+    def both_sack(self, way: Way) -> bool:
+        """Both SYNs permitted SACK."""
+        mine, theirs = self.syns.get(way), self.syns.get((way[2], way[3], way[0], way[1]))
+        return bool(mine and theirs and mine.sack_perm and theirs.sack_perm)
+
     def later(self, fact: Fact, mine: bool) -> Iterable[Fact]:
         """The frames of the same connection behind it, of its sender or of the peer, up to the next SYN."""
         for k in self.ways.get(fact.way if mine else fact.back, ()):
