@@ -20,7 +20,7 @@ from conformance.pkt.variant import Variant
 
 KERNELS: Final = ("6.1", "6.12")
 MODULES: Final = ("tun", "tcp_bbr", "sch_fq")
-BINARIES: Final = ("ip", "tc", "ethtool")
+BINARIES: Final = ("ip", "tc", "ethtool", "ss")
 MEMORY: Final = 2048
 """MB: with less, the kernel would give TCP less than its usual tcp_rmem and tcp_wmem (net/ipv4/tcp.c:tcp_init)."""
 DONE: Final = "done"
