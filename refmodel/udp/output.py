@@ -363,9 +363,8 @@ def udp_send_skb(sk: UdpSock, cork: Cork, v4: bool) -> int:
     err = 0
     if size:
         hlen = (IPHDR if v4 else IPV6HDR) + UDP_HLEN
-        old = sk.net.p.kernel < 612
-        if hlen + (size if old else min(datalen, size)) > cork.fragsize:
-            err = -errno.EINVAL if old else -errno.EMSGSIZE
+        if hlen + min(datalen, size) > cork.fragsize:
+            err = -errno.EMSGSIZE
         elif datalen > size * UDP_MAX_SEGMENTS or no_check:
             err = -errno.EINVAL
     if err:
