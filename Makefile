@@ -27,7 +27,7 @@ tools:
 	@sh tools/install-system-tools.sh
 
 captures: venv tools
-	$(BIN)/refmodel check --report report captures
+	$(BIN)/refmodel check --report report captures/*.pcapng
 
 corpus: venv tools
 	$(BIN)/python -m conformance.live.corpus --out build/corpus

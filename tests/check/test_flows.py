@@ -38,7 +38,7 @@ def test_shortcuts_change_no_verdict_no_label_and_no_near_miss(
     first: int, without: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = []
-    for path in captures_in([CAPTURES])[first::3]:
+    for path in captures_in(sorted(CAPTURES.glob("*.pcapng")))[first::3]:
         if path.name.startswith("tcp-"):
             with Reader(path) as r:
                 cases.append((setup_for(path), [f for f in r if f.number != without]))
