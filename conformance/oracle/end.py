@@ -73,7 +73,8 @@ class Stack(Struct):
     `linux`: held to Linux's rules, else to the RFCs' only. `near`: the tap is on this host (None: not known).
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
-    `presumed`: that they are not is taken for granted until the capture shows otherwise.
+    `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
+    this host is.
     """
 
     kernel: str = "6.12"
@@ -86,6 +87,7 @@ class Stack(Struct):
     given: bool = False
     lossy: bool | None = None
     presumed: bool = False
+    close: bool = False
     exact: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None

@@ -21,6 +21,9 @@ STEPS: Final = 2  # exact steps of ids without a strange one before they speak
 WIDE: Final = 2_048  # ids: a greater step is not a count of segments
 ONE: Final = 1_500  # bytes: up to here a segment is one packet
 LEAST: Final = 500  # bytes of each piece of a super-frame, at least
+SWAPPED: Final = 200_000  # ns: stamps of two processors may stand in another order than the frames were taken in
+ANSWER: Final = 1_000_000  # ns: who answers later may be far
+NEARBY: Final = 64  # ids: how far back a frame is that was overtaken
 AGAIN: Final = 500_000  # ns: a copy that comes sooner was doubled by the network, not sent again
 
 Who = tuple[bytes, int]
@@ -69,6 +72,51 @@ class Evidence:
                         return f"frame {x.number} selectively acknowledges around frame {d.number}"
             if top is None or after(x.end_seq, top):
                 top = x.end_seq
+        return ""
+
+    # -- whether an end is far
+
+    def far(self, who: Who) -> str:
+        """What shows that a path to the tap delays, loses or reorders frames of `who`; "" if nothing does."""
+        own = [s for s in self.frames if (s.saddr, s.source) == who]
+        asked: Segment | None = None
+        for s in self.frames:
+            if (s.saddr, s.source) != who:
+                asked = s if s.flags & SYN else None
+            elif asked is not None:
+                if s.time - asked.time > ANSWER:
+                    return f"its frame {s.number} answers frame {asked.number} after {(s.time - asked.time) // 1000} us"
+                asked = None
+        return self._ids_stray(own) or self._strays(own)
+
+    def _ids_stray(self, own: Sequence[Segment]) -> str:
+        """Ids that count, and a frame that was overtaken, or segments that are missing."""
+        numbered = [s for s in own if s.ip_id]
+        exact = 0
+        stray = ""
+        for p, n in pairwise(numbered):
+            step = ((n.ip_id or 0) - (p.ip_id or 0)) & 0xFFFF
+            most = 1 if p.len <= ONE else -(-p.len // LEAST)
+            if 1 <= step <= most:
+                exact += 1
+            elif step > 0xFFFF - NEARBY and not stray:
+                stray = f"its frame {n.number} left before frame {p.number}, the ids tell"
+            elif most < step <= NEARBY and not stray:
+                stray = f"{step - most} segments before its frame {n.number} are missing, the ids tell"
+        return stray if exact >= STEPS else ""
+
+    def _strays(self, own: Sequence[Segment]) -> str:
+        """Without ids: a hole that a later frame fills, an acknowledgment or a clock that goes back."""
+        last: Segment | None = None
+        for s in own:
+            if s.ip_id or s.flags & (RST | SYN):
+                continue
+            if last is not None and s.time - last.time < SPAN:
+                if s.flags & ACK and last.flags & ACK and before(s.ack_seq, last.ack_seq):
+                    return f"its frame {s.number} acknowledges less than frame {last.number}"
+                if s.tsval is not None and last.tsval is not None and before(s.tsval, last.tsval):
+                    return f"its frame {s.number} is older than frame {last.number} by its timestamp"
+            last = s
         return ""
 
     # -- single hypotheses
@@ -178,5 +226,8 @@ class Evidence:
             if top is None or after(y.end_seq, top):
                 top = y.end_seq
         if top is not None and x.flags & ACK and after(x.ack_seq, top):
+            came = [y for y in later if y.seg_len and before(y.seq, x.ack_seq) and after(y.end_seq, top)]
+            if came:
+                return came[0].time - x.time <= SWAPPED
             return any(not before(y.seq, x.ack_seq) for y in later)
         return bool(peers) and self._lost_before_tap((peers[0].saddr, peers[0].source))

@@ -35,4 +35,6 @@ def infer(
     for stack in (a, b):
         if stack.lossy is None:
             stack.lossy, stack.presumed = False, True
+        if stack.near is None:
+            stack.near, stack.close = True, True
     return a, b

@@ -896,6 +896,12 @@ class Receiver:
             excuses=() if stack.lossy is False else (Excuse("dropped", clock.frame, "it was never acknowledged"),),
         )
 
+    def loosens(self) -> None:
+        """The capture showed that frames are lost or overtaken on the way."""
+        stack = self.end.stack
+        self.may_miss_dsack = self.dsack_off or stack.near is not True or stack.lossy is not False
+        self.loose = stack.near is not True
+
     def words(self) -> str:
         """The state in words."""
         re = self.re
