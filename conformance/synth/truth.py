@@ -216,7 +216,16 @@ def _sidecar(p: Plan, mib: dict[str, dict[str, int]], lost: dict[str, int]) -> S
         offloads={"tx-checksum": p.offload, "tso": p.tx == "super", "gso": p.tx == "super", "gro": p.rx == "gro"},
         hosts=hosts,
         expected=Expected("conforms"),
-        extra={"drops": {f"{near or 'a'}.ingress": lost["behind"], f"{near or 'a'}.egress": lost["before"]}},
+        extra={
+            "drops": {
+                f"{n}.{hook}": lost[k] for n in p.taps for hook, k in (("ingress", "behind"), ("egress", "before"))
+            },
+            "taps": {
+                "hosts": list(p.taps),
+                "interfaces": [f"{n}0" for n in p.taps],
+                "kinds": ["near" if n in "ab" else "wire" for n in p.taps],
+            },
+        },
     )
 
 
