@@ -419,7 +419,7 @@ class Connection:
         """The counters of each host; on a loopback both ends are of one."""
         hosts: dict[str, Counts] = {}
         for e in self.ends:
-            if e.stack.linux:
+            if e.stack.linux and self._counts(e):
                 total = hosts.setdefault(e.name, Counts())
                 for name, (low, high) in e.counts.intervals().items():
                     total.add(name, low, high)

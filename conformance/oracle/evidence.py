@@ -23,6 +23,7 @@ ONE: Final = 1_500  # bytes: up to here a segment is one packet
 LEAST: Final = 500  # bytes of each piece of a super-frame, at least
 SWAPPED: Final = 200_000  # ns: stamps of two processors may stand in another order than the frames were taken in
 ANSWER: Final = 1_000_000  # ns: who answers later may be far
+INITIAL: Final = (64, 128, 255)  # TTLs that stacks start from
 NEARBY: Final = 64  # ids: how far back a frame is that was overtaken
 AGAIN: Final = 500_000  # ns: a copy that comes sooner was doubled by the network, not sent again
 
@@ -79,6 +80,9 @@ class Evidence:
     def far(self, who: Who) -> str:
         """What shows that a path to the tap delays, loses or reorders frames of `who`; "" if nothing does."""
         own = [s for s in self.frames if (s.saddr, s.source) == who]
+        routed = next((s for s in own if s.ttl not in INITIAL), None)
+        if routed is not None:
+            return f"its frame {routed.number} has TTL {routed.ttl}, so a router lies between"
         asked: Segment | None = None
         for s in self.frames:
             if (s.saddr, s.source) != who:
