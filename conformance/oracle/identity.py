@@ -174,6 +174,8 @@ class Identity:
         self.end = end
         self.ids = Ids()
         self.ids.sure = end.stack.given and end.stack.linux
+        if end.stack.exact:
+            self.ids.patience = IDS_SWAPPED
         self.clock = Clock()
         self.ttl = 0
         self.df: bool | None = None

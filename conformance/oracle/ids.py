@@ -16,6 +16,7 @@ REMEMBERED: Final = 64  # frames among which a duplicate is looked for
 OVERTAKES: Final = 4_096  # ids: how far behind another a frame may be that was overtaken
 NEARBY: Final = 64  # ids: a frame so near to its place may have been overtaken
 HOLES: Final = 8
+QUEUED: Final = 2_000_000  # us: a queue on the host itself may hold frames back (netem)
 SWAPPED: Final = 300  # us: stamps of two CPUs, taken in another order than the frames left in
 SEGMENT: Final = 536  # bytes: what a segment holds at least where the MSS is not known
 
@@ -23,13 +24,16 @@ SEGMENT: Final = 536  # bytes: what a segment holds at least where the MSS is no
 class Ids:
     """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
 
-    __slots__ = ("exact", "gap", "high", "holes", "kind", "last", "low", "odd", "recent", "strange", "sure", "time")
+    __slots__ = (
+        "exact", "gap", "high", "holes", "kind", "last", "low", "odd", "patience", "recent", "strange", "sure", "time",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.last: int | None = None
         self.low = self.high = 1  # how many ids the last frame took, at least and at most
         self.exact = self.strange = 0
         self.sure = False  # the stack is known to count them
+        self.patience = QUEUED  # us: how much later a frame that was overtaken may come
         self.holes: list[tuple[int, int, int, int]] = []  # passed over: first, count, when, by which
         self.gap: int | None = None
         self.kind = ""  # of the frame seen last: "", "overtaken", "duplicate", "zero", "outlier" (the one before it)
@@ -44,7 +48,7 @@ class Ids:
         new.last, new.low, new.high, new.exact, new.strange = self.last, self.low, self.high, self.exact, self.strange
         new.gap, new.kind, new.odd, new.time = self.gap, self.kind, self.odd, self.time
         new.recent = deque(self.recent, REMEMBERED)
-        new.holes, new.sure = list(self.holes), self.sure
+        new.holes, new.sure, new.patience = list(self.holes), self.sure, self.patience
         return new
 
     @property
@@ -116,7 +120,7 @@ class Ids:
         """A frame that was overtaken takes its place; `gap` is 0 if that was free a moment ago, else None."""
         for k, (first, count, when, number) in enumerate(self.holes):
             into = (i - first) & 0xFFFF
-            if into < count and at - when <= SWAPPED:
+            if into < count and at - when <= self.patience:
                 self.gap = 0
                 left = [(first, into), ((i + n) & 0xFFFF, count - into - n)]
                 self.holes[k : k + 1] = [(f, c, when, number) for f, c in left if c > 0]

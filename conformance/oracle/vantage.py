@@ -50,6 +50,8 @@ def _given(stack: Stack, setup: Setup) -> None:
         return
     if kind in ("loopback", "both"):
         stack.near = True
+    elif kind == "wire":
+        stack.near = False
     elif setup.near:
         stack.near = stack.host.name == setup.near
     if stack.near and stack.linux:
@@ -67,8 +69,12 @@ def _lost(host: Host, setup: Setup, leaving: bool) -> bool | None:
         return None
     for name, count in (drops or {}).items():
         where, _, what = name.partition(".")
-        if count and where == host.name and leaving is what.startswith(LEAVING):
+        if where != host.name or leaving is not what.startswith(LEAVING):
+            continue
+        if count:
             return True
+        if leaving:
+            return None  # a queue of its own may let frames overtake each other
     if not host.mib or any(n.rpartition(".")[2] in (UNSENT if leaving else DROPS) and v for n, v in host.mib.items()):
         return None
     return False
