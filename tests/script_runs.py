@@ -1,8 +1,10 @@
-"""The shipped scripts on the model and on this machine's kernel, and the table of both: docs/scripts.md.
+"""The shipped scripts on the model and on kernels, and the table of both: docs/scripts.md.
 
-`python -m tests.script_runs` (root) runs every script in every variant on both and writes the table.
+`python -m tests.script_runs` (root) runs every script in every variant on the model and on this machine's kernel and
+writes its column; `--guests` runs them on Debian's kernels in guests instead (no root) and writes theirs.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from conformance.live import guest, guest_scripts
 from conformance.live.kernel import hz
 from conformance.live.pkt_kernel import run_script as run_on_kernel
 from conformance.pkt.both import counters, difference
@@ -19,11 +22,12 @@ from conformance.pkt.model_run import run_script as run_on_model
 from conformance.pkt.outcome import PASSED, Outcome
 from conformance.pkt.variant import Variant, scripts_in
 from refmodel.profile import nearest
+from tests import script_table
+from tests.script_table import Column
 
 SCRIPTS = Path(__file__).parent / "scripts"
-TABLE = Path(__file__).parent.parent / "docs" / "scripts.md"
 AT_ONCE = 6  # runs on the kernel mostly wait
-NEWER = Outcome("newer", message="the script is for a newer kernel than this machine's")
+OTHERS = Outcome("others", message="the script is for other kernels")
 ATTEMPTS = 3  # a run in real time may be disturbed: it is recorded again, the expectation stays as it is
 
 
@@ -38,22 +42,22 @@ class Compared(Struct, frozen=True):
     @property
     def counters(self) -> list[tuple[str, int, int]]:
         """Name, the model's, the kernel's of those counters that aren't equal."""
-        return [] if self.newer else counters(self.model.counters, self.kernel.counters)
+        return [] if self.others else counters(self.model.counters, self.kernel.counters)
 
     @property
     def apart(self) -> str:
         """What the model does otherwise than the kernel; '' if nothing."""
-        return "" if self.newer else difference(self.model, self.kernel)
+        return "" if self.others else difference(self.model, self.kernel)
 
     @property
-    def newer(self) -> bool:
-        """The script is for a newer kernel than this one."""
-        return self.kernel is NEWER
+    def others(self) -> bool:
+        """The script is for other kernels than this one."""
+        return self.kernel is OTHERS
 
     @property
     def agree(self) -> bool:
         """Both pass, and the counters are equal."""
-        return self.model.status == PASSED and (self.newer or (self.kernel.status == PASSED and not self.counters))
+        return self.model.status == PASSED and (self.others or (self.kernel.status == PASSED and not self.counters))
 
 
 def compare(path: Path, wanted: tuple[Variant, ...]) -> list[Compared]:
@@ -65,7 +69,7 @@ def compare(path: Path, wanted: tuple[Variant, ...]) -> list[Compared]:
             runs: list[Compared] = []
             for _ in range(ATTEMPTS):
                 live = dict(run_on_kernel(path, (variant,), None, None, True))
-                runs.append(Compared(path, variant, model, live.get(variant_run, NEWER)))
+                runs.append(Compared(path, variant, model, live.get(variant_run, OTHERS)))
                 if runs[-1].agree:
                     break
             passed = [r for r in runs if r.kernel.status == PASSED]
@@ -93,54 +97,86 @@ def mechanisms(results: list[Compared]) -> Iterator[tuple[str, list[Compared]]]:
         yield name, [c for c in results if c.path.parent.name == name]
 
 
-def table(results: list[Compared], release: str) -> str:
-    """docs/scripts.md."""
-    scripts = {c.path for c in results}
-    passed = [c for c in results if c.model.status == PASSED], [c for c in results if c.kernel.status == PASSED]
-    newer = [c for c in results if c.newer]
-    equal = [c for c in results if not c.counters and not c.newer]
-    lines = [
-        "# Scripts by mechanism",
-        "",
-        "Each script in `tests/scripts` shows one behaviour of Linux's TCP and is written from the kernel's source and",
-        "the RFCs. `python -m tests.script_runs` (root) runs all of them on the model and on the machine's kernel and",
-        "writes this table; `tox -e live` repeats the runs on IPv4. A run counts for each variant of a script.",
-        "",
-        f"Recorded on Linux {release}, HZ {hz()}: {len(scripts)} scripts, {len(results)} runs. {len(passed[0])} pass",
-        f"on the model, {len(passed[1])} on the kernel; in {len(equal)} every counter of Tcp and TcpExt is equal.",
-        f"{len(newer)} runs are of scripts for newer kernels, which only the model played.",
-        "",
-        "| mechanism | scripts | runs | pass on the model | pass on the kernel | counters equal |",
-        "|---|---|---|---|---|---|",
+def compare_in_guests(
+    version: str, wanted: tuple[Variant, ...], guests: int = 1, told: Callable[[Compared], None] = lambda _: None
+) -> list[Compared]:
+    """Every shipped script on Debian's kernel and on the model of it; what doesn't agree is run again alone."""
+    out = _in_guests(version, scripts_in((SCRIPTS,)), wanted, guests)
+    for c in out:
+        told(c)
+    for _ in range(ATTEMPTS - 1):
+        odd = {c.path for c in out if not c.agree}
+        if odd:
+            again = {(c.path, c.variant): c for c in _in_guests(version, sorted(odd), wanted, 1) if c.agree}
+            out = [c if c.agree else again.get((c.path, c.variant), c) for c in out]
+    return out
+
+
+def _in_guests(version: str, paths: list[Path], wanted: tuple[Variant, ...], guests: int) -> list[Compared]:
+    setting = Setting(version, guest.kernel(version).hz, {}, None, True)
+    live = guest_scripts.run_scripts(paths, guest_scripts.Batch(version, wanted, remember=True), guests)
+    return [
+        Compared(path, variant, model, live[path].get(variant, OTHERS))
+        for path in paths
+        for variant, model in run_on_model(path, wanted, setting)
     ]
+
+
+def column(results: list[Compared], release: str) -> Column:
+    """A kernel's column of the table."""
+    cells = {}
     for name, found in mechanisms(results):
-        cells = (
-            len({c.path for c in found}),
-            len(found),
-            sum(c.model.status == PASSED for c in found),
-            sum(c.kernel.status == PASSED for c in found),
-            sum(not c.counters and not c.newer for c in found),
-        )
-        lines.append(f"| {name} | " + " | ".join(str(x) for x in cells) + " |")
-    odd = [c for c in results if not c.agree]
-    if odd:
-        lines += ["", "## Where the two differ", ""]
-    for c in odd:
-        apart = ", ".join(f"{n} {a} on the model, {b} on the kernel" for n, a, b in c.counters)
-        ended = (
-            "" if c.kernel.status == PASSED == c.model.status else f"model {c.model.status}, kernel {c.kernel.status}; "
-        )
-        lines.append(f"* {c.path.parent.name}/{c.path.name}, {c.variant}: {ended}{apart}")
-    return "\n".join(lines) + "\n"
+        made = [c for c in found if not c.others]
+        agree = sum(c.agree for c in made)
+        if made:
+            cells[name] = str(agree) if agree == len(made) else f"{agree} of {len(made)}"
+    return Column(
+        release,
+        len(results),
+        sum(c.model.status == PASSED for c in results),
+        sum(c.kernel.status == PASSED for c in results),
+        sum(not c.counters and not c.others for c in results),
+        sum(c.others for c in results),
+        cells,
+        tuple(_odd(c) for c in results if not c.agree),
+    )
+
+
+def _odd(c: Compared) -> str:
+    apart = ", ".join(f"{n} {a} on the model, {b} on the kernel" for n, a, b in c.counters)
+    ended = "" if c.kernel.status == PASSED == c.model.status else f"model {c.model.status}, kernel {c.kernel.status}; "
+    return f"{c.path.parent.name}/{c.path.name}, {c.variant}: {ended}{apart}"
+
+
+def write(column: Column, results: list[Compared]) -> None:
+    """Writes a kernel's column into docs/scripts.md."""
+    columns = script_table.read(script_table.TABLE.read_text()) | {column.release: column}
+    shipped = {name: (len({c.path for c in found}), len(found)) for name, found in mechanisms(results)}
+    script_table.TABLE.write_text(script_table.write(columns.values(), shipped))
 
 
 def main() -> None:
-    """Runs everything and writes the table."""
-    results = compare_all(
-        tuple(Variant), lambda c: print("same" if c.agree else "DIFFERS", c.variant, c.path, flush=True)
-    )
-    TABLE.write_text(table(results, os.uname().release.split("-")[0]))
-    sys.exit(0 if all(c.agree for c in results) else 1)
+    """Runs everything and writes the table; exit status 1 where model and kernel do not agree."""
+    parser = argparse.ArgumentParser(prog="script_runs", description="The shipped scripts on the model and on kernels.")
+    parser.add_argument("--guests", action="store_true", help="on Debian's 6.1 and 6.12 in guests")
+    parser.add_argument("--kernel", choices=guest_scripts.KERNELS, help="with --guests: on this one alone")
+    parser.add_argument("--jobs", type=int, default=1, help="with --guests: so many guests at once (default: 1)")
+    args = parser.parse_args()
+
+    def told(c: Compared) -> None:
+        print("same" if c.agree else "DIFFERS", c.variant, c.path, flush=True)
+
+    agree = True
+    for version in ([args.kernel] if args.kernel else guest_scripts.KERNELS) if args.guests else [""]:
+        if version:
+            results = compare_in_guests(version, tuple(Variant), args.jobs, told)
+            release = guest.kernel(version).stable
+        else:
+            results = compare_all(tuple(Variant), told)
+            release = os.uname().release
+        write(column(results, release.split("-")[0]), results)
+        agree = agree and all(c.agree for c in results)
+    sys.exit(0 if agree else 1)
 
 
 if __name__ == "__main__":

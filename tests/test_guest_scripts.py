@@ -16,8 +16,9 @@ from conformance.live.guest_play import play
 from conformance.live.guest_scripts import Batch, run_scripts
 from conformance.live.pkt_kernel import Planned, plan
 from conformance.live.pkt_kernel_run import Job
+from conformance.pkt.model_run import Setting, fitting
 from conformance.pkt.outcome import FAILED, PASSED, REFUSED, UNAVAILABLE, Outcome
-from conformance.pkt.variant import Variant
+from conformance.pkt.variant import Variant, holds
 from tests.test_guest import archived
 
 SHORT = """\
@@ -65,6 +66,33 @@ def test_a_plan_has_a_run_for_each_variant(tmp_path: Path) -> None:
 def test_a_script_for_a_later_kernel_has_no_run(tmp_path: Path) -> None:
     assert plan(script(tmp_path, "// from Linux 6.12\n" + SHORT), "6.1.0-56-amd64") == ([], None)
     assert len(plan(script(tmp_path, "// from Linux 6.12\n" + SHORT), "6.12.117")[0]) == 3
+
+
+def test_a_script_for_earlier_kernels_has_no_run(tmp_path: Path) -> None:
+    path = script(tmp_path, "// before Linux 6.12\n" + SHORT)
+    assert plan(path, "6.12.117+deb12-amd64") == ([], None)
+    assert len(plan(path, "6.1.192")[0]) == 3
+
+
+def test_a_stable_release_may_be_left_out(tmp_path: Path) -> None:
+    path = script(tmp_path, "// not on Linux 6.12.117: a later kernel's change\n" + SHORT)
+    assert plan(path, "6.12.117+deb12-amd64") == ([], None)
+    assert len(plan(path, "6.12.116")[0]) == 3
+    assert holds("6.12", path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "profile"),
+    [
+        ("6.12", "", "6.12"),
+        ("6.1", "// from Linux 6.12", "6.12"),
+        ("6.12", "// before Linux 6.12", "6.1"),
+        ("6.18", "// before Linux 6.18", "6.12"),
+        ("6.12", "// from Linux 7.0", "6.18"),
+    ],
+)
+def test_the_model_takes_a_profile_that_a_script_is_for(wanted: str, said: str, profile: str) -> None:
+    assert fitting(Setting(kernel=wanted), said + "\n" + SHORT).kernel == profile
 
 
 def test_a_plan_says_why_a_script_is_refused(tmp_path: Path) -> None:

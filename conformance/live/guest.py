@@ -36,6 +36,9 @@ CPU = "max,-arch-capabilities"
 """Whatever the accelerator has; the MSR behind that bit cannot be set by every KVM that shows it."""
 KVM_PATIENCE = 10.0
 """s that KVM may take to boot a kernel and end it: where it emulates instructions itself, it takes minutes or hangs."""
+SETUP = 1 << 16
+"""Bytes of a kernel's image that are not compressed; its version is among them (Documentation/arch/x86/boot.rst)."""
+_STABLE = re.compile(rb"Debian (\d+\.\d+\.\d+)-")
 _PACKAGES = {
     "6.1": r"linux-image-6\.1\.0-[0-9]+-amd64",
     "6.12": r"linux-image-6\.12\.[0-9.]+(\+deb12)?-amd64",
@@ -68,13 +71,17 @@ class GuestError(Exception):
 
 @dataclass(frozen=True)
 class Kernel:
-    """An unpacked kernel package. `release` is what `uname -r` says in the guest, `hz` its CONFIG_HZ."""
+    """An unpacked kernel package. `release` is what `uname -r` says in the guest, `hz` its CONFIG_HZ.
+
+    `stable` is the stable release that it is made from, such as 6.1.192, where Debian's `release` says 6.1.0-56.
+    """
 
     version: str
     release: str
     hz: int
     image: Path
     modules: Path
+    stable: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,7 +301,11 @@ def _kernel(version: str, folder: Path) -> Kernel:
     hz = re.search(r"^CONFIG_HZ=(\d+)$", config, re.MULTILINE)
     if hz is None:
         raise GuestError(f"the configuration of {release} says no CONFIG_HZ")
-    return Kernel(version, release, int(hz.group(1)), image, folder / f"lib/modules/{release}")
+    stable = _STABLE.search(image.read_bytes()[:SETUP])
+    if stable is None:
+        raise GuestError(f"{image} does not say which stable release it is")
+    modules = folder / f"lib/modules/{release}"
+    return Kernel(version, release, int(hz.group(1)), image, modules, stable.group(1).decode())
 
 
 def _unpack(name: str, packages: Sequence[str]) -> Path:

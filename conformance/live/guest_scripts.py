@@ -54,7 +54,9 @@ def run_scripts(
     out: dict[Path, Outcomes] = {path: {} for path in paths}
     planned: list[tuple[Path, Planned]] = []
     for path in paths:
-        runs, refused = plan(path, k.release, batch.wanted, batch.words, batch.tolerance_usecs, batch.remember)
+        runs, refused = plan(
+            path, k.stable or k.release, batch.wanted, batch.words, batch.tolerance_usecs, batch.remember
+        )
         if refused is not None:
             out[path][batch.wanted[0]] = refused
         planned += [(path, run) for run in runs]

@@ -16,6 +16,7 @@ CMSG4: Final = {"CMSG_LEVEL_IP": "SOL_IP", "CMSG_TYPE_RECVERR": "IP_RECVERR"}
 CMSG6: Final = {"CMSG_LEVEL_IP": "SOL_IPV6", "CMSG_TYPE_RECVERR": "IPV6_RECVERR"}
 _SINCE: Final = re.compile(r"^// from Linux (\d+\.\d+)\b", re.MULTILINE)
 _BEFORE: Final = re.compile(r"^// before Linux (\d+\.\d+)\b", re.MULTILINE)
+_NOT: Final = re.compile(r"^// not on Linux (\d+\.\d+\.\d+)\b", re.MULTILINE)
 COOKIES4: Final = {"TFO_COOKIE": "3021b9d889017eeb", "TFO_COOKIE_ZERO": "b7c12350a90dc8f5"}
 COOKIES6: Final = {"TFO_COOKIE": "c1d1e9742a47a9bc", "TFO_COOKIE_ZERO": "82af1a8f9a205c34"}
 
@@ -177,7 +178,12 @@ def before(text: str) -> str:
 
 
 def holds(kernel: str, text: str) -> bool:
-    """The script is for `kernel` (6.18, or a release of uname)."""
+    """The script is for `kernel` (6.18, or a release of uname).
+
+    A stable release may have a later kernel's change: the comment `// not on Linux 6.12.117` leaves out that one alone.
+    """
+    if kernel.split("-")[0].split("+")[0] in _NOT.findall(text):
+        return False
     first, end, version = since(text), before(text), version_number(kernel)
     return not (first and version < version_number(first)) and not (end and version >= version_number(end))
 
