@@ -22,7 +22,7 @@ PER_PAGE: Final = 200_000  # frames that all subjects of a page share
 LEAST: Final = 20
 
 End = tuple[bytes, int]
-Key = frozenset[End]
+Key = tuple[End, End]
 
 
 class Drawn(Struct, array_like=True):
@@ -81,14 +81,22 @@ class _Subject:
         self.before: deque[tuple[int, Drawn]] = deque(maxlen=AROUND)
         self.after = 0
         self.taken: list[tuple[int, Drawn]] = []
-        self.index: dict[str, int] = {}
+        self.index: dict[str | End, int] = {}
 
-    def end(self, name: str) -> int:
+    def end(self, end: str | End) -> int:
         """The number of an end of the ladder, a new one if need be."""
-        if name not in self.index:
-            self.index[name] = len(self.index)
-            self.drawing.ends.append(name)
-        return self.index[name]
+        found = self.index.get(end)
+        if found is None:
+            found = self.index[end] = len(self.index)
+            self.drawing.ends.append(end if isinstance(end, str) else _name(end))
+        return found
+
+    def room_left(self, number: int) -> bool:
+        """Whether a frame is among those that are drawn, or may be; counts it if it is not."""
+        if self.drawing.total < self.room or number <= self.diverges or self.after or number in self.wanted:
+            return True
+        self.drawing.total += 1
+        return False
 
     def add(self, d: Drawn) -> None:
         """Takes a frame if it belongs to those that are drawn."""
@@ -155,9 +163,9 @@ def _fill(frames: Iterable[Frame], verdicts: Sequence[Verdict], subjects: Sequen
     for v, s in zip(verdicts, subjects, strict=True):
         ends = _ends(v)
         if ends is not None:
-            connections[frozenset(ends)].append(s)
+            connections[min(ends), max(ends)].append(s)
             for end in ends:
-                s.end(_name(end))
+                s.end(end)
         elif v.layer != "nic":
             for number in sorted({x.number for x in v.labels} | {s.diverges} - {0})[: 2 * s.room]:
                 named[number].append(s)
@@ -167,9 +175,12 @@ def _fill(frames: Iterable[Frame], verdicts: Sequence[Verdict], subjects: Sequen
             first = f.time
         seg = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
         if seg is not None:
-            found = connections.get(frozenset(((seg.saddr, seg.source), (seg.daddr, seg.dest))))
+            source, dest = (seg.saddr, seg.source), (seg.daddr, seg.dest)
+            found = connections.get((source, dest) if source < dest else (dest, source))
             if found:
-                _whose(found, seg).add(_of_segment(seg, first, found[0]))
+                s = _whose(found, seg)
+                if s.room_left(seg.number):
+                    s.add(_of_segment(seg, first, s))
         for s in named.get(f.number, ()):
             s.add(_of_frame(f, first, s))
     return first
@@ -210,8 +221,8 @@ def _of_segment(s: Segment, first: int, of: _Subject) -> Drawn:
     return Drawn(
         s.number,
         (s.time - first) // 1000,
-        of.end(_name((s.saddr, s.source))),
-        of.end(_name((s.daddr, s.dest))),
+        of.end((s.saddr, s.source)),
+        of.end((s.daddr, s.dest)),
         s.orig_len or len(s.data),
         flags=s.flags,
         seq=s.seq,

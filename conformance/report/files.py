@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from conformance.check.verdict import FileReport
 from conformance.report.annotate import annotate_all
 from conformance.report.formats import rendered
-from conformance.report.text import print_file
+from conformance.report.text import of_file, plain
 
 FILES = {"json": "verdicts.json", "junit": "junit.xml", "sarif": "refmodel.sarif", "html": "index.html"}
 
@@ -25,6 +23,5 @@ def write_report(reports: Sequence[FileReport], folder: Path) -> list[str]:
 def write_summary(reports: Sequence[FileReport], path: Path) -> None:
     """Writes what `refmodel check -v` shows; raises OSError."""
     with path.open("w", encoding="utf-8") as text:
-        console = Console(file=text, width=140, highlight=False, color_system=None)
         for r in reports:
-            print_file(r, console, verbose=True)
+            text.writelines(plain(line) + "\n" for line in of_file(r, verbose=True))

@@ -1,9 +1,9 @@
-"""Verdicts as text for a terminal."""
+"""Verdicts as text, for a terminal or a file."""
 
-from io import StringIO
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from conformance.check.verdict import Divergence, FileReport, Outcome, Verdict
 from conformance.report.clean import cleaned
@@ -16,67 +16,107 @@ COLOURS = {
     Outcome.NOT_MODELLED: "magenta",
 }
 
+Span = tuple[str, str]
+"""A text and its style."""
+Line = tuple[Span, ...]
+
 
 def print_file(report: FileReport, to: Console, verbose: bool = False) -> None:
     """Prints one capture's verdicts; with `verbose` every frame's label too. Control characters come out escaped."""
-    report = cleaned(report)
-    counts = {o: sum(v.outcome is o for v in report.verdicts) for o in Outcome}
-    said = ", ".join(f"[{COLOURS[o]}]{n} {o}[/]" for o, n in counts.items() if n) or "nothing to judge"
-    to.print(f"[bold]{escape(report.path)}[/]: {report.frames} frames, kernel {report.profile or '?'}: {said}")
-    if report.error:
-        to.print(f"  [red]{escape(report.error)}[/]")
-    for n in report.notices:
-        to.print(f"  [yellow]{escape(n)}[/]")
-    for v in report.verdicts:
-        if verbose or v.outcome is not Outcome.CONFORMS:
-            print_verdict(v, to, verbose)
+    print_lines(of_file(report, verbose), to)
 
 
 def print_verdict(v: Verdict, to: Console, verbose: bool = False) -> None:
     """Prints one verdict with its reason, divergence and, with `verbose`, its labels."""
-    reason = f": {escape(v.reason)}" if v.reason else ""
-    to.print(f"  [{COLOURS[v.outcome]}]{v.outcome}[/] {v.layer} {escape(v.subject)}{reason}")
+    print_lines(of_verdict(v, verbose), to)
+
+
+def print_lines(lines: Iterable[Line], to: Console) -> None:
+    """Prints lines with their styles on a terminal, as they are elsewhere."""
+    for line in lines:
+        if to.is_terminal:
+            to.print(Text.assemble(*line), soft_wrap=True)
+        else:
+            to.file.write(plain(line) + "\n")
+
+
+def plain(line: Line) -> str:
+    """A line without its styles."""
+    return "".join(text for text, _ in line)
+
+
+def as_text(v: Verdict) -> str:
+    """One verdict as `print_verdict` prints it, without colours."""
+    return "".join(plain(line) + "\n" for line in of_verdict(v))
+
+
+def of_file(report: FileReport, verbose: bool = False) -> Iterator[Line]:
+    """What `print_file` prints."""
+    report = cleaned(report)
+    counts = {o: sum(v.outcome is o for v in report.verdicts) for o in Outcome}
+    said: list[Span] = []
+    for o, n in counts.items():
+        if n:
+            said += [(", ", "")] * bool(said) + [(f"{n} {o}", COLOURS[o])]
+    head = f": {report.frames} frames, kernel {report.profile or '?'}: "
+    yield (report.path, "bold"), (head, ""), *(said or [("nothing to judge", "")])
+    if report.error:
+        yield ("  ", ""), (report.error, "red")
+    for notice in report.notices:
+        yield ("  ", ""), (notice, "yellow")
+    for v in report.verdicts:
+        if verbose or v.outcome is not Outcome.CONFORMS:
+            yield from of_verdict(v, verbose)
+
+
+def of_verdict(v: Verdict, verbose: bool = False) -> Iterator[Line]:
+    """What `print_verdict` prints."""
+    reason = f": {v.reason}" if v.reason else ""
+    yield ("  ", ""), (v.outcome, COLOURS[v.outcome]), (f" {v.layer} {v.subject}{reason}", "")
     for name, n in v.unmodelled.items():
-        to.print(f"    not modelled: {n} frames of {escape(name)}")
+        yield ((f"    not modelled: {n} frames of {name}", ""),)
     if verbose:
         for what in v.inferred:
-            to.print(f"    inferred: {escape(what)}")
-        print_labels(v, to)
+            yield ((f"    inferred: {what}", ""),)
+        yield from _labels(v)
+        yield from _counters(v)
     if v.divergence is not None:
-        print_divergence(v.divergence, to, _unit(v))
+        yield from _divergence(v.divergence, _unit(v))
 
 
 def _unit(v: Verdict) -> str:
     return "line" if v.layer == "nic" else "frame"
 
 
-def print_labels(v: Verdict, to: Console) -> None:
-    """Prints, frame by frame, who sent it, by which rule, why, and where that stands in the kernel and the RFCs."""
+def _labels(v: Verdict) -> Iterator[Line]:
+    """Frame by frame, who sent it, by which rule, why, and where that stands in the kernel and the RFCs."""
     rows = [(_unit(v), "from", "sent by", "why", "source")]
     rows += [(str(x.number), x.host, x.by, x.note, citation(x.by)) for x in v.labels]
     widths = [max(len(r[k]) for r in rows) for k in range(4)]
     for row in rows if v.labels else ():
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        to.print(f"    {escape(cells)}  [dim]{escape(row[4])}[/]")
+        yield (f"    {cells}  ", ""), (row[4], "dim")
 
 
-def print_divergence(d: Divergence, to: Console, unit: str = "frame") -> None:
-    """Prints the first frame (or line of a register log) that the specification does not allow, and what it allows."""
-    to.print(f"    {unit} {d.frame} at {d.time:.6f} s from {escape(d.host)}: {escape(d.what)}")
+def _counters(v: Verdict) -> Iterator[Line]:
+    """Host by host, the counters that the labels give: a value, or the bounds of one."""
+    for host, found in v.counters.items():
+        said = (f"{name} {low if low == high else f'{low}..{high}'}" for name, (low, high) in found.items())
+        yield ((f"    counters of {host}: {', '.join(said)}", ""),)
+
+
+def _divergence(d: Divergence, unit: str) -> Iterator[Line]:
+    """The first frame (or line of a register log) that the specification does not allow, and what it allows."""
+    yield ((f"    {unit} {d.frame} at {d.time:.6f} s from {d.host}: {d.what}", ""),)
     for line in d.around:
-        to.print(f"      {escape(line)}")
+        yield ((f"      {line}", ""),)
     if d.constraint:
-        to.print(f"    violates {escape(violated(d.constraint))}")
+        yield ((f"    violates {violated(d.constraint)}", ""),)
     for line in d.allowed:
-        to.print(f"    allowed then: {escape(line)}")
+        yield ((f"    allowed then: {line}", ""),)
     for miss in d.near:
-        to.print(f"    near miss {escape(miss.rule)} ({escape(citation(miss.rule))}): {escape(miss.why)}")
+        cite = citation(miss.rule)
+        rule = f" {miss.rule}{f' ({cite})' if cite else ''}" if miss.rule else ""
+        yield ((f"    near miss{rule}: {miss.why}", ""),)
     for line in d.state:
-        to.print(f"    state: {escape(line)}")
-
-
-def as_text(v: Verdict) -> str:
-    """One verdict as `print_verdict` prints it, without colours."""
-    text = StringIO()
-    print_verdict(v, Console(file=text, soft_wrap=True, color_system=None, highlight=False))
-    return text.getvalue()
+        yield ((f"    state: {line}", ""),)

@@ -66,7 +66,7 @@ function move(from, to, why, made, passed, bent) {
   const kind = made ? "move on" : passed ? "move passed" : "move";
   return svg("g", { class: kind, "data-move": `${from} ${to}` },
     svg("path", { d: `M${x1} ${y1}Q${control[0]} ${control[1]} ${x2} ${y2}`, "marker-end": `url(#${on ? "tip-on" : "tip"})` }),
-    on && svg("text", { x: control[0] - (bent ? (bow * dy) / far / 2 : 0) + 6, y: control[1] - 4, class: "times" },
+    on && svg("text", { x: control[0] - (bow * dy) / far / 2, y: control[1] + (bow * dx) / far / 2 + 4, class: "times" },
       whole(made + passed)),
     svg("title", {}, `${from} → ${to === "END" ? "CLOSE" : to}: ${why}${made ? `; ${whole(made)} times` : ""}`
       + `${passed ? `; passed ${whole(passed)} times` : ""}`));
