@@ -103,7 +103,8 @@ def judge(truth: Truth, checker: Checker = check) -> Judgement:
     found = Judgement(truth.seed, truth.says, len(truth.frames))
     verdicts = checker(truth.captured(), truth.setup)
     by = {f.number: f.by for f in truth.frames}
-    derived: dict[tuple[str, str], tuple[int, int]] = {}
+    taps = {f.number: f.tap for f in truth.frames}
+    derived: dict[tuple[str, str, str], tuple[int, int]] = {}
     for v in verdicts:
         if v.divergence is not None:
             n = v.divergence.frame
@@ -115,23 +116,33 @@ def judge(truth: Truth, checker: Checker = check) -> Judgement:
             found.labels[true[0], x.by if x.by not in true else true[0]] += 1
             if x.by not in true:
                 found.mislabelled.append((x.number, true[0], x.by, x.note))
+        seen = {taps[x.number] for x in v.labels} or {truth.vantage[0]}
         for host, counters in v.counters.items():
+            where = host if host in seen else min(seen)
             for name, (low, high) in counters.items():
-                a, b = derived.get((host, name), (0, 0))
-                derived[host, name] = a + low, b + high
+                a, b = derived.get((where, host, name), (0, 0))
+                derived[where, host, name] = a + low, b + high
     if not found.alarms and not found.undecided:
         _count(found, truth, derived)
     return found
 
 
-def _count(found: Judgement, truth: Truth, derived: dict[tuple[str, str], tuple[int, int]]) -> None:
-    """Compares counters, of every host and every name that the checker derives anywhere or the host counted."""
-    names = {n for _, n in derived}
+def _count(found: Judgement, truth: Truth, derived: dict[tuple[str, str, str], tuple[int, int]]) -> None:
+    """Compares counters, of every host and every name that the checker derives anywhere.
+
+    Where both hosts were tapped a checker may judge each tap's frames alone: then a host's counters are compared as
+    each tap gave them.
+    """
+    names = sorted({n for _, _, n in derived})
+    taps = sorted({t for t, _, _ in derived})
     for host, mib in truth.mib.items():
-        where = "near" if host in truth.vantage else "middle" if "m" in truth.vantage else "far"
-        for name in sorted(names):
-            low, high = derived.get((host, name), (0, 0))
-            found.counters.append(CounterJudgement(host, name, low, high, mib.get(name, 0), where))
+        for tap in taps:
+            if not any((tap, host, n) in derived for n in names):
+                continue
+            where = "near" if tap == host else "middle" if tap == "m" else "far"
+            for name in names:
+                low, high = derived.get((tap, host, name), (0, 0))
+                found.counters.append(CounterJudgement(host, name, low, high, mib.get(name, 0), where))
 
 
 class Summary(Struct):

@@ -432,7 +432,7 @@ class Lab:
         self.at(h.busy, lambda: self._on(h, lambda net: net.receive(packet)))
 
     def _see(self, tap: str, unit: Unit | TooBig, way: str, at: int) -> Sight:
-        ns = max(at * 1000 + self.rng.randrange(1000), self.stamped.get(tap, 0))
+        ns = max(at * 1000 + self.rng.randrange(1000), self.stamped.get(tap, 0) + self.rng.randrange(80, 900))
         self.stamped[tap] = ns
         sight = Sight(ns, tap, unit, way)
         if tap in self.plan.taps:
