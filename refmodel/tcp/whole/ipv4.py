@@ -469,7 +469,8 @@ def tcp_v4_rcv(net: "Net", packet: Packet) -> None:
             sk2 = hashtables.inet_lookup_listener(net, *key)
             if sk2 is not None:
                 hashtables.inet_twsk_deschedule_put(sk)
-                skb.tw_isn = isn
+                # tcp_v4_fill_cb cleared it again in 6.1: such a SYN is like any other there.
+                skb.tw_isn = isn if net.p.kernel >= 612 else 0
                 _process(net, sk2, skb)
                 return
             status = minisocks.TcpTwStatus.ACK
