@@ -167,7 +167,7 @@ class Identity:
 
     __slots__ = (
         "_ecn_own", "_ecn_peer", "_stepped", "accecn", "acks", "clock", "df", "ecn_ok", "ect", "end", "frames", "ids",
-        "low_pmtu", "mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
+        "low_pmtu", "mss", "own_mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
     )  # fmt: skip
 
     def __init__(self, end: End) -> None:
@@ -184,6 +184,7 @@ class Identity:
         self.low_pmtu = False  # an ICMP message told of a path MTU below the least: the route's is locked, DF is off
         self.mss = 0  # the most that one of its segments holds; 0: not known
         self.own_ts: bool | None = None
+        self.own_mss = 0
         self.peer_ts: bool | None = None
         self.ts_ok: bool | None = None
         self._ecn_own: set[int] | None = None  # ECN flags of its SYNs, None before the first
@@ -360,8 +361,8 @@ class Identity:
             return
         if ids.kind == "outlier":
             raise Refusal("ip-id-outlier", f"the frame before has an id out of line with those around it, {s.ip_id}")
-        if ids.kind == "overtaken" and self.end.stack.near:
-            if ids.gap is None:
+        if ids.kind == "overtaken":
+            if ids.gap is None and self.end.stack.exact:
                 raise Refusal("ip-id-back", f"IPv4 id {s.ip_id}, {-step} behind what this socket has sent")
         elif ids.kind == "zero" and self.end.state not in SMALL and not self._reply(s):
             raise Refusal("ip-id-zero", "IPv4 id 0 on a segment of a full socket")
@@ -375,7 +376,9 @@ class Identity:
             raise Refusal("ip-id-gap", f"IPv4 ids {first} to {last} of this socket are left out before frame {number}")
 
     def _unit(self, s: Segment) -> int:
-        return self.mss - (12 if s.tsval is not None else 0) if self.mss > 100 else 0
+        """The most that one segment of this end holds; a TCP_MAXSEG of its own bounds what it sends too."""
+        mss = min(self.mss or 65_535, self.own_mss or 65_535)
+        return mss - (12 if s.tsval is not None else 0) if 100 < mss < 65_535 else 0
 
     def _clock(self, s: Segment) -> None:
         clock = self.clock
@@ -391,7 +394,7 @@ class Identity:
             if s.flags & SYN == 0 and self.ts_ok is None and not stack.linux:
                 return
             exact = ids.trusted and ids.gap == 0
-            if stack.near is not True and not exact and back <= REORDERED and late <= REORDERED * 1_000:
+            if not stack.exact and not exact and back <= REORDERED and late <= REORDERED * 1_000:
                 return
             if back * 1_000 <= SWAPPED + 1_000 and late <= SWAPPED and not exact:
                 return
@@ -404,6 +407,7 @@ class Identity:
 
     def _syn(self, s: Segment) -> None:
         self.own_ts = s.tsval is not None
+        self.own_mss = s.mss or 0
         if self._ecn_own is None:
             self._ecn_own = set()
         self._ecn_own.add(s.flags & ACE)

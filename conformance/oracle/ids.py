@@ -14,24 +14,26 @@ from refmodel.packet.segment import Segment
 TRUST: Final = 4  # exact steps before ids are believed
 REMEMBERED: Final = 64  # frames among which a duplicate is looked for
 OVERTAKES: Final = 4_096  # ids: how far behind another a frame may be that was overtaken
-NEARBY: Final = 64  # ids: a frame so near to its place may have been overtaken
+NEARBY: Final = 2_048  # ids: a frame so near to its place may have been overtaken
 HOLES: Final = 8
 QUEUED: Final = 2_000_000  # us: a queue on the host itself may hold frames back (netem)
 SWAPPED: Final = 300  # us: stamps of two CPUs, taken in another order than the frames left in
-SEGMENT: Final = 536  # bytes: what a segment holds at least where the MSS is not known
+SEGMENT: Final = 488  # bytes: what a segment of a longer super-frame holds at least, by the least path MTU of 552
 
 
 class Ids:
     """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
 
     __slots__ = (
-        "exact", "gap", "high", "holes", "kind", "last", "low", "odd", "patience", "recent", "strange", "sure", "time",
+        "exact", "gap", "high", "holes", "kind", "last", "low", "odd", "patience", "recent", "single", "size",
+        "strange", "sure", "time",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.last: int | None = None
         self.low = self.high = 1  # how many ids the last frame took, at least and at most
         self.exact = self.strange = 0
+        self.single = self.size = 0  # bytes of the longest frame that was one segment, and of the last frame
         self.sure = False  # the stack is known to count them
         self.patience = QUEUED  # us: how much later a frame that was overtaken may come
         self.holes: list[tuple[int, int, int, int]] = []  # passed over: first, count, when, by which
@@ -48,6 +50,7 @@ class Ids:
         new.last, new.low, new.high, new.exact, new.strange = self.last, self.low, self.high, self.exact, self.strange
         new.gap, new.kind, new.odd, new.time = self.gap, self.kind, self.odd, self.time
         new.recent = deque(self.recent, REMEMBERED)
+        new.single, new.size = self.single, self.size
         new.holes, new.sure, new.patience = list(self.holes), self.sure, self.patience
         return new
 
@@ -68,24 +71,26 @@ class Ids:
             return 0
         last = self.last
         n = s.len
-        if n <= (mss or SEGMENT):
+        if n <= SEGMENT or n <= self.single:
             low = high = 1
         else:
-            low, high = (-(-n // mss), -(-n // max(mss - 40, 48))) if mss else (1, -(-n // SEGMENT))
+            low, high = -(-n // mss) if mss else 1, -(-n // SEGMENT)
         if i == 0 and (not n if last is None else (0 - last) & 0xFFFF > self.high):
             self.kind = "zero"
             return 0
         at = s.time // 1000
         if last is None:
-            self.last, self.low, self.high, self.time = i, low, high, at
+            self.last, self.low, self.high, self.time, self.size = i, low, high, at, s.len
             return 0
         step = (i - last) & 0xFFFF
         if self.low <= step <= self.high:
             self.exact += 1
             self.gap = 0
+            if step == 1 and self.size > self.single:
+                self.single = self.size
             self.odd = None
             self.recent.append((i, s.seq, s.ack_seq, n, s.flags, s.tsval))
-            self.last, self.low, self.high, self.time = i, low, high, at
+            self.last, self.low, self.high, self.time, self.size = i, low, high, at, s.len
             return 0
         return self._strange(s, i, step, low, high, at)
 
@@ -113,7 +118,7 @@ class Ids:
             self.holes.append(((last + self.high) & 0xFFFF, self.gap, at, s.number))
             if len(self.holes) > HOLES:
                 del self.holes[0]
-        self.last, self.low, self.high, self.time = i, low, high, at
+        self.last, self.low, self.high, self.time, self.size = i, low, high, at, s.len
         return self.gap or 0
 
     def _fills(self, i: int, n: int, at: int) -> None:

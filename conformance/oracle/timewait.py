@@ -95,6 +95,8 @@ def explain(life: "Life", s: Segment) -> Label | None:
             return Label("tcp_v4_timewait_ack")
     if not end.stack.linux:
         return None
+    if end.stack.near is not True and pure and after(rx.rcv_nxt, s.ack_seq):
+        return None  # the network overtook it
     if end.ident.again(s):
         return Label("tcp_v4_timewait_ack", "the network doubled it")
     excuses = []

@@ -84,7 +84,7 @@ class Still:
 
 def end(**stack: Any) -> End:
     """An end of A with nothing but a stack; tests add the parts that they need."""
-    e = End("a", 0, (A, APORT), Stack(**{"near": True, **stack}))
+    e = End("a", 0, (A, APORT), Stack(**{"near": True, "exact": stack.get("near", True), **stack}))
     e.peer = End("b", 1, (B, BPORT), Stack(near=False))
     e.life = Still(alert=False, host=NOTHING)
     e.tx = Still(snd_nxt=0, snd_una=0)
