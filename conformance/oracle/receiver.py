@@ -548,12 +548,11 @@ class Receiver:
             if why is not None and why.kind == "unheard":
                 self._jump(ack)
                 return
-            excuses = () if self.end.stack.given else (_unseen(s, f"it acknowledges {ack & M32}"),)
             raise Refusal(
                 "ack-of-what-did-not-arrive",
                 f"ack {s.ack_seq}, but nothing arrived beyond {high & M32}",
                 [f"ack {self.re.nxt & M32}"],
-                excuses=excuses,
+                excuses=(_missing(s, f"it acknowledges {ack & M32}"),),
             )
         if ack < self.wup:
             raise Refusal(
@@ -596,12 +595,17 @@ class Receiver:
         if self.fuzzy:
             self._resync(s, ack, seen)
             return
+        why = self.end.decided.get(s.number)
+        if why is not None and why.kind == "unheard" and ack >= self.wup:
+            self._jump(ack)
+            self._resync(s, ack, seen)
+            return
         if re.nxt == ack and not self.echoes(s, self.ts_recent):
             raise Refusal(
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
-                excuses=(*self._unheard(s), *self._drops(s, self.wup)),
+                excuses=(*self._unheard(s), *self._drops(s, self.wup), _missing(s, f"it echoes {s.tsecr}")),
             )
         if re.nxt == ack:
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
@@ -609,13 +613,13 @@ class Receiver:
                 "sack-blocks",
                 f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
                 [f"SACK {_ranges(told)}"],
-                excuses=self._drops(s, self.wup),
+                excuses=(*self._drops(s, self.wup), _missing(s, "its SACK blocks")),
             )
         raise Refusal(
             "ack-is-rcv-nxt",
             f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
             [f"ack {re.nxt & M32}"],
-            excuses=self._drops(s, ack),
+            excuses=(*self._drops(s, ack), *((_missing(s, "it acknowledges more"),) if ack > re.nxt else ())),
         )
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
@@ -776,6 +780,9 @@ class Receiver:
         last = end.last_sent
         if last is not None and self._again(s, last):
             return Label("tcp_send_ack", "the same frame once more: the network duplicated it")
+        why = end.decided.get(s.number)
+        if why is not None and why.kind == "unheard":
+            return Label("tcp_send_ack", "of what the capture lacks")
         raise Refusal(
             "ack-without-cause",
             f"ack {s.ack_seq} says nothing new, and nothing came that it answers",
@@ -784,7 +791,7 @@ class Receiver:
                 ("tcp_delack_timer_handler", "no acknowledgment was owed"),
                 ("__tcp_ack_snd_check", "no input without an answer"),
             ),
-            excuses=self._drops(s, self.wup - 1),
+            excuses=(*self._drops(s, self.wup - 1), _missing(s, "it answers something")),
         )
 
     def _again(self, s: Segment, last: Segment) -> bool:
@@ -917,7 +924,7 @@ def _release(kernel: str) -> tuple[int, ...]:
     return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
 
 
-def _unseen(s: Segment, what: str) -> Excuse:
+def _missing(s: Segment, what: str) -> Excuse:
     return Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6)
 
 
