@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conformance.live import workload_run
-from conformance.live.corpus import SEEDS, choose, features, index, missing
+from conformance.live.corpus import BULK, SEEDS, choose, features, index, missing
 from conformance.live.errors import LabUnavailable
 from conformance.live.lab import require_lab
 from conformance.live.relay import VNET_HDR, Direction, Fate, mark, netem
@@ -62,6 +62,14 @@ def test_frames_are_damaged_only_where_their_checksum_is_in_them() -> None:
 
 def test_ipv6_never_runs_below_its_smallest_mtu() -> None:
     assert all(p.mtu >= 1280 and p.path_mtu in (0, 1300) for p in SPACE if p.family == 6)
+
+
+def test_the_bulky_seeds_send_more_than_two_megabytes() -> None:
+    for seed in BULK:
+        flows = plan(seed).flows
+        assert (
+            sum(s.size for f in flows for lane in (*f.client, *f.server) for s in lane if s.call == "send") > 2_000_000
+        )
 
 
 def test_flows_have_ports_of_their_own() -> None:
@@ -304,6 +312,13 @@ def test_a_shipped_recording_is_of_its_seed_and_whole(case: str) -> None:
     assert len(frames) == s.extra["taps"]["frames"] > 0
     assert s.extra["taps"]["begins"] <= frames[0].time / 1e9 + 1e-5
     assert frames[-1].time / 1e9 <= s.extra["taps"]["ends"] + 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_frame_comes_from_an_interface_that_the_sidecar_names(case: str) -> None:
+    known = {bytes.fromhex(mac.replace(":", "")) for mac in read(SHIPPED / f"{case}.toml").extra["links"].values()}
+    sources = {f.data[6:12] for f in frames_of(case) if f.linktype == 1}
+    assert sources <= (known or {bytes(6)})  # the loopback has no addresses
 
 
 @pytest.mark.parametrize("case", CASES)

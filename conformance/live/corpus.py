@@ -32,7 +32,12 @@ GUEST_MODULES: Final = (
     *("sch_netem", "sch_tbf", "tcp_bbr", "nft_chain_nat", "nft_masq", "nft_nat", "nft_ct"),
 )
 GUEST_BINARIES: Final = (*BINARIES, "tc")
-SEEDS: Final = {"6.18": range(0, 140), "6.1": range(200, 300), "6.12": range(300, 400)}
+BULK: Final = (
+    *(537, 1147, 1163, 1691, 1765, 1882, 2139, 2144, 2272, 2438, 2750, 2765, 2858, 3047, 3157, 3213, 3295),
+    *(3325, 3366, 3785, 3936, 3951, 4280, 5321, 5333, 5428, 5962),
+)
+"""The seeds from 500 to 6000 whose flows send more than 2 MB."""
+SEEDS: Final = {"6.18": (*range(0, 140), *BULK), "6.1": range(200, 300), "6.12": range(300, 400)}
 """The default seeds: other workloads under each kernel, so that together they cover more."""
 BIGGEST: Final = 60_000  # bytes of a file that is shipped
 IN_EACH: Final = {*OF_THE_MACHINE, CONGESTION, *QUIET_V6, "net.ipv6.conf.default.disable_ipv6"}

@@ -20,6 +20,21 @@ from conformance.live.workload import Impairment, Plan
 
 NFT_COUNTER: Final = re.compile(r"counter packets (\d+) bytes \d+ drop")
 ROUTER: Final = 254
+LINKS: Final = {
+    "pair": {"a.a0": "02:00:00:00:00:01", "b.b0": "02:00:00:00:00:02"},
+    "relay": {
+        **{"a.a0": "02:00:00:00:00:01", "b.b0": "02:00:00:00:00:02"},
+        **{"wire.p1": "02:00:00:00:00:81", "wire.p2": "02:00:00:00:00:82"},
+    },
+    "router": {
+        **{"a.a0": "02:00:00:00:00:01", "b.b0": "02:00:00:00:00:02"},
+        **{"r.ra": "02:00:00:00:00:fe", "r.rb": "02:00:00:00:01:fe"},
+    },
+    "loopback": {},
+}
+"""The link-layer address of each interface, by topology."""
+GATEWAYS: Final = {4: {"a": "10.9.0.254", "b": "10.9.1.254"}, 6: {"a": "fd09::fe", "b": "fd09:0:0:1::fe"}}
+"""Where the hosts on a router's sides send what is not on their link."""
 
 OF_THE_MACHINE: Final = (
     *("net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem", "net.ipv4.tcp_limit_output_bytes"),
@@ -141,8 +156,8 @@ class WorkloadNet:
             self.wire = NetNamespace()
             with self.wire.inside():
                 Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-            self._cable(a.netns, a.interface, a.mac, self.wire, "p1", "02:00:00:00:00:81")
-            self._cable(b.netns, b.interface, b.mac, self.wire, "p2", "02:00:00:00:00:82")
+            self._cable(a.netns, a.interface, a.mac, self.wire, "p1", LINKS["relay"]["wire.p1"])
+            self._cable(b.netns, b.interface, b.mac, self.wire, "p2", LINKS["relay"]["wire.p2"])
             self._up(self.wire, "p1", "p2")
         else:
             self._build_router()
@@ -186,7 +201,7 @@ class WorkloadNet:
         a, b, r = self.hosts["a"], self.hosts["b"], self.hosts["r"]
         b.v4, b.v6 = "10.9.1.2", "fd09:0:0:1::2"
         r.interface = "ra"
-        second = "02:00:00:00:01:fe"
+        second = LINKS["router"]["r.rb"]
         self._cable(a.netns, a.interface, a.mac, r.netns, "ra", r.mac)
         self._cable(b.netns, b.interface, b.mac, r.netns, "rb", second)
         r.more = ["10.9.1.254", *(["fd09:0:0:1::fe", "fe80::ff:fe00:1fe"] if self.plan.family == 6 else [])]
@@ -202,7 +217,8 @@ class WorkloadNet:
     def _routes(self) -> None:
         p, r = self.plan, self.hosts["r"]
         v6 = p.family == 6
-        for h, gate in ((self.hosts["a"], r.address), (self.hosts["b"], "fd09:0:0:1::fe" if v6 else "10.9.1.254")):
+        for name, gate in GATEWAYS[p.family].items():
+            h = self.hosts[name]
             h.run("ip", *(["-6"] if v6 else []), "route", "add", "default", "via", gate)
             if p.path_mtu:
                 device = "ra" if h.name == "a" else "rb"

@@ -25,7 +25,7 @@ from conformance.live.lab import Host, require_lab
 from conformance.live.sidecar import Call, Expected, HostInfo, Kernel, Notification, Sidecar, Vantage, dump
 from conformance.live.workload import Plan, plan, without_netem
 from conformance.live.workload_apps import Apps
-from conformance.live.workload_net import WorkloadNet, has_netem
+from conformance.live.workload_net import GATEWAYS, LINKS, WorkloadNet, has_netem
 
 PROFILES: Final = ("6.1", "6.12", "6.18")
 ATTEMPTS: Final = 3
@@ -307,6 +307,7 @@ def write(
             "dropped": 0,
         },
         "drops": dict(net.dropped),
+        **links(p),
         "workload": {
             "seed": p.seed,
             "kinds": [f.kind for f in p.flows],
@@ -340,6 +341,12 @@ def write(
     path.write_bytes(gzip.compress(data, mtime=0))
     (outdir / f"{sidecar.case}.toml").write_text(dump(sidecar), encoding="utf-8")
     return path
+
+
+def links(p: Plan) -> dict[str, dict[str, Any]]:
+    """The tables [links] and, behind a router, [gateways]."""
+    gateways = {"gateways": GATEWAYS[p.family]} if p.topology == "router" else {}
+    return {"links": LINKS[p.topology], **gateways}
 
 
 def _offloads(net: WorkloadNet, where: str, device: str) -> dict[str, bool]:
