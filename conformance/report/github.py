@@ -29,7 +29,8 @@ def message(v: Verdict) -> str:
     d = v.divergence
     if d is None:
         return v.reason or str(v.outcome)
-    lines = [f"frame {d.frame} at {d.time:.6f} s from {d.host}: {d.what}"]
+    unit = "line" if v.layer == "nic" else "frame"
+    lines = [f"{unit} {d.frame} at {d.time:.6f} s{f' from {d.host}' if d.host else ''}: {d.what}"]
     lines += [f"violates {violated(d.constraint)}"] * bool(d.constraint)
     lines += [f"allowed then: {x}" for x in d.allowed]
     lines += [f"near miss {n.rule}: {n.why}" if n.rule else f"near miss: {n.why}" for n in d.near]

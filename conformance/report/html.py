@@ -23,6 +23,7 @@ from conformance.report.source import citation, ident, says, violated
 from refmodel import __version__
 
 PACK: Final = 50  # subjects
+BARE: Final = 2_000  # labels of a subject of which no frame is drawn
 SCRIPTS: Final = ("base.js", "list.js", "ladder.js", "plot.js", "machine.js", "subject.js", "main.js")
 OUTCOMES: Final = tuple(Outcome)
 
@@ -58,7 +59,10 @@ class Near(Struct, array_like=True):
 
 
 class Detail(Struct, omit_defaults=True):
-    """What the page shows of one subject. `labels` are [frame, host, name of by, name of step or -1, note, state]."""
+    """What the page shows of one subject. `labels` are [frame, host, name of by, name of step or -1, note, state].
+
+    `labelled` and `happened` count the labels and the hidden events that there are, shown or not.
+    """
 
     drawing: Drawing
     labels: list[tuple[int, int, int, int, str, str]]
@@ -71,6 +75,8 @@ class Detail(Struct, omit_defaults=True):
     unmodelled: dict[str, int] = {}
     counters: dict[str, dict[str, tuple[int, int]]] = {}
     unit: str = "frame"
+    labelled: int = 0
+    happened: int = 0
 
 
 class _Table:
@@ -125,6 +131,8 @@ class _Run:
             unmodelled=v.unmodelled,
             counters=v.counters,
             unit="line" if v.layer == "nic" else "frame",
+            labelled=len(v.labels),
+            happened=len(v.events),
         )
 
     def _label(self, x: FrameLabel) -> tuple[int, int, int, int, str, str]:
@@ -153,7 +161,7 @@ class _Run:
 def _shown(labels: Sequence[FrameLabel], drawing: Drawing) -> Iterator[FrameLabel]:
     """The labels of the frames that are drawn; all of them up to a bound where no frame is."""
     if not drawing.frames:
-        yield from labels[:2_000]
+        yield from labels[:BARE]
         return
     drawn = {d.number for d in drawing.frames}
     yield from (x for x in labels if x.number in drawn)

@@ -107,7 +107,7 @@ def _counters(v: Verdict) -> Iterator[Line]:
 
 def _divergence(d: Divergence, unit: str) -> Iterator[Line]:
     """The first frame (or line of a register log) that the specification does not allow, and what it allows."""
-    yield ((f"    {unit} {d.frame} at {d.time:.6f} s from {d.host}: {d.what}", ""),)
+    yield ((f"    {unit} {d.frame} at {d.time:.6f} s{f' from {d.host}' if d.host else ''}: {d.what}", ""),)
     for line in d.around:
         yield ((f"      {line}", ""),)
     if d.constraint:

@@ -137,7 +137,7 @@ class Ladder {
     const drawn = s.d.drawing.total > s.frames.length
       ? `${whole(s.frames.length)} of ${plural(s.d.drawing.total, "frame")} drawn: the first ${whole(run.room)}, those of rare `
         + `steps and ${run.around} on either side of a divergence`
-      : s.frames.length ? plural(s.frames.length, "frame") : this.rows.length ? plural(this.rows.length, `labelled ${s.unit}`)
+      : s.frames.length ? plural(s.frames.length, "frame") : this.rows.length ? `${whole(this.rows.length)} labelled ${s.unit}s, of ${plural(s.d.labelled || 0, "label")}`
         : "no frames to draw";
     return el("div", { class: "line pager" },
       pages > 1 && [el("button", { disabled: this.page === 0, onclick: turn(-1), class: "back" }, "‹"),

@@ -32,7 +32,8 @@ function verdictPanel(subject, ladder) {
     r[REASON] && !d.divergence && el("p", {}, r[REASON]),
     part("Not modelled", Object.entries(d.unmodelled || {}).map(([name, n]) => el("div", {}, `${whole(n)} frames of ${name}`))),
     part("Inferred", lines(d.inferred || [])),
-    part("Hidden events", lines(d.events || [])),
+    part("Hidden events", lines(d.events || []), d.happened > (d.events || []).length
+      && el("div", { class: "dim" }, `and ${whole(d.happened - d.events.length)} more`)),
     part("Counters", Object.entries(d.counters || {}).map(([host, found]) => el("table", { class: "counters" },
       el("caption", {}, host),
       Object.entries(found).map(([name, [low, high]]) => el("tr", {}, el("td", {}, name),
