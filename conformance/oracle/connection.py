@@ -29,6 +29,7 @@ REMEMBERED: Final = 256  # decisions
 AROUND: Final = 3
 OVER: Final = (St.CLOSE, St.TIME_WAIT)
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
+TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
 
 UNJUDGED: Final = Label("", "not judged")
@@ -62,7 +63,7 @@ class Connection:
         self.decided: Decisions = ()
         self.attempts = 0
         self.intact = 0  # the last frame whose checksum was looked at
-        self.damaged: set[int] = set()
+        self.damaged: dict[int, bool] = {}  # frames with a wrong checksum, and whether they were taken all the same
 
     # -- set-up
 
@@ -166,6 +167,9 @@ class Connection:
         a, b = self.ends
         sender, receiver = (a, b) if s.source == a.address[1] and s.saddr == a.address[0] else (b, a)
         if s.number in self.damaged:
+            if self.damaged[s.number] and not receiver.given_up:
+                receiver.settle(us(s), s.number)
+                receiver.hears(s)
             self.labels.append((s.number, sender.side, DAMAGED, sender.state))
             return
         if sender.given_up:
@@ -210,15 +214,17 @@ class Connection:
                 e = self.ends[self._side(s)]
                 if e.stack.near is not True and s.len <= (e.ident.mss or 1460) and damaged(s):
                     found.append(s.number)
-        last = self.records[-1].number
-        self.intact = last
-        for tried in (found, [n for n in found if n == last]):
+        last = self.intact = self.records[-1].number
+        before = dict(self.damaged)
+        tries = [dict.fromkeys(found, False), {n: False for n in found if n == last}]
+        tries += [{n: True} for n in list(before)[: -TAKEN - 1 : -1] if n >= self.records[0].number and not before[n]]
+        for tried in tries:
             if tried:
-                self.damaged.update(tried)
+                self.damaged = {**before, **tried}
                 if self._again(self.decided) is None:
                     return True
-                self.damaged.difference_update(tried)
-        if found:
+        self.damaged = before
+        if any(tries):
             self._again(self.decided)
         return False
 
