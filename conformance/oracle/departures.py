@@ -10,6 +10,7 @@ from conformance.oracle.sender_rules import (
     BY_RTO,
     BY_TLP,
     FILL,
+    JIFFY,
     M32,
     NEW,
     NOTHING,
@@ -18,7 +19,7 @@ from conformance.oracle.sender_rules import (
     TIMERS,
 )
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, FIN, RST, SYN
+from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
 
 
 class Departures(Inputs):
@@ -33,6 +34,8 @@ class Departures(Inputs):
                 self._left(s)
             self._opening(s, label)
             return
+        if self.classified != s.number:  # another part knew who sent it: where it lies is asked all the same
+            self.classify(s)
         f = self.f
         now = self.now
         what = self.what
@@ -129,6 +132,7 @@ class Departures(Inputs):
             self._end.counts.add("Tcp.OutSegs", 0, -known)
             self._end.counts.add("Tcp.RetransSegs", 0, -known)
         self.unseen = segs
+        self.missed -= segs
         self._end.counts.add("Tcp.OutSegs", segs)
         self._end.counts.add("TcpExt.TCPOrigDataSent", segs)
         if self.beyond > f.una and self.beyond <= lo:
@@ -138,6 +142,9 @@ class Departures(Inputs):
     def _append(self, s: Segment, now: int, mss: int) -> Sent:
         f = self.f
         n = s.len
+        if n > mss and n % mss and f.mss and not s.flags & PSH:
+            f.mss += n - mss  # a super-segment has PSH: this is one segment, a cookie's MSS may exceed the peer's
+            mss = n
         e = Sent(self.lo, self.hi, now, mss, 1 if n <= mss else -(-n // mss))
         e.source, e.at = s, s.payload_at
         e.fin = s.flags & FIN
@@ -212,6 +219,8 @@ class Departures(Inputs):
             f.tlp_high, f.tlp_retrans = f.nxt, True
             f.restart(now)
         elif how == BY_RTO:
+            if now - e.time < (f.rtt.rto_low() << f.backoff) - JIFFY:
+                f.backoff = 0  # a thin stream's time-outs are all of one length
             f.timeout(now)
             self._doubtful()
             n = f.again(i, self.hi, now, tsval, mss)

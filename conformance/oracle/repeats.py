@@ -1,5 +1,6 @@
 """Retransmissions: what made the sender repeat something, and what no sender repeats so."""
 
+from conformance.check.setup import slack
 from conformance.oracle.end import Label, Refusal
 from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, TLP
 from conformance.oracle.scoreboard import EVER, R, S, Sent
@@ -16,11 +17,12 @@ from conformance.oracle.sender_rules import (
     IP_MIN,
     JIFFY,
     LABELS,
+    LAG,
     M32,
     OLD,
 )
 from conformance.oracle.sender_state import SenderState
-from conformance.oracle.timers import RTO_MIN
+from conformance.oracle.timers import RTO_MAX, RTO_MIN
 from conformance.oracle.vantage import unfilled
 from refmodel.packet.codec import checksums
 from refmodel.packet.segment import Segment
@@ -44,7 +46,7 @@ class Repeats(SenderState):
         now = self.now
         if lo < f.una:
             self.what = OLD
-            if lo < self.iss + 1 or (self.middle and not board.q) or (not near):
+            if (self.middle and not self.past) or not near:
                 self.sure = False
                 self.how = BY_LOST
                 return LABELS[BY_LOST]
@@ -159,7 +161,7 @@ class Repeats(SenderState):
             and (ca == LOSS or e.sacked & R or not overtaken or silent)
             and now >= f.due - early
             and not (tail and self._may_tlp() and f.kind == TLP)
-        ) and (now - e.time >= rto_low - early or f.due - f.armed < rto_low):
+        ) and (self._fired(now - e.time, rto_low) or f.due - f.armed < rto_low):
             return BY_RTO
         if self.syn_lost and not e.sacked & EVER and e is board.q[0]:
             return BY_PATH
@@ -172,7 +174,7 @@ class Repeats(SenderState):
             left = board.q[0].time + rto_low - f.armed
             if now - f.armed >= min(pto, max(left, 0)) - early or not self._near:
                 return BY_TLP
-        if head and now - e.time >= rto_low - early:
+        if head and self._fired(now - e.time, rto_low):
             return BY_RTO
         if self._smaller(s, e, lo, hi):
             return BY_PATH
@@ -196,6 +198,18 @@ class Repeats(SenderState):
             ],
             excuses=self._news(s),
         )
+
+    def _fired(self, since: int, least: int) -> bool:
+        """Whether the time-out can have passed: it doubles, but for a thin stream's, which comes at its first length.
+
+        Source net/ipv4/tcp_timer.c:tcp_retransmit_timer.
+        """
+        f = self.f
+        early = JIFFY + EARLY
+        if since >= min(least << f.backoff, RTO_MAX) - early:
+            return True
+        once = f.rtt.rto()
+        return since >= least - early and since <= once + slack(once, self._end.stack.hz) + LAG
 
     def _overtaken(self, e: Sent, lo: int, hi: int) -> bool:
         """Something that left after the entry has arrived, or enough duplicates came."""

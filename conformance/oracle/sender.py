@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from conformance.oracle.departures import Departures
 from conformance.oracle.end import Excuse, Label, Refusal
-from conformance.oracle.recovery import DISORDER, INIT_CWND, NONE, STATES, TLP
+from conformance.oracle.recovery import INIT_CWND, NONE, OPEN, STATES, TLP
 from conformance.oracle.repeats import Repeats
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
@@ -44,11 +44,13 @@ class Sender(Departures, Repeats):
         f = self.f
         flags = s.flags
         self.sure = True
+        self.classified = s.number
         self.now = self._left(s)
         if not self.started:
             self._begin(s.seq)
         if not self.agreed:
             self._agree()
+        self._counts_ids(s)
         self._late(s)
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
@@ -64,22 +66,23 @@ class Sender(Departures, Repeats):
     def _gap(self, s: Segment, lo: int) -> None:
         """The frame begins behind what was seen: something left unseen. Raises Refusal where that can't be."""
         stack = self._end.stack
-        if self.middle and not self.f.board.q and self.f.una == self.f.nxt:
-            return
-        if stack.near is not True or not stack.linux or self.beyond > self.f.nxt:
-            return
-        why = self._end.decided.get(s.number)
-        if why is not None and why.kind == "unseen":
+        if not stack.linux or (self.middle and not self.f.board.q and self.f.una == self.f.nxt):
             return
         missing = lo - self.f.nxt
-        steps = self._end.ident.steps_since_last(s)
-        if steps or self.hidden > 0:
-            return
+        if not self._contiguous(s):
+            if stack.near is not True or self.beyond > self.f.nxt or self._end.ident.steps_since_last(s):
+                return
+            why = self._end.decided.get(s.number)
+            if why is not None and why.kind == "unseen":
+                return
+            excuses = [Excuse("unseen", s.number, f"{missing} bytes are missing", cost=3)]
+        else:
+            excuses = []
         raise Refusal(
             "sequence-gap",
             f"{missing} bytes before it were never seen",
             [f"seq {self.snd_nxt}"],
-            excuses=[Excuse("unseen", s.number, f"{missing} bytes are missing", cost=3)] if steps is None else [],
+            excuses=excuses,
         )
 
     def _new(self, s: Segment, lo: int, hi: int) -> Label:
@@ -99,18 +102,17 @@ class Sender(Departures, Repeats):
                     f"its end lies {hi - fin - self.right} bytes beyond the furthest edge that was offered",
                     [f"data up to {self.right & M32}", "a window probe"],
                 )
-        if self._near and not self.middle and self._end.stack.given and f.ca <= DISORDER:
-            out = f.board.out - f.board.sacked
-            most = INIT_CWND + f.delivered + 2
-            if out + segments(s.len, self._mss(s)) > most:
-                self._catch_up(s)
-                out = f.board.out - f.board.sacked
-                most = INIT_CWND + f.delivered + 2
-                n = out + segments(s.len, self._mss(s))
-                if n > most and self._end.stack.told.get("net.ipv4.tcp_congestion_control", 0) == 0:
-                    raise Refusal(
-                        "beyond-congestion-window", f"{n} segments in flight, at most {most} can be", ["ACKs"]
-                    )
+        if self._over(s, fin) > 0:
+            self._catch_up(s)
+            over = self._over(s, fin)
+            if over > 0 and not self._fires(f.due, f.due - f.armed, now):
+                raise Refusal(
+                    "beyond-congestion-window",
+                    f"{over} segments more are out than the window can allow: {INIT_CWND} and one for each of the "
+                    f"{f.delivered} that were delivered",
+                    ["ACKs", "retransmissions"],
+                    excuses=self._news(s),
+                )
         if not f.board.out:
             if self._wakes(s, now):
                 self.how = BY_PROBE0
@@ -119,6 +121,14 @@ class Sender(Departures, Repeats):
         if self.how == BY_WRITE and fin and (not s.len or now - self.heard > BURST):
             self.how = BY_FIN
         return LABELS[self.how]
+
+    def _over(self, s: Segment, fin: int) -> int:
+        """By how many segments the frame exceeds what the congestion window can be; a probe and a FIN may by one."""
+        f = self.f
+        if f.ca != OPEN or f.board.sacked or self.middle or not self._near or not self._end.stack.given:
+            return 0
+        out = f.board.out + segments(s.len, self._mss(s))
+        return out - INIT_CWND - f.delivered - 1 - (f.tlp_high >= 0) - fin
 
     def _pending_edge(self) -> int:
         """The furthest edge that inputs offered which are not processed yet, where it is unknown when they are."""
@@ -213,17 +223,16 @@ class Sender(Departures, Repeats):
         The ids must show that nothing left unseen since the frame before.
         """
         f, end = self.f, self._end
-        if not f.board.out or f.retransmits or f.kind == NONE or self.middle or end.state in SYN_STATES:
+        if not f.board.out or f.kind == NONE or self.middle or end.state in SYN_STATES or not self._near:
             return
-        wait = 4 * f.rto() + SECOND
-        if self.now - max(f.due, f.armed) < wait or end.stack.lossy is not False or not self._near:
+        if self.now - max(f.due, f.armed) < f.rto() + SECOND or not self.contiguous:
             return
-        if end.ident.steps_since_last(s) == 0:
-            raise Refusal(
-                "retransmission-overdue",
-                f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",
-                ["a retransmission"],
-            )
+        raise Refusal(
+            "retransmission-overdue",
+            f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",
+            ["a retransmission"],
+            excuses=self._news(s),
+        )
 
     def words(self) -> str:
         """The state in words, for a divergence."""

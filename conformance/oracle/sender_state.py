@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from typing import Self
 
 from conformance.check.setup import slack
-from conformance.oracle.end import End, Excuse
+from conformance.oracle.end import End, Excuse, Label
 from conformance.oracle.recovery import (
     CWR,
     DISORDER,
     OPEN,
     Flow,
 )
+from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
     BY_WRITE,
     EARLY,
     H32,
     IDS,
+    JUMP,
     LAG,
     M32,
     NOTHING,
@@ -47,6 +49,10 @@ class SenderState:
         self.reordering = self.f.reordering = stack.told.get("net.ipv4.tcp_reordering", 3)
         self.f.may_frto = stack.told.get("net.ipv4.tcp_frto", 2) != 0
         self.full = True
+        self.classified = -1
+        self.last_id = -1
+        self.missed = 0
+        self.contiguous = False
         self.early = -1  # the input whose ACK was processed before its data
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
@@ -99,6 +105,10 @@ class SenderState:
 
     def takes(self, s: Segment) -> None:
         """Processes an input; see `Inputs`."""
+        raise NotImplementedError
+
+    def classify(self, s: Segment) -> Label | None:
+        """Which step sent an output; see `Sender`."""
         raise NotImplementedError
 
     def _agree(self) -> None:
@@ -158,6 +168,34 @@ class SenderState:
     @property
     def _near(self) -> bool:
         return self._end.stack.near is True and self._end.stack.linux
+
+    def _counts_ids(self, s: Segment) -> None:
+        """Follows the IPv4 ids: `missed` segments left unseen so far, `contiguous` if none since the frame before.
+
+        A full socket counts one up for each segment; source include/net/ip.h:ip_select_ident_segs.
+        """
+        last = self.last_id
+        self.contiguous = self._end.stack.exact
+        if not s.ip_id:
+            return
+        self.last_id = (s.ip_id + segments(s.len, self._mss(s))) & 0xFFFF
+        if last < 0:
+            self.missed += 0 if self._end.stack.exact else 1  # what left before the first that counts is not known
+            return
+        step = (s.ip_id - last) & 0xFFFF
+        if step and step < JUMP:
+            self.missed += step
+            self.contiguous = False
+        elif step:
+            self.last_id = last if step > 0xFFFF - JUMP else self.last_id
+            self.missed += 1
+            self.contiguous = False
+        else:
+            self.contiguous = True
+
+    def _contiguous(self, s: Segment) -> bool:
+        """Whether nothing left unseen that could fill a gap, by the ids or the recorder."""
+        return self.contiguous and self.missed <= 0
 
     def _lags(self, s: Segment) -> bool:
         """Whether the host seems to be at inputs that came a moment before the frame: not if they lie long behind."""
