@@ -19,7 +19,7 @@ from conformance.pkt.outcome import Outcome
 from conformance.pkt.variant import Variant
 
 KERNELS: Final = ("6.1", "6.12")
-MODULES: Final = ("tun", "tcp_bbr", "sch_fq")
+MODULES: Final = ("tun", "tcp_bbr", "sch_fq", "tcp_diag", "udp_diag")
 BINARIES: Final = ("ip", "tc", "ethtool", "ss")
 MEMORY: Final = 2048
 """MB: with less, the kernel would give TCP less than its usual tcp_rmem and tcp_wmem (net/ipv4/tcp.c:tcp_init)."""

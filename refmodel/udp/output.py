@@ -208,6 +208,7 @@ def _begin(sk: UdpSock, msg: MsgHdr, size: int, cork: Cork, connected: bool, v4:
     if isinstance(dst, int):
         return dst
     own = sk.inet_saddr
+    _settle_header(sk, cork, v4)
     cork.saddr = own if len(own) == len(cork.daddr) and not bind.is_any(own) else ipv4.source_address(net, cork.daddr)
     _setup_cork(sk, cork, dst, v4)
     if not (sk.corkflag or msg.msg_flags & MSG_MORE):
@@ -218,6 +219,15 @@ def _begin(sk: UdpSock, msg: MsgHdr, size: int, cork: Cork, connected: bool, v4:
     sk.cork = cork
     stream.release_sock(sk)
     return _append(sk, msg, size, v4)
+
+
+def _settle_header(sk: UdpSock, cork: Cork, v4: bool) -> None:
+    """What the IP header will have is settled as a datagram begins, but for IPv4's TTL, and its TOS up to 6.12."""
+    if not v4:
+        cork.tos = cork.tos if cork.tos >= 0 else sk.tclass
+        cork.ttl = cork.ttl if cork.ttl >= 0 else sk.hop_limit
+    elif sk.net.p.kernel >= 618 and cork.tos < 0:
+        cork.tos = sk.inet_tos
 
 
 @cited("net/ipv4/ip_output.c:ip_setup_cork", "net/ipv6/ip6_output.c:ip6_setup_cork")
@@ -287,6 +297,11 @@ def _ip_append_data(sk: UdpSock, cork: Cork, msg: MsgHdr, size: int, first: bool
         if cork.uarg is before:
             cork.uarg.refcnt -= 1
     added = _truesize(sk, cork, length, first, mtu, header)
+    if added < 0:
+        sk.net.count("IpOutDiscards" if v4 else "Ip6OutDiscards")
+        if cork.uarg is not None:
+            errqueue.net_zcopy_put_abort(cork.uarg, False)
+        return added
     cork.length += length
     cork.truesize += added
     sk.sk_wmem_alloc += added
@@ -294,7 +309,10 @@ def _ip_append_data(sk: UdpSock, cork: Cork, msg: MsgHdr, size: int, first: bool
 
 
 def _truesize(sk: UdpSock, cork: Cork, length: int, first: bool, mtu: int, header: int) -> int:
-    """The memory that more bytes take: what begins a fragment has a head, what fits behind lies in pages."""
+    """The memory that more bytes take: what begins a fragment has a head, what fits behind lies in pages.
+
+    -ENOBUFS where a later fragment finds twice the send buffer taken.
+    """
     p = sk.net.p
     total = 0
     piece = (mtu - header & ~7) - (0 if header == IPHDR else FRAG_HDR)
@@ -303,6 +321,9 @@ def _truesize(sk: UdpSock, cork: Cork, length: int, first: bool, mtu: int, heade
         behind = length if length <= mtu - header - used else piece - used
         total, length = behind, length - behind
     while length > 0:
+        if not first and sk.sk_wmem_alloc + 1 + total > 2 * sk.sk_sndbuf:
+            return -errno.ENOBUFS
+        first = False
         part = length if length <= mtu - header else piece
         head = part + header if not cork.gso_size else header + UDP_HLEN
         total += SKB_TRUESIZE(skb_end_offset(head + HH_LEN + 15, p.kernel, p.max_header))
@@ -424,9 +445,8 @@ def _ip_send_skb(sk: UdpSock, cork: Cork, datalen: int, check: bool, v4: bool) -
         fits = datalen + UDP_HLEN + IPHDR <= route.dst_mtu(dst)
         packet.df = sk.pmtudisc in (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) or (fits and route.ip_dont_fragment(sk, dst))
     else:
-        packet.tos = cork.tos if cork.tos >= 0 else sk.tclass
-        hops = cork.ttl if cork.ttl >= 0 else sk.hop_limit
-        packet.ttl = hops if hops >= 0 else dst.hoplimit or ipopt.IPV6_HOPLIMIT_DEFAULT
+        packet.tos = max(cork.tos, 0)
+        packet.ttl = cork.ttl if cork.ttl >= 0 else dst.hoplimit or ipopt.IPV6_HOPLIMIT_DEFAULT
         if sk.inet_opts.get("AUTOFLOWLABEL", int(net.p.auto_flowlabels == 1)):
             packet.flowlabel = table.flow_hash(cork.saddr, sk.inet_sport, cork.daddr, cork.dport) & 0xFFFFF
     ip_output(net, packet, cork.fragsize)
