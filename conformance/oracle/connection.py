@@ -277,6 +277,8 @@ class Connection:
                 new = (*rest, (side, x))
                 if new in tried or (side, x.frame) in {(k, y.frame) for k, y in rest}:
                     continue
+                if not shown.credible(x, self.sides[side]):
+                    continue
                 tried.add(new)
                 order += 1
                 heapq.heappush(todo, (sum(y.cost for _, y in new[len(self.settled) :]), order, new))
