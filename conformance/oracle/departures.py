@@ -80,6 +80,10 @@ class Departures(Inputs):
             self._syn_again(s, label)
             return
         count("Tcp.OutSegs")
+        self.last_id = -1
+        self.missed = 0
+        if s.ip_id and not s.flags & ACK:
+            self.last_id = (s.ip_id + 1) & 0xFFFF
         self.syn, self.iss, self.syns, self.syn_at = s, seq, 1, s.time // 1000
         self.started, self.middle, self.agreed = True, False, False
         f.una, f.nxt = seq, seq + 1
@@ -101,6 +105,8 @@ class Departures(Inputs):
         assert self.syn is not None
         before, self.syn = self.syn, s
         self.syns += 1
+        if s.ip_id and not s.flags & ACK:
+            self.last_id = (s.ip_id + 1) & 0xFFFF
         self.syn_at = s.time // 1000
         if s.flags & ACK and not before.flags & ACK:
             return

@@ -176,7 +176,8 @@ class Sender(Departures, Repeats):
         now = s.time // 1000
         if lo == f.una - 1 or (lo == f.una and s.flags & URG):
             return self._probe(s, now)
-        if not self._near or (self.middle and not self.past) or self._overtook(s):
+        strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1)
+        if not strict or (self.middle and not self.past) or self._overtook(s):
             return None
         if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo):
             return None

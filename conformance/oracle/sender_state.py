@@ -174,24 +174,21 @@ class SenderState:
 
         A full socket counts one up for each segment; source include/net/ip.h:ip_select_ident_segs.
         """
-        last = self.last_id
+        last, f = self.last_id, self.f
         self.contiguous = self._end.stack.exact
-        if not s.ip_id:
-            return
-        self.last_id = (s.ip_id + segments(s.len, self._mss(s))) & 0xFFFF
-        if last < 0:
-            self.missed += 0 if self._end.stack.exact else 1  # what left before the first that counts is not known
-            return
-        step = (s.ip_id - last) & 0xFFFF
-        if step and step < JUMP:
-            self.missed += step
-            self.contiguous = False
-        elif step:
-            self.last_id = last if step > 0xFFFF - JUMP else self.last_id
-            self.missed += 1
-            self.contiguous = False
-        else:
-            self.contiguous = True
+        lo = f.nxt + ((s.seq - f.nxt + H32) & M32) - H32
+        if s.ip_id:
+            self.last_id = (s.ip_id + segments(s.len, self._mss(s))) & 0xFFFF
+            step = (s.ip_id - last) & 0xFFFF
+            self.contiguous = last >= 0 and not step
+            if last < 0:
+                self.missed += 0 if self._end.stack.exact else 1  # what left before the first that counts
+            elif step > 0xFFFF - JUMP:
+                self.last_id = last
+            elif step:
+                self.missed += min(step, JUMP)
+        if lo == f.nxt:
+            self.missed = 0  # what left unseen was no new data
 
     def _contiguous(self, s: Segment) -> bool:
         """Whether nothing left unseen that could fill a gap, by the ids or the recorder."""
