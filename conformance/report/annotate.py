@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, cast
 from msgspec.structs import replace
 
 from conformance.check.verdict import Divergence, FileReport, Verdict
-from conformance.pcap import EPB, IDB, MAX_BLOCK, PB, SHB, SPB, CaptureError, Reader, Writer
+from conformance.pcap import EPB, IDB, PB, SHB, SPB, CaptureError, Reader, Writer
 from conformance.report.clean import printable
 from conformance.report.source import citation, told, violated
 
@@ -90,10 +90,14 @@ def annotate(source: Path, target: Path, texts: Comments) -> None:
             with Writer(target) as writer:
                 writer.interface(reader.interfaces[0].linktype, like=reader.interfaces[0])
                 for frame in reader:
-                    writer.frame(replace(frame, direction=""), "\n".join(texts.get(frame.number, ())))
+                    text = "\n".join(texts.get(frame.number, ()))[: 2 * LONGEST]
+                    writer.frame(replace(frame, direction=""), text)
             return
+        for _ in reader:
+            pass
+        end = min((n.offset for n in reader.notices), default=None)
     with _opened(source) as file, target.open("wb") as out:
-        for block in _annotated(_blocks(file), texts):
+        for block in _annotated(_blocks(file, end), texts):
             out.write(block)
 
 
@@ -103,23 +107,19 @@ def _opened(source: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(source, "rb")) if zipped else source.open("rb")
 
 
-def _blocks(file: BinaryIO) -> Iterator[tuple[str, int, bytes]]:
-    """Byte order, type and body of each whole block; damage ends them, as it ends a Reader's frames."""
+def _blocks(file: BinaryIO, end: int | None) -> Iterator[tuple[str, int, bytes]]:
+    """Byte order, type and body of each block that a Reader takes: up to the offset `end`, where it met damage."""
     order = "<"
+    at = 0
     try:
-        while len(head := file.read(8)) == 8:
+        while (end is None or at < end) and len(head := file.read(8)) == 8:
             if int.from_bytes(head[:4], "big") == SHB:
                 mark = file.read(4)
                 order = ">" if mark == b"\x1a\x2b\x3c\x4d" else "<"
-                if mark not in (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"):
-                    return
                 head += mark
             kind, size = struct.unpack_from(order + "II", head)
-            if size < 12 or size % 4 or size > MAX_BLOCK:
-                return
+            at += size
             rest = file.read(size - len(head))
-            if len(rest) != size - len(head) or struct.unpack_from(order + "I", rest, len(rest) - 4)[0] != size:
-                return
             yield order, kind, head[8:] + rest[:-4]
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from conformance.check.capture import check_capture
-from conformance.check.verdict import FileReport
-from conformance.pcap import EPB, IDB, ISB, PB, SHB, SPB, Frame, Reader, Writer, read
+from conformance.check.verdict import FileReport, Verdict
+from conformance.pcap import EPB, IDB, ISB, PB, SHB, SPB, CaptureError, Frame, Reader, Writer, read
 from conformance.report.annotate import annotate, annotate_all, comments
 from tests import cli
 from tests.report.samples import CONFORMING, CONNECT, DIVERGING, REFUSED, VERDICT
@@ -164,7 +164,9 @@ def test_a_damaged_capture_is_copied_as_far_as_it_can_be_read(tmp_path: Path, cu
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(VERDICT, max_size=3), st.binary(max_size=80))
-def test_no_text_breaks_the_copy(tmp_path_factory: pytest.TempPathFactory, verdicts: list, data: bytes) -> None:  # type: ignore[type-arg]
+def test_no_text_breaks_the_copy(
+    tmp_path_factory: pytest.TempPathFactory, verdicts: list[Verdict], data: bytes
+) -> None:
     folder = tmp_path_factory.mktemp("hostile")
     numbers = sorted(comments(verdicts))[:4]
     texts = {k + 1: comments(verdicts)[n] for k, n in enumerate(numbers)}
@@ -177,6 +179,37 @@ def test_no_text_breaks_the_copy(tmp_path_factory: pytest.TempPathFactory, verdi
     assert not notices
     assert [replace(f, comment="") for f in after] == frames
     assert {f.number: f.comment for f in after if f.comment} == {n: t for n, x in texts.items() if (t := "\n".join(x))}
+
+
+FLIP = st.tuples(st.integers(0, 10_000), st.integers(0, 255))  # where, and the byte that stands there
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from("<>"), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=4), st.booleans()
+)
+def test_a_capture_with_damage_is_copied_up_to_it(
+    tmp_path_factory: pytest.TempPathFactory, order: str, flips: list[tuple[int, int]], zipped: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    raw = bytearray(rich_capture(order))
+    for at, value in flips:
+        raw[at % len(raw)] = value
+    source, target = folder / "in.pcapng", folder / "out.pcapng"
+    source.write_bytes(gzip.compress(raw, 1) if zipped else raw)
+    try:
+        frames, _ = read(source)
+    except CaptureError:
+        with pytest.raises(CaptureError):
+            annotate(source, target, {})
+        return
+    annotate(source, target, {n: ["here"] for n in range(1, 5)})
+    if not frames:
+        return  # there may be no block to copy
+    after, notices = read(target)
+    assert not notices
+    assert [replace(f, comment="") for f in after] == [replace(f, comment="") for f in frames]
+    assert all(f.comment.endswith("here") for f in after)
 
 
 # ---------------------------------------------------------------- many captures
