@@ -18,6 +18,7 @@ from conformance.live.workload import Impairment, Plan, plan, without_netem
 from conformance.live.workload_flows import KINDS
 from conformance.live.workload_run import pcapng, record_random
 from conformance.pcap import Frame, Reader
+from tests.cli import told
 
 SPACE = [plan(seed) for seed in range(400)]
 
@@ -340,6 +341,38 @@ def test_a_host_counted_every_segment_that_its_tap_saw_come(case: str) -> None:
             assert seen - dropped <= counted <= seen
 
 
+def hides(s: Sidecar, name: str) -> bool:
+    """Whether the tap on a host sees other segments leave than TCP counted: dropped, repeated or cut before the tap."""
+    own = [i for i in s.extra["workload"]["impairments"] if i.startswith(f"{name}.qdisc")]
+    dropped = sum(s.extra["drops"].get(f"{name}.{hook}", 0) for hook in ("output", "egress", "qdisc"))
+    middle = s.extra["taps"]["start"] == "middle"
+    return middle or s.offloads["gso"] or bool(dropped) or any("duplicate" in i for i in own)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not hides(read(SHIPPED / f"{c}.toml"), "a")])
+def test_a_host_counted_every_segment_that_its_tap_saw_leave(case: str) -> None:
+    """A SYN-ACK sent again counts in OutSegs and in RetransSegs (net/ipv4/tcp_output.c:tcp_rtx_synack)."""
+    s = read(SHIPPED / f"{case}.toml")
+    frames = frames_of(case)
+    for number, name in enumerate(s.extra["taps"]["hosts"]):
+        if s.extra["taps"]["kinds"][number] != "near" or hides(s, name):
+            continue
+        host = s.host(name)
+        mine = packed(host.addresses)
+        mib = {k: host.mib_after.get(k, 0) - host.mib_before.get(k, 0) for k in ("Tcp.OutSegs", "Tcp.RetransSegs")}
+        left = [f for f in frames if f.interface == number and (pair := tcp_addresses(f)) and pair[0] in mine]
+        opening = Counter(answers(f) for f in left if answers(f))
+        again = sum(n - 1 for n in opening.values())
+        assert sum(mib.values()) == len(left) + again
+
+
+def answers(f: Frame) -> bytes:
+    """Addresses, ports and sequence number of a SYN-ACK; nothing for other segments."""
+    ip = f.data[{1: 14, 276: 20}[f.linktype] :]
+    addresses, tcp = (ip[12:20], ip[(ip[0] & 15) * 4 :]) if ip[0] >> 4 == 4 else (ip[8:40], ip[40:])
+    return addresses + tcp[:8] if tcp[13] & 0x12 == 0x12 else b""
+
+
 def test_an_index_lists_every_recording(tmp_path: Path) -> None:
     for case in CASES[:3]:
         for end in ("toml", "pcapng.gz"):
@@ -389,6 +422,13 @@ def test_what_is_too_big_or_empty_is_never_chosen() -> None:
 def test_what_an_impairment_shows_is_its_words_without_its_numbers() -> None:
     shown = features(row("6.1", 1, impairments=["b.qdisc netem limit 40 delay 5ms 1ms loss 2%"], drops={"b.qdisc": 3}))
     assert {"b.qdisc netem limit delay loss", "drops b.qdisc"} <= shown
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_a_seed_and_a_scenario_exclude_each_other() -> None:
+    assert "name no scenario" in told("record", "--random", "3", "tcp_active_open", status=2)
 
 
 # ---- live ---------------------------------------------------------------------------------------------------------
