@@ -54,30 +54,40 @@ def _given(stack: Stack, setup: Setup) -> None:
         stack.near = False
     elif setup.near:
         stack.near = stack.host.name == setup.near
-    if stack.near and stack.linux:
-        stack.lossy = _lost(stack.host, setup, False)
-        stack.exact = _lost(stack.host, setup, True) is False
+    if not stack.linux:
+        return
+    if stack.near:
+        stack.lossy = _arrives_less(stack.host, setup)
+    stack.exact = _leaves_whole(stack, setup)
 
 
-def _lost(host: Host, setup: Setup, leaving: bool) -> bool | None:
-    """Whether frames were lost between the host's TCP and the tap, of those that leave or those that come.
-
-    None: the recorder does not say. What comes may be lost in TCP too.
-    """
+def _arrives_less(host: Host, setup: Setup) -> bool | None:
+    """Whether frames were lost between the tap and the host's TCP, or in it. None: the recorder does not say."""
     drops = setup.extra.get("drops")
-    if drops is None and (not setup.calls or any(c.call.startswith(LOSES) for c in setup.calls)):
+    if drops is None and not setup.calls:
+        return None
+    if drops is None and any(c.host == host.name and c.call.startswith(LOSES) for c in setup.calls):
         return None
     for name, count in (drops or {}).items():
         where, _, what = name.partition(".")
-        if where != host.name or leaving is not what.startswith(LEAVING):
-            continue
-        if count:
+        if count and where == host.name and not what.startswith(LEAVING):
             return True
-        if leaving:
-            return None  # a queue of its own may let frames overtake each other
-    if not host.mib or any(n.rpartition(".")[2] in (UNSENT if leaving else DROPS) and v for n, v in host.mib.items()):
+    if not host.mib or any(n.rpartition(".")[2] in DROPS and v for n, v in host.mib.items()):
         return None
     return False
+
+
+def _leaves_whole(stack: Stack, setup: Setup) -> bool:
+    """Whether the recorder knows that the tap saw all that the host sent, in order.
+
+    Queues of its own let frames overtake each other. A host that is not the tap's must have had a plain wire to it.
+    """
+    host, drops = stack.host, setup.extra.get("drops")
+    if host is None or not host.mib or any(n.rpartition(".")[2] in UNSENT and v for n, v in host.mib.items()):
+        return False
+    if drops is None:
+        return bool(setup.calls) and setup.near != "" and stack.near is not None and setup.layer != "nic"
+    return stack.near is True and not any(n.startswith(tuple(f"{host.name}.{x}" for x in LEAVING)) for n in drops)
 
 
 def _looks(early: Sequence[Segment], who: Who, stack: Stack) -> None:
