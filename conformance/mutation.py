@@ -1,7 +1,7 @@
 """How often the checker says no: every kind of mutant over a set of captures, as a table.
 
 `python -m conformance.mutation [CAPTURE|DIR...] [--kinds KIND...] [--each N] [--limit N] [--frames N] [--jobs N]
-[--checker oracle|check] [--markdown]` prints it, with the survivors. The limit is of mutants of a kind, taken evenly
+[--engine oracle|rules] [--markdown]` prints it, with the survivors. The limit is of mutants of a kind, taken evenly
 over the captures.
 """
 
@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,8 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import RULES, captures_in, check_frames
-from conformance.check.flows import Flows, Share
-from conformance.check.setup import Setup, setup_for, tap_of
+from conformance.check.capture import ENGINES, ORACLE, captures_in, check_frames
+from conformance.check.setup import Setup, setup_for
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
 from conformance.mutate import KINDS, REGISTRY, Mutant, mutants
@@ -31,31 +30,12 @@ from refmodel.packet.segment import segment
 APPLICATION: Final = ("connect()", "send()", "shutdown", "close()", "recv()", "SO_KEEPALIVE")
 REACH: Final = 3_000  # frames: a mutant of a larger capture is checked so far behind its change
 
-Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]
 
-
-def check(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
-    """What the connection machine's rules say of the TCP connections."""
+def said(frames: Sequence[Frame], setup: Setup, engine: str = ORACLE) -> list[Verdict]:
+    """What `refmodel check` says of the TCP connections, by one of its engines."""
     report = FileReport("mutant")
-    check_frames(frames, setup, report, engine=RULES)
+    check_frames(frames, setup, report, True, engine=engine)
     return [v for v in report.verdicts if v.layer == "tcp"]
-
-
-def oracle(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
-    """What the oracle of the whole TCP says of them."""
-    from conformance.oracle.connection import Connection
-
-    flows = Flows(setup, Share(), True, Connection)
-    last = 0
-    for f in frames:
-        last = max(last, f.time // 1000)
-        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
-        if s is not None:
-            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
-    return [v for _, v in flows.finish(last, len(frames))]
-
-
-CHECKERS: Final[dict[str, Checker]] = {"check": check, "oracle": oracle}
 
 
 class Survivor(Struct, frozen=True):
@@ -97,7 +77,7 @@ class Tally(Struct):
 
 
 def judge_one(
-    path: Path, kinds: Sequence[str] = KINDS, each: int = 1, seed: int = 1, checker: str = "check", most: int = 50_000
+    path: Path, kinds: Sequence[str] = KINDS, each: int = 1, seed: int = 1, engine: str = ORACLE, most: int = 50_000
 ) -> Tally:
     """Mutates one capture in `each` ways of every kind and checks the mutants; larger ones than `most` are left out."""
     tally = Tally()
@@ -105,28 +85,27 @@ def judge_one(
     setup = setup_for(path)
     if setup.layer not in ("", "tcp", "neigh") or len(frames) > most:
         return tally
-    say = CHECKERS[checker]
     t = Trace(frames, setup)
     if not t.mine:
         return tally
-    base = say(frames, setup)
+    base = said(frames, setup, engine)
     if any(v.outcome in (Outcome.DIVERGES, Outcome.INCONCLUSIVE) for v in base):
         tally.unfit.append(path.name)
         return tally
     free = frozenset(x.number for v in base for x in v.labels if x.note.startswith(APPLICATION))
     for m in mutants(t, kinds, random.Random(f"{path.name} {seed}"), each, free):
-        _judged(tally, m, t, path, say)
+        _judged(tally, m, t, path, engine)
     return tally
 
 
-def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, say: Checker) -> None:
+def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, engine: str) -> None:
     subject = _ends(t.facts[m.original - 1].way) if m.original - 1 in t.facts else frozenset()
-    verdicts = say(m.frames[: max(m.at, m.after) + REACH], t.setup)
+    verdicts = said(m.frames[: max(m.at, m.after) + REACH], t.setup, engine)
     found = [v.divergence.frame for v in verdicts if v.divergence is not None and _of(v, m, subject)]
     start = m.at or m.after
     if not any(n >= start for n in found):
-        said = "an earlier frame diverges" if found else _worst(verdicts)
-        tally.survivors.append(Survivor(m.kind, path.name.partition(".pcap")[0], m.original, said))
+        words = "an earlier frame diverges" if found else _worst(verdicts)
+        tally.survivors.append(Survivor(m.kind, path.name.partition(".pcap")[0], m.original, words))
     elif m.at and min(found) > m.at:
         tally.later[m.kind] += 1
     else:
@@ -158,7 +137,7 @@ def judge(
     seed: int = 1,
     kinds: Sequence[str] = KINDS,
     limit: int = 0,
-    checker: str = "check",
+    engine: str = ORACLE,
     jobs: int = 1,
     most: int = 50_000,
 ) -> Tally:
@@ -168,13 +147,13 @@ def judge(
     """
     paths = sorted(captures)
     tally = Tally()
-    for part in _parts(paths, kinds, each, seed, limit, checker, jobs, most):
+    for part in _parts(paths, kinds, each, seed, limit, engine, jobs, most):
         tally.join(part)
     return tally
 
 
 def _parts(
-    paths: Sequence[Path], kinds: Sequence[str], each: int, seed: int, limit: int, checker: str, jobs: int, most: int
+    paths: Sequence[Path], kinds: Sequence[str], each: int, seed: int, limit: int, engine: str, jobs: int, most: int
 ) -> Iterator[Tally]:
     shuffled = random.Random(seed).sample(list(paths), len(paths))
     if jobs == 1:
@@ -183,7 +162,7 @@ def _parts(
             wanted = [k for k in kinds if left[k] > 0]
             if not wanted:
                 return
-            part = judge_one(p, wanted, each, seed, checker, most)
+            part = judge_one(p, wanted, each, seed, engine, most)
             _less(left, part)
             yield part
         return
@@ -194,7 +173,7 @@ def _parts(
             wanted = [k for k in kinds if left[k] > 0]
             if not wanted:
                 return
-            futures = [pool.submit(judge_one, p, wanted, each, seed, checker, most) for p in shuffled[at : at + step]]
+            futures = [pool.submit(judge_one, p, wanted, each, seed, engine, most) for p in shuffled[at : at + step]]
             for f in futures:
                 part = f.result()
                 _less(left, part)
@@ -246,11 +225,11 @@ def main(argv: Sequence[str] = ()) -> int:
     parser.add_argument("--frames", type=int, default=50_000, help="the largest capture taken")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--checker", choices=sorted(CHECKERS), default="check")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=ORACLE)
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/mutants.md")
     given = parser.parse_args(list(argv))
     paths = captures_in([*given.paths, *given.corpus])
-    tally = judge(paths, given.each, given.seed, given.kinds, given.limit, given.checker, given.jobs, given.frames)
+    tally = judge(paths, given.each, given.seed, given.kinds, given.limit, given.engine, given.jobs, given.frames)
     if given.markdown:
         for line in markdown(tally):
             out.print(line, markup=False)

@@ -1,6 +1,6 @@
 """Holds a checker against the truth: false alarms, wrong labels, wrong counters.
 
-`python -m conformance.synth.judge [DIR...] [--seed N --count M] [--checker oracle|check]` judges written truths, or
+`python -m conformance.synth.judge [DIR...] [--seed N --count M] [--engine oracle|rules]` judges written truths, or
 seeds, and prints three tables; `--verbose` shows each alarm, each wrong label and each wrong counter.
 """
 
@@ -10,48 +10,30 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import check_frames
-from conformance.check.flows import Flows, Share
-from conformance.check.setup import Setup, tap_of
+from conformance.check.capture import ENGINES, ORACLE, check_frames
+from conformance.check.setup import Setup
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
 from conformance.pcap import Frame
 from conformance.synth.truth import Truth, load, synthesize
-from refmodel.packet.segment import segment
 
 Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]
 EQUAL, INSIDE, WRONG = "equal", "in interval", "wrong"
 SHOWN: Final = 40
 
 
-def check(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
-    """What `refmodel check` says of the TCP connections in `frames`."""
+def check(frames: Sequence[Frame], setup: Setup, engine: str = ORACLE) -> list[Verdict]:
+    """What `refmodel check` says of the TCP connections in `frames`, by one of its engines."""
     report = FileReport("synth")
-    check_frames(frames, setup, report, True)
+    check_frames(frames, setup, report, True, engine=engine)
     return [v for v in report.verdicts if v.layer == "tcp"]
-
-
-def oracle(frames: Sequence[Frame], setup: Setup) -> list[Verdict]:
-    """What the oracle of the whole TCP says of them."""
-    from conformance.oracle.connection import Connection
-
-    flows = Flows(setup, Share(), True, Connection)
-    last = 0
-    for f in frames:
-        last = max(last, f.time // 1000)
-        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
-        if s is not None:
-            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
-    return [v for _, v in flows.finish(last, len(frames))]
-
-
-CHECKERS: Final[dict[str, Checker]] = {"check": check, "oracle": oracle}
 
 
 class CounterJudgement(Struct, frozen=True):
@@ -200,16 +182,16 @@ class Summary(Struct):
         return t
 
 
-def _judged(checker: str, what: int | Path) -> Judgement:
+def _judged(engine: str, what: int | Path) -> Judgement:
     truth = synthesize(what) if isinstance(what, int) else load(what)
-    return judge(truth, CHECKERS[checker])
+    return judge(truth, partial(check, engine=engine))
 
 
-def judge_all(what: Iterable[int | Path], checker: str = "oracle", jobs: int = 0) -> Iterator[Judgement]:
+def judge_all(what: Iterable[int | Path], engine: str = ORACLE, jobs: int = 0) -> Iterator[Judgement]:
     """Judges seeds or written truths on `jobs` processes (0: all cores), in order; an exception is a crash."""
     todo = list(what)
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        futures = [pool.submit(_judged, checker, x) for x in todo]
+        futures = [pool.submit(_judged, engine, x) for x in todo]
         for x, future in zip(todo, futures, strict=True):
             why = future.exception()
             yield Judgement(-1, str(x), crash=repr(why)) if why is not None else future.result()
@@ -221,7 +203,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="*", type=Path, help="folders or captures of `python -m conformance.synth`")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--checker", choices=sorted(CHECKERS), default="oracle")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=ORACLE)
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args(argv)
@@ -229,7 +211,7 @@ def main(argv: Sequence[str]) -> int:
     if given.folders:
         what = [f for p in given.folders for f in (sorted(p.glob("*.pcapng")) if p.is_dir() else [p])]
     summary = Summary()
-    for j in judge_all(what, given.checker, given.jobs):
+    for j in judge_all(what, given.engine, given.jobs):
         summary.each.append(j)
         if given.verbose:
             for line in lines(j):

@@ -1,6 +1,6 @@
 """Holds a checker against captures seen from other vantages: what is said must be among what may be said.
 
-`python -m conformance.synth.views [CAPTURE|DIR...] [--kinds ...] [--checker oracle|check]` transforms TCP captures of
+`python -m conformance.synth.views [CAPTURE|DIR...] [--kinds ...] [--engine oracle|rules]` transforms TCP captures of
 real kernels (default: captures/) in every way of `vantage` and prints a table by kind, with the verdicts that may not
 be. A capture of which the checker doesn't say that it conforms as it stands is left out.
 """
@@ -10,16 +10,15 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from msgspec import Struct
 from rich.table import Table
 
-from conformance.check.capture import captures_in, check_capture
+from conformance.check.capture import ENGINES, ORACLE, captures_in, check_capture
 from conformance.check.setup import setup_for, sidecar_path
 from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out
@@ -42,27 +41,17 @@ class Seen(Struct, frozen=True):
         return set(self.outcomes) <= {str(o) for o in TRANSFORMS[self.kind].allowed}
 
 
-def check(path: Path) -> list[Verdict]:
-    """What `refmodel check` says of the TCP connections of a file."""
-    return [v for v in check_capture(path).verdicts if v.layer == "tcp"]
+def check(path: Path, engine: str = ORACLE) -> list[Verdict]:
+    """What `refmodel check` says of the TCP connections of a file, by one of its engines."""
+    return [v for v in check_capture(path, engine=engine).verdicts if v.layer == "tcp"]
 
 
-def oracle(path: Path) -> list[Verdict]:
-    """What the oracle of the whole TCP says of them."""
-    from conformance.oracle.__main__ import follow
-
-    return follow(path)[1]
-
-
-CHECKERS: Final[dict[str, Callable[[Path], list[Verdict]]]] = {"check": check, "oracle": oracle}
-
-
-def look(path: Path, kinds: Iterable[str] = TRANSFORMS, seed: int = 1, checker: str = "check") -> list[Seen]:
+def look(path: Path, kinds: Iterable[str] = TRANSFORMS, seed: int = 1, engine: str = ORACLE) -> list[Seen]:
     """One capture of TCP between Linux hosts from every vantage, with its sidecar where that holds, and without."""
     setup = setup_for(path)
     if setup.layer not in ("", "tcp") or any(not h.linux for h in setup.hosts):
         return []
-    if {v.outcome for v in CHECKERS[checker](path)} != {Outcome.CONFORMS}:
+    if {v.outcome for v in check(path, engine)} != {Outcome.CONFORMS}:
         return []
     frames, _ = read(path)
     found = []
@@ -71,28 +60,28 @@ def look(path: Path, kinds: Iterable[str] = TRANSFORMS, seed: int = 1, checker: 
         if view is None:
             continue
         for sidecar in (False, True) if TRANSFORMS[kind].sidecar else (False,):
-            found.append(seen(path, kind, view, sidecar, checker))
+            found.append(seen(path, kind, view, sidecar, engine))
     return found
 
 
-def seen(path: Path, kind: str, view: View, sidecar: bool, checker: str = "check") -> Seen:
+def seen(path: Path, kind: str, view: View, sidecar: bool, engine: str = ORACLE) -> Seen:
     """Writes a view as a file, beside the capture's sidecar or alone, and checks it."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{path.name.partition('.pcap')[0]}.pcapng"
         file.write_bytes(view.pcapng())
         if sidecar and sidecar_path(path).exists():
             shutil.copy(sidecar_path(path), sidecar_path(file))
-        verdicts = CHECKERS[checker](file)
+        verdicts = check(file, engine)
     wrong = [v for v in verdicts if v.outcome not in TRANSFORMS[kind].allowed]
     why = wrong[0].divergence.what if wrong and wrong[0].divergence else wrong[0].reason if wrong else ""
     said = tuple(sorted({str(v.outcome) for v in verdicts}))
     return Seen(kind, path.name, sidecar, said, why)
 
 
-def look_all(paths: Sequence[Path], kinds: Sequence[str], checker: str, jobs: int = 0) -> Iterator[Seen]:
+def look_all(paths: Sequence[Path], kinds: Sequence[str], engine: str, jobs: int = 0) -> Iterator[Seen]:
     """Many captures, on `jobs` processes (0: all cores)."""
     with ProcessPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        futures = [pool.submit(look, p, kinds, 1, checker) for p in paths]
+        futures = [pool.submit(look, p, kinds, 1, engine) for p in paths]
         for f in futures:
             yield from f.result()
 
@@ -115,12 +104,12 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.synth.views", description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, default=[Path("captures")])
     parser.add_argument("--kinds", nargs="*", choices=sorted(TRANSFORMS), default=list(TRANSFORMS))
-    parser.add_argument("--checker", choices=sorted(CHECKERS), default="check")
+    parser.add_argument("--engine", choices=sorted(ENGINES), default=ORACLE)
     parser.add_argument("--every", type=int, default=1, help="only every n-th capture")
     parser.add_argument("--jobs", type=int, default=0)
     given = parser.parse_args(argv)
     paths = [p for p in captures_in(given.paths) if not p.name.startswith(("nic-", "arp-", "nd-", "neigh-"))]
-    found = list(look_all(paths[:: given.every], given.kinds, given.checker, given.jobs))
+    found = list(look_all(paths[:: given.every], given.kinds, given.engine, given.jobs))
     out.print(table(found))
     for x in found:
         if not x.may_be:
