@@ -311,10 +311,10 @@ class Connection:
         found = False
         for e in self.ends:
             if e.stack.presumed and (why := shown.loses(e.address)):
-                e.stack.lossy, e.stack.presumed, found = None, False, True
+                e.stack.lossy, e.stack.presumed, e.stack.exact, found = None, False, False, True
                 e.stack.evidence.append(f"frames to it are lost behind the tap: {why}")
             if e.stack.close and (why := shown.far(e.address)):
-                e.stack.near, e.stack.close, found = None, False, True
+                e.stack.near, e.stack.close, e.stack.exact, found = None, False, False, True
                 e.stack.evidence.append(f"the tap may be far from it: {why}")
         if found:
             for e in (*self.ends, *(e for _, ends in self.marks for e in ends)):

@@ -98,15 +98,18 @@ class Evidence:
         numbered = [s for s in own if s.ip_id]
         exact = 0
         stray = ""
-        for p, n in pairwise(numbered):
-            step = ((n.ip_id or 0) - (p.ip_id or 0)) & 0xFFFF
-            most = 1 if p.len <= ONE else -(-p.len // LEAST)
-            if 1 <= step <= most:
+        for k, (p, n) in enumerate(pairwise(numbered)):
+            step = _step(p, n)
+            if 1 <= step <= _packets(p):
                 exact += 1
-            elif step > 0xFFFF - NEARBY and not stray:
+            elif stray or (k + 2 < len(numbered) and 1 <= _step(p, numbered[k + 2]) <= _packets(p) + _packets(n)):
+                continue  # or out of line with both its neighbours: no loss does that
+            elif k and not 1 <= _step(numbered[k - 1], p) <= _packets(numbered[k - 1]):
+                continue  # the way back from it
+            elif step > 0x8000:
                 stray = f"its frame {n.number} left before frame {p.number}, the ids tell"
-            elif most < step <= NEARBY and not stray:
-                stray = f"{step - most} segments before its frame {n.number} are missing, the ids tell"
+            else:
+                stray = f"segments before its frame {n.number} are missing, the ids tell"
         return stray if exact >= STEPS else ""
 
     def _strays(self, own: Sequence[Segment]) -> str:
@@ -162,8 +165,7 @@ class Evidence:
         gap: int | None = None
         limit = self.frames[at].number
         for p, n in pairwise(own):
-            step = ((n.ip_id or 0) - (p.ip_id or 0)) & 0xFFFF
-            most = 1 if p.len <= ONE else -(-p.len // LEAST)
+            step, most = _step(p, n), _packets(p)
             if p.number < limit <= n.number:
                 if step >= WIDE:
                     return None
@@ -235,3 +237,12 @@ class Evidence:
                 return came[0].time - x.time <= SWAPPED
             return any(not before(y.seq, x.ack_seq) for y in later)
         return bool(peers) and self._lost_before_tap((peers[0].saddr, peers[0].source))
+
+
+def _step(p: Segment, n: Segment) -> int:
+    return ((n.ip_id or 0) - (p.ip_id or 0)) & 0xFFFF
+
+
+def _packets(s: Segment) -> int:
+    """How many packets a frame is on the wire, at most."""
+    return 1 if s.len <= ONE else -(-s.len // LEAST)

@@ -37,4 +37,5 @@ def infer(
             stack.lossy, stack.presumed = False, True
         if stack.near is None:
             stack.near, stack.close = True, True
+            stack.exact = stack.lossy is False
     return a, b
