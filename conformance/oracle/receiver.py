@@ -11,7 +11,7 @@ from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
-from conformance.oracle.position import FAR_BACK, Found, blocks_fit, find, newer, room
+from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room
 from conformance.oracle.promise import Promise
 from conformance.oracle.sack import BEHIND_HOLE, FILLED, IN_ORDER, OLD, Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
@@ -94,6 +94,7 @@ TCP_PAWS_WINDOW: Final = 1
 ECN_CE: Final = 3
 DAYS24: Final = 2_147_000_000_000  # us after which a timestamp has lost its meaning
 REMEMBERED: Final = 16
+FORGOTTEN: Final = 512  # inputs between two outputs
 
 
 class Receiver:
@@ -103,7 +104,8 @@ class Receiver:
         "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
         "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "known", "latest",
         "loose", "may_miss_dsack", "ofo_told",
-        "old_sets", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
+        "old_sets",
+        "origin", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
         "ts_recent", "untold", "wup",
     )  # fmt: skip
 
@@ -137,6 +139,7 @@ class Receiver:
         self.loose = stack.near is not True
         self.astray = Astray()
         self.latest: Segment | None = None  # the last output but for those that others had overtaken
+        self.origin: Origin | None = None  # from the first input behind the last output on
         self.asking = False  # the state machine is asked for a cause
         self.stale = False  # the output that is explained left before others that were seen
         self.skips = False  # the input that is processed is not known to have arrived yet
@@ -148,6 +151,7 @@ class Receiver:
         for name in Receiver.__slots__:
             setattr(new, name, getattr(self, name))
         new.re, new.promise, new.clock = self.re.copy(), self.promise.copy(), self.clock.copy()
+        new.origin = None if self.origin is None else self.origin.copy()
         new.arrivals, new.stamps, new.astray = list(self.arrivals), list(self.stamps), self.astray.copy()
         return new
 
@@ -169,6 +173,10 @@ class Receiver:
             return
         re = self.re
         nxt = re.nxt
+        if self.origin is None:
+            self.origin = Origin(re, self.ts_recent)
+        if len(self.origin.since) < FORGOTTEN:
+            self.origin.since.append(s)
         seq = unwrap(s.seq, nxt)
         end = seq + s.len + (flags & FIN)
         at = us(s)
@@ -398,7 +406,8 @@ class Receiver:
         if not self.known:
             self._begin(s)
             return
-        if not self.end.stack.linux:
+        end = self.end
+        if not end.stack.linux:
             self._foreign(s)
             return
         at = us(s)
@@ -407,6 +416,8 @@ class Receiver:
             return
         if self.credits and at - self.credit_at > (FAR_AWAY if self.loose else self.end.stack.late + HELD_BACK):
             self.credits = 0
+        if 0 <= self.clock.since < at - TCP_DELACK_MAX and end.ident.steps_since_last(s) == 0 and self._withholds(at):
+            self._refuse_silence(at)
         if self._plain(s, at):
             return
         seen = tuple((unwrap(a, self.re.nxt), unwrap(b, self.re.nxt)) for a, b in s.sack)
@@ -600,12 +611,13 @@ class Receiver:
             self._jump(ack)
             self._resync(s, ack, seen)
             return
+        again = self._again_from_origin(s, seen)
         if re.nxt == ack and not self.echoes(s, self.ts_recent):
             raise Refusal(
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
-                excuses=(*self._unheard(s), *self._drops(s, self.wup), _missing(s, f"it echoes {s.tsecr}")),
+                excuses=again or (*self._unheard(s), *self._drops(s, self.wup), _missing(s, f"it echoes {s.tsecr}")),
             )
         if re.nxt == ack:
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
@@ -613,13 +625,13 @@ class Receiver:
                 "sack-blocks",
                 f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
                 [f"SACK {_ranges(told)}"],
-                excuses=(*self._drops(s, self.wup), _missing(s, "its SACK blocks")),
+                excuses=again or (*self._drops(s, self.wup), _missing(s, "its SACK blocks")),
             )
         raise Refusal(
             "ack-is-rcv-nxt",
             f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
             [f"ack {re.nxt & M32}"],
-            excuses=(*self._drops(s, ack), *((_missing(s, "it acknowledges more"),) if ack > re.nxt else ())),
+            excuses=again or (*self._drops(s, ack), *((_missing(s, "it acknowledges more"),) if ack > re.nxt else ())),
         )
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
@@ -683,16 +695,35 @@ class Receiver:
         found = [(n, at) for n, at, tsval in self.stamps if newer(tsval, t) and n not in self.end.decided]
         return self._excuses(s, found[:1], "its timestamp is not echoed")
 
-    def _excuses(self, s: Segment, found: list[tuple[int, int]], evidence: str) -> tuple[Excuse, ...]:
+    def _again_from_origin(self, s: Segment, seen: tuple[Range, ...]) -> tuple[Excuse, ...]:
+        """The one hypothesis that comes first on the way to where the output stands, counted from the last output."""
+        origin, stack = self.origin, self.end.stack
+        if origin is None:
+            return ()
+        found = find(self, s, seen, stack.lossy is not False, origin)
+        if found is None:
+            return ()
+        since = origin.since
+        first = found.dropped[0] if found.dropped else found.count
+        if first >= len(since):
+            return ()
+        p = since[first]
+        if p.number in self.end.decided:
+            return ()
+        if first < found.count:
+            return (Excuse("dropped", p.number, f"frame {s.number} shows what came later, not this", cost=0),)
+        return self._excuses(s, [(p.number, us(p))], f"frame {s.number} does not show it", 0)
+
+    def _excuses(self, s: Segment, found: list[tuple[int, int]], evidence: str, cost: int = 1) -> tuple[Excuse, ...]:
         stack = self.end.stack
         made = us(s) - self._waited(s)
         out = []
         for n, at in found[:3]:
             if at > made - stack.jiffy:
                 stack.late = min(max(stack.late, 2 * (us(s) - at)), QUEUED)
-                out.append(Excuse("late", n, f"{evidence}, and frame {s.number} waited for the tap", s.number))
+                out.append(Excuse("late", n, f"{evidence}, and frame {s.number} waited for the tap", s.number, cost))
             elif stack.lossy is not False:
-                out.append(Excuse("dropped", n, evidence))
+                out.append(Excuse("dropped", n, evidence, cost=cost))
         return tuple(out)
 
     def _waited(self, s: Segment) -> int:
@@ -723,9 +754,10 @@ class Receiver:
         if most >= 0:
             raise Refusal("window-too-wide", f"window {window}, but it opens to {most} at most by what came")
         stack = self.end.stack
-        if promise.retreats(window, ack) and stack.near is True and stack.given:
+        if promise.retreats(window, ack) and (stack.exact or (stack.near is True and stack.given)):
             shrinks = stack.told.get("net.ipv4.tcp_shrink_window", 0)
-            nomem = window == 0 and _release(stack.kernel) >= (6, 5)
+            late = _release(stack.kernel) >= (6, 5) or not stack.given
+            nomem = window == 0 and late and (not stack.exact or self._highest() > ack)
             if not shrinks and not nomem:
                 raise Refusal(
                     "window-retreats",
@@ -809,7 +841,7 @@ class Receiver:
         if self.stale:
             self.stale = False
             return
-        self.latest = s
+        self.latest, self.origin = s, None
         if flags & SYN:
             if flags & ACK and self.known:
                 re.nxt = self.wup = unwrap(s.ack_seq, re.nxt)
@@ -890,12 +922,20 @@ class Receiver:
         if clock.since < 0:
             return
         stack = self.end.stack
-        if now - clock.since < TCP_DELACK_MAX + stack.late or stack.near is not True or not stack.linux:
+        if now - clock.since < TCP_DELACK_MAX + stack.late or not stack.exact or not self._withholds(now):
             return
+        self._refuse_silence(now)
+
+    def _withholds(self, now: int) -> bool:
+        """Whether the time is over in which what is owed must be acknowledged."""
+        stack, clock = self.end.stack, self.clock
+        if clock.since < 0 or stack.near is not True or not stack.linux or self.fuzzy or not self.known:
+            return False
         longest = TCP_DELACK_MAX if stack.given and _release(stack.kernel) >= (5, 10) else OLD_DELACK_MAX
-        latest = clock.latest(longest, stack.hz) + stack.late
-        if now <= latest or self.end.state not in OPEN or not self.known or self.fuzzy:
-            return
+        return now > clock.latest(longest, stack.hz) + stack.late and self.end.state in OPEN
+
+    def _refuse_silence(self, now: int) -> None:
+        stack, clock = self.end.stack, self.clock
         raise Refusal(
             "ack-withheld",
             f"frame {clock.frame} came {now - clock.since} us ago and is not acknowledged",
