@@ -19,7 +19,13 @@ from conformance.pcap import Frame, Writer
 from refmodel.packet import Ether, Null, PacketType, Sll, Sll2
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN
-from refmodel.packet.wire import LINKTYPE_ETHERNET, LINKTYPE_LINUX_SLL, LINKTYPE_LINUX_SLL2, LINKTYPE_NULL
+from refmodel.packet.wire import (
+    LINKTYPE_ETHERNET,
+    LINKTYPE_LINUX_SLL,
+    LINKTYPE_LINUX_SLL2,
+    LINKTYPE_NULL,
+    pseudo_header,
+)
 
 SAME: Final = frozenset({Outcome.CONFORMS})
 CUT: Final = frozenset({Outcome.CONFORMS, Outcome.INCONCLUSIVE})
@@ -396,18 +402,15 @@ def skew(frames: Sequence[Frame], r: random.Random) -> View | None:
     return View(numbered(out)) if changed else None
 
 
-@_transform("offload", "the device fills in what the near host's checksums lack", SAME, True)
+@_transform("offload", "nobody has filled the checksums in, as between veth devices", SAME, True)
 def offload(frames: Sequence[Frame], r: random.Random) -> View | None:
-    """The field holds the pseudo-header's sum only (CHECKSUM_PARTIAL), or what stood in memory."""
-    near = next((s.saddr for s in segments(frames) if s is not None), None)
-    out = [replace(f, data=_unsummed(f, s)) if s is not None and s.saddr == near else f
-           for f, s in zip(frames, segments(frames), strict=True)]  # fmt: skip
-    return View(tuple(out)) if near is not None else None
+    """The field holds the pseudo-header's sum only (CHECKSUM_PARTIAL), at either end."""
+    found = segments(frames)
+    out = [f if s is None else replace(f, data=_unsummed(f, s)) for f, s in zip(frames, found, strict=True)]
+    return View(tuple(out)) if any(s is not None for s in found) else None
 
 
 def _unsummed(f: Frame, s: Segment) -> bytes:
-    from refmodel.packet.wire import pseudo_header
-
     data = bytearray(f.data)
     size = s.payload_at - s.l4 + s.len
     struct.pack_into("!H", data, s.l4 + 16, pseudo_header(s.saddr, s.daddr, 6, size))
