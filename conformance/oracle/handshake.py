@@ -433,7 +433,7 @@ def _again(life: "Life", s: Segment) -> Label:
     asked = next((q for q in reversed(life.asks) if req is not None and q.seq == req.seq), None)
     cookies = stack.told.get("net.ipv4.tcp_syncookies") == 2
     counted = end.counts.add
-    if asked is not None and (not due or now - us(asked) <= SOON):
+    if asked is not None and (not due or (now - us(asked) <= SOON and not life.far)):
         life.asks.clear()
         life.syn, life.syns = s, life.syns + 1
         if cookies:

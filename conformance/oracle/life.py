@@ -18,7 +18,18 @@ from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
 from refmodel.types import H32, M32, after
 
+CLOSERS: Final = 4
+REPEATS: Final = frozenset(
+    (
+        "tcp_retransmit_timer",
+        "tcp_send_loss_probe",
+        "tcp_send_probe0",
+        "tcp_keepalive_timer",
+        "tcp_xmit_retransmit_queue",
+    )
+)
 HEARD: Final = 64  # inputs that an RST may answer
+FAR: Final = 512
 RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
 FRESH: Final = (St.CLOSE, St.LISTEN)
 SYNCED: Final = (
@@ -55,9 +66,9 @@ class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
     __slots__ = (
-        "aborted", "alert", "asks", "closing", "confirmed", "dues", "end", "fin_end", "got", "half", "heard", "host",
-        "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "req", "role", "setup", "since",
-        "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
+        "aborted", "alert", "asks", "closers", "closing", "confirmed", "dues", "end", "far", "fin_end", "got", "half",
+        "heard", "host", "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "repeats", "req",
+        "role", "setup", "since", "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
     )  # fmt: skip
 
     def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
@@ -86,8 +97,13 @@ class Life:
         self.half = False  # data came in FIN_WAIT2: the application reads on
         self.since: list[int] = []  # inputs with data behind an ACK that may have been dropped
         self.alert = False  # an RST or SYN waits to be processed
-        self.heard: deque[tuple[Segment, St]] = deque(maxlen=HEARD)
-        self.used: set[int] = set()  # inputs that an RST answered
+        # Inputs that an RST may answer, with the state in which they came. What an end far from the tap had got then is
+        # not known: its inputs are remembered in every state.
+        self.far = end.stack.near is not True
+        self.heard: deque[tuple[Segment, St]] = deque(maxlen=FAR if self.far else HEARD)
+        self.repeats = 0  # retransmissions and probes without anything else in between
+        self.closers: list[int] = []  # inputs that acknowledged its FIN, brought the peer's, or an RST
+        self.used: dict[int, int] = {}  # inputs that RSTs answered, with how many
         # ACKs that unacceptable inputs ask for: by whom, the input, whether at most two a second.
         self.dues: list[tuple[str, int, bool]] = []
         self.limited = -RATELIMIT  # when the last of them left
@@ -97,8 +113,8 @@ class Life:
         new = Life.__new__(Life)
         for name in self.__slots__:
             setattr(new, name, getattr(self, name))
-        new.asks, new.dues, new.used, new.since = list(self.asks), list(self.dues), set(self.used), list(self.since)
-        new.heard = deque(self.heard, HEARD)
+        new.asks, new.dues, new.used, new.since = list(self.asks), list(self.dues), dict(self.used), list(self.since)
+        new.heard, new.closers = deque(self.heard, self.heard.maxlen), list(self.closers)
         if self.old is not None:
             new.old = self.old.copy()
         return new
@@ -197,9 +213,11 @@ class Life:
         if st is St.ESTABLISHED and not flags & (SYN | RST):
             if flags & FIN:
                 self.peer_fin = s.end_seq
-                self.closing = s.number
+                self.closer(s)
             if 0 < (s.ack_seq - end.tx.snd_nxt) & M32 < H32 and self._unsent(s):
                 return False
+            if self.far:
+                self.heard.append((s, st))
             if s.len:
                 self.got = True
                 if not self.confirmed:
@@ -218,7 +236,8 @@ class Life:
             return False
         self.half = self.half or (st == St.FIN_WAIT2 and s.len > 0)
         self.got = self.got or s.len > 0
-        self.closing = s.number
+        if flags & FIN or (self.fin_end is not None and s.ack_seq == self.fin_end):
+            self.closer(s)
         self.tw_at = us(s)
         return True
 
@@ -329,7 +348,7 @@ class Life:
             elif st == St.SYN_RECV:
                 self.end.counts.add("Tcp.AttemptFails")
             self.end.state = St.CLOSE
-            self.closing = s.number
+            self.closer(s)
             self.dues.clear()
         elif resets.in_window(self, s):
             self.due("tcp_send_challenge_ack", s)
@@ -421,17 +440,29 @@ class Life:
     def _closed(self, s: Segment) -> Refusal:
         """The socket is closed by an input; unless that was dropped, or processed after this frame."""
         what = f"a segment of a socket that frame {self.closing} closed"
+        return Refusal("closed", what, ("tcp_v4_send_reset",), (), () if self.aborted else self.undone(s))
+
+    def undone(self, s: Segment) -> list[Excuse]:
+        """What excuses a frame of an end that seems closed: inputs that closed it were late, or never arrived."""
         excuses = []
-        if self.closing and not self.aborted:
-            evidence = f"frame {s.number} was sent as if frame {self.closing} had not come"
-            excuses.append(Excuse("late", self.closing, evidence, s.number))
-            if self.end.stack.lossy is not False:
-                excuses.append(Excuse("dropped", self.closing, evidence, cost=2))
-        return Refusal("closed", what, ("tcp_v4_send_reset",), (), excuses)
+        for n in dict.fromkeys((self.closing, *self.closers)):
+            if n and n not in self.end.decided:
+                evidence = f"frame {s.number} was sent as if frame {n} had not come"
+                excuses.append(Excuse("late", n, evidence, s.number))
+                if self.end.stack.lossy is not False:
+                    excuses.append(Excuse("dropped", n, evidence, cost=2))
+        return excuses
+
+    def closer(self, s: Segment) -> None:
+        """An input acknowledged the FIN, or brought the peer's, or an RST."""
+        self.closing = s.number
+        self.closers.insert(0, s.number)
+        del self.closers[CLOSERS:]
 
     def sent(self, s: Segment, label: Label) -> None:
         """The output left: a SYN, RST or FIN moves the state."""
         flags = s.flags
+        self.repeats = self.repeats + 1 if label.by in REPEATS else 0
         if label.by == "tcp_send_challenge_ack":
             self.end.counts.add("TcpExt.TCPChallengeACK")
         if not flags & (FIN | SYN | RST):

@@ -7,7 +7,7 @@ Its ACKs are its own: IPv4 id 0, the window that stood, the timestamp of now.
 from typing import TYPE_CHECKING, Final
 
 from conformance.oracle.constraint import Constraint
-from conformance.oracle.end import End, Excuse, Label, Refusal, us
+from conformance.oracle.end import End, Label, Refusal, us
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from conformance.oracle.life import Life
 
 OF_TIMEWAIT: Final = ("tcp_fin", "tcp_send_dupack", "tcp_v4_timewait_ack", "__tcp_ack_snd_check", "tcp_send_ack")
+OVERTAKEN: Final = 3_000_000  # us: how much later than others a segment may arrive that a network held back
 TIMEWAIT_LEN: Final = 60_000_000  # us
 
 CONSTRAINTS: Final = (
@@ -99,12 +100,9 @@ def explain(life: "Life", s: Segment) -> Label | None:
         return None  # the network overtook it
     if end.ident.again(s):
         return Label("tcp_v4_timewait_ack", "the network doubled it")
-    excuses = []
-    if life.closing:
-        evidence = f"frame {s.number} was sent as if frame {life.closing} had not come"
-        excuses.append(Excuse("late", life.closing, evidence, s.number))
-        if end.stack.lossy is not False:
-            excuses.append(Excuse("dropped", life.closing, evidence, cost=2))
+    if end.stack.near is not True and pure and any(us(s) - us(p) <= OVERTAKEN for p, _ in life.heard):
+        return Label("tcp_v4_timewait_ack", "what it answers may have been overtaken")
+    excuses = life.undone(s)
     what = "a segment in TIME_WAIT that nothing asked for"
     raise Refusal("time-wait-answers", what, ("tcp_v4_timewait_ack",), (), excuses)
 
