@@ -184,7 +184,7 @@ def ip_setsockopt(sk: InetSock, level: int, optname: int, optval: bytes) -> int:
         sk.pmtudisc = val
     elif optname == IP_TOS:
         __ip_sock_set_tos(sk, val)
-    elif optname == IP_LOCAL_PORT_RANGE and sk.net.p.kernel >= 612:
+    elif optname == IP_LOCAL_PORT_RANGE:
         lo, hi = val & 0xFFFF, val >> 16 & 0xFFFF
         if optlen != 4 or (lo and hi and lo > hi):
             return -errno.EINVAL
@@ -270,8 +270,6 @@ def _ip_value(sk: InetSock, optname: int) -> int | None:
     if optname == IP_MTU:
         return route.dst_mtu(sk.sk_dst) if sk.sk_dst is not None else 0
     if optname == IP_LOCAL_PORT_RANGE:
-        if sk.net.p.kernel < 612:
-            return None
         lo, hi = sk.local_port_range or (0, 0)
         return hi << 16 | lo
     values = {
@@ -290,7 +288,7 @@ def _ip_value(sk: InetSock, optname: int) -> int | None:
         IP_MTU_DISCOVER: sk.pmtudisc,
         IP_TOS: sk.inet_tos,
         IP_UNICAST_IF: int.from_bytes(sk.inet_opts.get("uc_index", 0).to_bytes(4, "big"), "little"),
-        IP_PROTOCOL: sk.inet_num if sk.net.p.kernel >= 612 else None,
+        IP_PROTOCOL: sk.inet_num,
     }
     val = values.get(optname)
     return None if val is None else int(val)

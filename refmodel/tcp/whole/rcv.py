@@ -229,9 +229,7 @@ def tcp_challenge_ack_allowed(net: Net) -> bool:
         rnd = net.random()
         if ack_limit:
             rnd %= ack_limit
-        elif net.p.kernel < 602:
-            rnd = 0
-        net.challenge_count = (half + rnd) & M32  # since 6.2 a limit of 0 is none: the range wraps
+        net.challenge_count = (half + rnd) & M32  # a limit of 0 is none: get_random_u32_below(0) has no bound
     if net.challenge_count > 0:
         net.challenge_count -= 1
         return True
