@@ -78,21 +78,31 @@ def record_here(seeds: Sequence[int], outdir: Path, jobs: int, say: Callable[[st
 
 
 def record_in_guest(
-    seeds: Sequence[int], version: str, outdir: Path, seconds: float, say: Callable[[str], None]
+    module: str,
+    version: str,
+    outdir: Path,
+    seconds: float,
+    say: Callable[[str], None],
+    binaries: Sequence[str] = (),
 ) -> None:
-    """Records `seeds` under Debian's kernel `version` in one boot of a guest; raises guest.GuestError if that fails.
+    """Runs the recorder `module` (with its arguments) under Debian's kernel `version` in one boot of a guest.
 
-    The guest's clock counts instructions and jumps over idle time, so that its timers are as punctual as a machine's.
+    Its recordings go to `outdir`, what it said to `say`, a line at a time. The guest has `binaries` of this machine
+    besides the recorder's. Its clock counts instructions and jumps over idle time, so that its timers are as punctual
+    as a machine's. Raises guest.GuestError.
     """
     machine = guest.Machine(
-        modules=dict.fromkeys(GUEST_MODULES, ""), binaries=GUEST_BINARIES, seconds=seconds, memory=1024, steady=True
+        modules=dict.fromkeys(GUEST_MODULES, ""),
+        binaries=(*GUEST_BINARIES, *binaries),
+        seconds=seconds,
+        memory=1024,
+        steady=True,
     )
-    words = shlex.join(str(s) for s in seeds)
-    command = f"python3 -m conformance.live.workload_run {words} --out /results/captures"
+    command = f"python3 -m {module} --out /results/captures"
     with tempfile.TemporaryDirectory(prefix="refmodel-corpus-") as scratch:
         result = guest.boot(guest.kernel(version), machine, command, Path(scratch))
         outdir.mkdir(parents=True, exist_ok=True)
-        for path in sorted((Path(scratch) / "captures").glob("*")):
+        for path in sorted((Path(scratch) / "captures").glob("*-*")):
             shutil.copyfile(path, outdir / path.name)
         for line in result.output.splitlines():
             say(line)
@@ -198,8 +208,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             record_here(wanted, args.out, args.jobs, say)
         else:
             for at in range(0, len(wanted), AT_A_TIME):
+                seeds_now = shlex.join(str(n) for n in wanted[at : at + AT_A_TIME])
                 try:
-                    record_in_guest(wanted[at : at + AT_A_TIME], version, args.out, args.seconds, say)
+                    module = f"conformance.live.workload_run {seeds_now}"
+                    record_in_guest(module, version, args.out, args.seconds, say)
                 except guest.GuestError as e:
                     print(f"corpus: {version}: {e}", file=sys.stderr)
         failed += len(missing(version, seeds, args.out))
