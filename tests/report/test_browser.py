@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 import refmodel.layers  # noqa: F401
-from conformance.check.verdict import Divergence, FileReport, NearMiss, Outcome, Verdict
+from conformance.check.verdict import Divergence, FileReport, FrameLabel, NearMiss, Outcome, Verdict
 from tests.report.captures import connection, labels, many, tcp, write
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -107,6 +107,7 @@ def small_run(folder: Path) -> list[FileReport]:
         Verdict("tcp", " > ".join(ENDS), Outcome.CONFORMS, labels=tuple(probed), counters=counters),
         Verdict("tcp", " > ".join(other), Outcome.DIVERGES, d.what, labels(first, 150), d),
         Verdict("neigh", HOSTILE, Outcome.NOT_MODELLED, HOSTILE, unmodelled={HOSTILE: 3}, inferred=(HOSTILE,)),
+        Verdict("nic", "receive ring", Outcome.CONFORMS, labels=(FrameLabel(12, "a", "nic.rx.fill_batched"),)),
     ]
     path = write(folder / "run.pcapng", frames)
     report = FileReport(str(path), "6.12", len(frames), verdicts, [HOSTILE])
@@ -144,18 +145,18 @@ def test_it_opens_at_the_first_divergence(run: Opened) -> None:
 
 
 def test_outcomes_words_hosts_and_steps_filter_the_subjects(run: Opened) -> None:
-    assert run.text("#count") == "3 of 3 subjects"
+    assert run.text("#count") == "4 of 4 subjects"
     run.page.click("#totals .badge.diverges")
-    assert run.text("#count") == "2 of 3 subjects"
+    assert run.text("#count") == "3 of 4 subjects"
     run.page.click("#totals .badge.diverges")
     run.page.fill("#text", "10.0.0.3 run.pcapng")
-    assert run.text("#count") == "1 of 3 subjects"
+    assert run.text("#count") == "1 of 4 subjects"
     run.page.fill("#text", "")
     run.page.select_option("#step", label="tcp.whole.retransmit.tcp_send_loss_probe")
     assert run.texts("#rows .name") == [" > ".join(ENDS)]
     run.page.select_option("#step", "")
     run.page.select_option("#host", label="b")
-    assert run.text("#count") == "2 of 3 subjects"
+    assert run.text("#count") == "2 of 4 subjects"
 
 
 def test_texts_of_a_capture_are_texts(run: Opened) -> None:
@@ -288,6 +289,25 @@ def test_the_states_of_a_subject_and_of_the_run_are_marked(run: Opened) -> None:
     assert run.page.get_attribute("[data-state='ESTABLISHED']", "data-times") == "4"
 
 
+def test_a_register_logs_labels_are_lines_with_their_host(run: Opened) -> None:
+    run.open("receive ring")
+    assert run.texts(".subtabs button") == ["Labels", "Verdict"]
+    assert run.texts(".rung.head > *") == ["line", "host", "step"]
+    assert run.texts(".rung:not(.head) > *") == ["12", "a", "nic.rx.fill_batched"]
+    run.page.click(".rung[data-frame='12']")
+    assert "drivers/net/ethernet/intel/e1000e/netdev.c:e1000_alloc_rx_buffers" in run.text("aside.frame")
+
+
+def test_the_arrow_keys_walk_through_the_subjects(run: Opened) -> None:
+    run.open("10.0.0.1:5")
+    run.page.fill("#text", "")
+    run.page.focus("#rows")
+    run.page.keyboard.press("ArrowDown")
+    run.page.wait_for_selector("article[data-subject='1']")
+    run.page.keyboard.press("ArrowUp")
+    run.page.wait_for_selector("article[data-subject='0']")
+
+
 # ---------------------------------------------------------------- coverage and captures
 
 
@@ -311,7 +331,7 @@ def test_a_capture_leads_to_its_subjects(run: Opened) -> None:
     run.tab("Captures")
     assert "no capture" in run.text("#capture-rows .row >> nth=0")
     run.page.click("#capture-rows .row >> nth=1")
-    assert run.text("#count") == "3 of 3 subjects"
+    assert run.text("#count") == "4 of 4 subjects"
     run.page.click("#file")
     assert not run.page.is_visible("#file")
 

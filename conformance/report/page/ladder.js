@@ -116,10 +116,11 @@ class Ladder {
     const at = (k) => 4 + (92 * k) / (ends.length - 1);
     const place = (k) => (k === 0 ? "left:0" : k === ends.length - 1 ? "right:0" : `left:${at(k)}%;transform:translateX(-50%)`);
     const lanes = ends.map((_, k) => el("i", { class: "lane", style: `left:${at(k)}%` }));
+    this.node.classList.toggle("bare", !s.frames.length);
     const head = el("div", { class: "rung head" },
-      el("span", {}, `${s.unit}`), el("span", {}, s.frames.length ? "time s" : ""), el("span", {}, ""),
-      el("div", { class: "wire" }, ends.map((e, k) => el("b", { style: `${place(k)};max-width:${98 / ends.length}%`, title: e }, e))),
-      el("span", {}, "sent by"));
+      el("span", {}, `${s.unit}`), el("span", {}, s.frames.length ? "time s" : "host"), s.frames.length > 0 && el("span"),
+      s.frames.length > 0 && el("div", { class: "wire" }, ends.map((e, k) => el("b", { style: `${place(k)};max-width:${98 / ends.length}%`, title: e }, e))),
+      el("span", {}, s.frames.length ? "sent by" : "step"));
     this.node.replaceChildren(this.pager(), head, ...shown.flatMap((f, k) => [this.gap(this.page * PAGE + k), this.rung(f, shown[k - 1], lanes, at)]).filter(Boolean),
       ...[this.page * PAGE + shown.length === this.rows.length && this.gap(this.rows.length)].filter(Boolean));
   }
@@ -154,7 +155,8 @@ class Ladder {
     const kinds = [number === this.chosen && "chosen", number === s.diverges && "diverging", s.again.has(number) && "again"];
     const wire = el("div", { class: "wire" }, lanes.map((l) => l.cloneNode()));
     if (f.length > 1) {
-      const [a, b] = [at(f[SOURCE]), at(f[DEST])];
+      // What an end tells itself, as in a gratuitous ARP, it tells everyone.
+      const [a, b] = [at(f[SOURCE]), f[SOURCE] === f[DEST] ? 100 - at(f[SOURCE]) : at(f[DEST])];
       const side = a <= b ? "right" : "left";
       wire.append(el("i", { class: `arrow ${side}`, style: `left:${Math.min(a, b)}%;width:${Math.abs(b - a)}%` }));
       wire.append(el("span", { class: "said", style: `left:${(a + b) / 2}%`, title: s.said(f) }, s.said(f)));
@@ -164,9 +166,9 @@ class Ladder {
       class: `rung ${kinds.filter(Boolean).join(" ")}`, "data-frame": number, onclick: () => this.pick(number),
     },
     el("span", { class: "number" }, number),
-    el("span", { class: "dim" }, f.length > 1 ? seconds(f[TIME]) : ""),
-    el("span", { class: pause > 40000 ? "long" : "dim" }, pause > 0 ? `+${span(pause)}` : ""),
-    wire,
+    el("span", { class: "dim" }, f.length > 1 ? seconds(f[TIME]) : labels.length > 0 && run.hosts[labels[0][1]]),
+    f.length > 1 && el("span", { class: pause > 40000 ? "long" : "dim" }, pause > 0 ? `+${span(pause)}` : ""),
+    f.length > 1 && wire,
     el("span", { class: "labels" },
       number === s.diverges && el("b", { class: "diverges" }, "DIVERGES "),
       labels.map((l) => el("span", { class: "label" }, el("b", {}, run.names[l[3] >= 0 ? l[3] : l[2]][0]), l[4] && ` ${l[4]}`))));

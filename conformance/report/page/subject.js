@@ -72,8 +72,8 @@ function subjectView(subject) {
   const tabs = [];
   const tab = (name, make) => tabs.push([name, make]);
   let at = 0;
-  const goTo = { goTo: (n) => { turn(tabs.findIndex(([name]) => name === "Ladder")); ladder.goTo(n); } };
-  tab("Ladder", () => el("div", { class: "split" }, ladder.node, side));
+  const goTo = { goTo: (n) => { turn(0); ladder.goTo(n); } };
+  tab(subject.frames.length ? "Ladder" : "Labels", () => el("div", { class: "split" }, ladder.node, side));
   if (r[LAYER] === "tcp" && subject.frames.length) {
     const plot = new Plot(subject, choose);
     tab("Time–sequence", () => el("div", { class: "split" }, plot.node, side));
