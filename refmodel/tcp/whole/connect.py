@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from refmodel.rule import cited
 from refmodel.tcp.state import St
-from refmodel.tcp.whole.const import ACK, ICSK_TIME_RETRANS, PAGE_SIZE, PSH, SYN
+from refmodel.tcp.whole.const import ACK, ICSK_TIME_RETRANS, MAX_TCP_HEADER, PAGE_SIZE, PSH, SHARED_INFO_SIZE, SYN
 from refmodel.tcp.whole.net import inet_csk_reset_xmit_timer, tcp_rto_max
 from refmodel.tcp.whole.skb import FastopenCookie, Packet, Skb, TcpOptions
 from refmodel.tcp.whole.sock import Dst, RequestSock, Sock
@@ -19,6 +19,7 @@ from refmodel.tcp.whole.tcp_h import (
     sk_mem_uncharge,
     tcp_mss_clamp,
     tcp_time_stamp_ts,
+    tx_skb_truesize,
 )
 from refmodel.types import add
 
@@ -177,8 +178,15 @@ def tcp_connect_queue_skb(sk: Sock, skb: Skb) -> None:
 
 
 def _copy_to_syn(sk: Sock, syn_data: Skb, space: int) -> int:
-    """Copies what fits into the task's page frag: how many bytes."""
+    """Copies what fits into the task's page frag, in 6.1 into the head: how many bytes."""
     net = sk.net
+    if net.p.kernel < 612:
+        space = min(space, PAGE_SIZE - MAX_TCP_HEADER(net.p.max_header) - SHARED_INFO_SIZE)
+        syn_data.len += space
+        syn_data.truesize = tx_skb_truesize(sk, space)
+        sk_forced_mem_schedule(sk, syn_data.truesize)
+        sk.fastopen_req.data.left -= space
+        return space
     left = -net.task_frag % FRAG_PAGE
     if left < min(space, PAGE_SIZE):
         net.task_frag += left

@@ -18,6 +18,7 @@ from refmodel.tcp.whole.tcp_h import (
     tcp_skb_can_collapse,
     tcp_wmem_free_skb,
     tcp_wnd_end,
+    tx_skb_truesize,
 )
 from refmodel.types import M32, add, after
 
@@ -122,7 +123,11 @@ def tcp_can_coalesce_send_queue_head(sk: Sock, length: int) -> bool:
 
 @cited("net/ipv4/tcp_output.c:tcp_clone_payload")
 def tcp_clone_payload(sk: Sock, to: Skb, probe_size: int) -> bool:
-    """`to` gets the first `probe_size` unsent bytes; False if they are too scattered."""
+    """`to` gets the first `probe_size` unsent bytes; False if they are too scattered. 6.1 copies them into its head."""
+    if sk.net.p.kernel < 612:
+        to.truesize = tx_skb_truesize(sk, probe_size)
+        to.len += probe_size
+        return sk_wmem_schedule(sk, to.truesize)
     if not sk_wmem_schedule(sk, to.truesize + probe_size):
         return False
     length = frags = 0

@@ -275,10 +275,10 @@ def sk_stream_wspace(sk: Sock) -> int:
     return sk.sk_sndbuf - sk.sk_wmem_queued
 
 
-def tx_skb_truesize(sk: Sock) -> int:
-    """Memory of an skb without payload that TCP allocates; source net/ipv4/tcp.c:tcp_stream_alloc_skb."""
+def tx_skb_truesize(sk: Sock, size: int = 0) -> int:
+    """Memory of an skb that TCP allocates, `size` bytes in its head; source net/ipv4/tcp.c:tcp_stream_alloc_skb."""
     p = sk.net.p
-    return SKB_TRUESIZE(skb_end_offset(MAX_TCP_HEADER(p.max_header), p.kernel, p.max_header))
+    return SKB_TRUESIZE(skb_end_offset(MAX_TCP_HEADER(p.max_header) + size, p.kernel, p.max_header))
 
 
 def tcp_wmem_free_skb(sk: Sock, skb: Skb) -> None:
