@@ -25,6 +25,7 @@ RTO_MAX: Final = 120 * SECOND
 COOKIES: Final = "net.ipv4.tcp_syncookies"
 LINEAR: Final = "net.ipv4.tcp_syn_linear_timeouts"
 DELACK: Final = 200_000  # us, TCP_DELACK_MAX
+RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
 SOON: Final = 5_000  # us within which a SYN is answered on a host that is not busy
 HELD: Final = 3_200_000  # us that a SYN may wait for its neighbour's address
 
@@ -442,13 +443,12 @@ def _again(life: "Life", s: Segment) -> Label:
         counted("TcpExt.TCPSynRetrans")
         return Label("tcp_check_req", f"the SYN came again as frame {asked.number}")
     if not due:
-        lossy = stack.lossy is not False and stack.near is not True
-        excuses = (Excuse("unheard", s.number, "the SYN may have come again beside the tap", cost=5),) if lossy else ()
-        if excuses and s.number in end.decided:
-            due = True
-        else:
-            what = f"a SYN-ACK {passed} us behind the last, its time-out is {timeout} us"
-            raise Refusal("synack-timer", what, (), (), excuses)
+        if life.far and now - life.limited >= RATELIMIT:
+            life.limited = now
+            life.syn, life.syns, life.syn_at = s, life.syns + 1, now
+            counted("TcpExt.TCPSynRetrans", 0, 1)
+            return Label("tcp_check_req", "the SYN may have been doubled behind the tap")
+        raise Refusal("synack-timer", f"a SYN-ACK {passed} us behind the last, its time-out is {timeout} us")
     life.syn, life.syns, life.syn_at = s, life.syns + 1, now
     while timeout * 2 <= passed and life.tries < 7 and stack.near is not True:
         timeout <<= 1

@@ -446,7 +446,8 @@ class Life:
         """What excuses a frame of an end that seems closed: inputs that closed it were late, or never arrived."""
         excuses = []
         for n in dict.fromkeys((self.closing, *self.closers)):
-            if n and n not in self.end.decided:
+            why = self.end.decided.get(n)
+            if n and (why is None or why.kind != "dropped"):
                 evidence = f"frame {s.number} was sent as if frame {n} had not come"
                 excuses.append(Excuse("late", n, evidence, s.number))
                 if self.end.stack.lossy is not False:

@@ -15,6 +15,7 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 
 JUMBO: Final = 9_000  # bytes: no wire carries more in one segment
+PATH: Final = 1_500_000  # us that a frame may be on its way from the tap to a host elsewhere
 LOOPBACK4: Final = b"\x7f"
 LOOPBACK6: Final = bytes(15) + b"\x01"
 FAR: Final = 50  # how many times longer the far end's answer takes than the near one's
@@ -42,6 +43,9 @@ def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[
             _looks(early, sides[k], stack)
     if stacks[0].near is None and stacks[1].near is None:
         _times(early, sides, stacks)
+    for stack in stacks:
+        if stack.near is not True:
+            stack.late = max(stack.late, PATH)
 
 
 def _given(stack: Stack, setup: Setup) -> None:
