@@ -2,7 +2,7 @@
 
 from conformance.check.setup import slack
 from conformance.oracle.end import Label, Refusal
-from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, TLP
+from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, RTO, TLP
 from conformance.oracle.scoreboard import EVER, R, S, Sent
 from conformance.oracle.sender_rules import (
     AGAIN,
@@ -161,7 +161,7 @@ class Repeats(SenderState):
             and (ca == LOSS or e.sacked & R or not overtaken or silent)
             and now >= f.due - early
             and not (tail and self._may_tlp() and f.kind == TLP)
-        ) and (self._fired(now - e.time, rto_low) or f.due - f.armed < rto_low):
+        ) and (self._fired(now - e.time, rto_low) or (f.kind == RTO and f.due - f.armed < rto_low)):
             return BY_RTO
         if self.syn_lost and not e.sacked & EVER and e is board.q[0]:
             return BY_PATH
