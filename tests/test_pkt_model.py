@@ -178,7 +178,7 @@ def test_what_cannot_run_says_so_with_its_line(line: str, status: str, said: str
 def test_a_sysctl_that_came_later_is_missing_in_an_older_kernel() -> None:
     text = "0 `sysctl -q net.ipv4.tcp_rto_min_us=5000`\n"
     assert outcome(text).status == "passed"
-    assert "6.01 has none" in outcome(text, setting=Setting("6.1")).message
+    assert "6.1 has none" in outcome(text, setting=Setting("6.1")).message
 
 
 @pytest.mark.parametrize(
