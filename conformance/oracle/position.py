@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from conformance.oracle.end import us
-from conformance.oracle.sack import BEHIND_HOLE, Range, Reassembly, unwrap
+from conformance.oracle.sack import BEHIND_HOLE, IN_ORDER, Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import FIN, RST, SYN
 from refmodel.types import H32, M32
@@ -22,6 +22,7 @@ UNSURE: Final = 2  # a DSACK that not every Linux sends is missing
 UNTOLD: Final = 1  # a DSACK is missing: the first copy never arrived
 WRONG: Final = 0
 FAR_BACK: Final = 1 << 30
+RETRIES: Final = 8  # inputs behind holes that are found to have been dropped
 
 
 def room(s: Segment) -> tuple[int, bool]:
@@ -58,6 +59,28 @@ def _starts(blocks: Sequence[Range], seen: Sequence[Range], most: int, crowded: 
     return all(blocks[i] == seen[i] for i in range(n))
 
 
+class Origin:
+    """Where an end stood at its last output, and what it was taken to have processed since."""
+
+    __slots__ = ("nxt", "re", "recent", "since")
+
+    def __init__(self, re: Reassembly, recent: int | None) -> None:
+        self.nxt, self.recent = re.nxt, recent
+        plain = not (re.ranges or re.blocks or re.dsack is not None)
+        self.re = Reassembly(re.nxt, re.sack, re.tells) if plain else re.copy()
+        self.since: list[Segment] = []
+
+    def copy(self) -> "Origin":
+        """A copy to go on from; what it started from stays as it was."""
+        new = Origin.__new__(Origin)
+        new.nxt, new.re, new.recent, new.since = self.nxt, self.re, self.recent, list(self.since)
+        return new
+
+    def reassembly(self) -> Reassembly:
+        """The sequence space then."""
+        return self.re
+
+
 class Found:
     """A position: `count` inputs are through, of which those in `dropped` (by place) never arrived."""
 
@@ -78,8 +101,28 @@ class Found:
         return self.count > other.count if not self.beyond else self.count < other.count
 
 
-def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Found | None:
-    """The position at which `s` fits, None if there is none. `seen` are its SACK blocks, unwrapped."""
+def find(
+    rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool, start: "Origin | None" = None
+) -> Found | None:
+    """The position at which `s` fits, None if there is none. `seen` are its SACK blocks, unwrapped.
+
+    `start`: where the end stood at its last output, to count from there instead of from what was processed since.
+    """
+    forced: set[int] = set()
+    while True:
+        found, culprit = _walk(rx, s, seen, lossy, start, forced)
+        if found is not None or culprit < 0 or not lossy or len(forced) >= RETRIES:
+            return found
+        forced.add(culprit)
+
+
+def _walk(
+    rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool, start: "Origin | None", forced: set[int]
+) -> tuple[Found | None, int]:
+    """The best position if the inputs at the places `forced` were dropped; else the next that seems to have been.
+
+    Without SACK an input behind a hole shows when the hole is filled: what `s` doesn't acknowledge wasn't there.
+    """
     end = rx.end
     ack = unwrap(s.ack_seq, rx.re.nxt)
     limit = us(s) - end.stack.base
@@ -87,13 +130,18 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
     pure = not s.len and not s.flags & (FIN | SYN | RST)
     r = rx.re
     recent = rx.ts_recent
+    pending: Sequence[Segment] = end.pending
+    if start is not None:
+        r, recent = start.reassembly(), start.recent
+        pending = (*start.since, *end.pending)
     duplicates = rx.credits + len(end.life.dues)
     dropped: list[int] = []
+    waiting: dict[int, int] = {}  # where inputs behind holes begin: their places
+    culprit = -1
     best: Found | None = None
     i = 0
-    pending = end.pending
     while True:
-        if r.nxt == ack and rx.echoes(s, recent):
+        if r.nxt == ack and (rx.echoes(s, recent) or _half_way(rx, s, pending, i, r.nxt, recent)):
             grade = EXACT if rx.fuzzy else blocks_fit(r, seen, most, crowded)
             if grade == UNTOLD and not rx.may_miss_dsack:
                 grade = WRONG
@@ -103,12 +151,15 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
                 if here.better(best):
                     best = here
         if i == len(pending) or end.held(pending[i], s.number):
-            return best
+            return best, culprit
         p = pending[i]
         i += 1
+        if i - 1 in forced:
+            dropped.append(i - 1)
+            continue
         if p.flags & (SYN | RST):
             if p.flags & RST:
-                return best
+                return best, culprit
             duplicates += 1
             continue
         seq = unwrap(p.seq, r.nxt)
@@ -126,7 +177,7 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
         newer = rx.newer_echo(p, seq, recent)
         if rx.denies_echo(s, newer):
             if not lossy:
-                return best
+                return best, culprit
             dropped.append(i - 1)
             continue
         if stop == seq:
@@ -137,14 +188,31 @@ def find(rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool) -> Fo
         kind = r.take(seq, stop, p.flags & FIN != 0, rx.room_left(r.nxt), p.len == 0)
         hidden = kind == BEHIND_HOLE and stop > ack and r.sack and len(seen) < most and not crowded and not rx.fuzzy
         if r.nxt > ack or (hidden and not any(low <= seq and stop <= high for low, high in seen)):
+            if stop <= ack < r.nxt and culprit < 0:
+                culprit = waiting.get(ack, -1)
             r = before
             if not (lossy or rx.may_discard(p, seq, s)):
-                return best
+                return best, culprit
             dropped.append(i - 1)
             continue
         recent = newer
-        if kind != 1:
+        if kind == BEHIND_HOLE:
+            waiting.setdefault(seq, i - 1)
+        if kind != IN_ORDER:
             duplicates += 1
+
+
+def _half_way(rx: "Receiver", s: Segment, pending: Sequence[Segment], i: int, nxt: int, recent: int | None) -> bool:
+    """Whether the acknowledgment in the next input sent `s`: its timestamp was taken, its text not yet.
+
+    Source: net/ipv4/tcp_input.c:tcp_rcv_established, where tcp_ack comes before tcp_data_queue.
+    """
+    if not s.len or i == len(pending):
+        return False
+    p = pending[i]
+    if not p.seg_len or p.flags & (SYN | RST):
+        return False
+    return rx.echoes(s, rx.newer_echo(p, unwrap(p.seq, nxt), recent))
 
 
 def newer(a: int, b: int) -> bool:

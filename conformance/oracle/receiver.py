@@ -102,7 +102,8 @@ class Receiver:
 
     __slots__ = (
         "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
-        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "known", "latest",
+        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy",
+        "half", "known", "latest",
         "loose", "may_miss_dsack", "ofo_told",
         "old_sets",
         "origin", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
@@ -140,10 +141,12 @@ class Receiver:
         self.astray = Astray()
         self.latest: Segment | None = None  # the last output but for those that others had overtaken
         self.origin: Origin | None = None  # from the first input behind the last output on
+        # An input whose acknowledgment may have sent the last output before its text was taken: number, rcv_wup, TSval.
+        self.half: tuple[int, int, int | None] = (0, 0, None)
         self.asking = False  # the state machine is asked for a cause
         self.stale = False  # the output that is explained left before others that were seen
         self.skips = False  # the input that is processed is not known to have arrived yet
-        self.arrivals: list[tuple[int, int, int]] = []  # the last with text: number, us, end
+        self.arrivals: list[tuple[int, int, int, int]] = []  # the last with text: number, us, from, to
 
     def copy(self) -> "Receiver":
         """A copy that shares nothing that changes."""
@@ -212,7 +215,7 @@ class Receiver:
         nxt = re.nxt
         flags = s.flags
         kind = re.take(seq, end, flags & FIN != 0, self.room_left(nxt), s.len == 0)
-        self.arrivals.append((s.number, at, end))
+        self.arrivals.append((s.number, at, seq, end))
         if len(self.arrivals) > REMEMBERED:
             del self.arrivals[0]
         if kind in (IN_ORDER, FILLED):
@@ -312,6 +315,8 @@ class Receiver:
             return tsval if self.ts_ok else None
         if seq > self.wup or tsval == recent or not newer(tsval, recent):
             return recent
+        if s.number == self.half[0] and seq > self.half[1]:
+            return recent  # it was looked at before the last output acknowledged that far, or just behind it
         una: int | None = getattr(self.end.tx, "snd_una", None)
         if una is not None and (s.ack_seq - una) & M32 >= H32:
             return recent
@@ -479,7 +484,7 @@ class Receiver:
     def echoes(self, s: Segment, recent: int | None) -> bool:
         """Whether TSecr may be what `s` echoes when ts_recent is `recent`."""
         t = s.tsecr
-        if t is None or recent is None or t == recent or not self.ts_ok:
+        if t is None or recent is None or t in (recent, self.half[2]) or not self.ts_ok:
             return True
         if not (self.ts_loose or self.end.stack.near is not True or self._gap(s)):
             return False
@@ -684,8 +689,11 @@ class Receiver:
 
     def _drops(self, s: Segment, above: int) -> tuple[Excuse, ...]:
         """Inputs with text that were taken for processed, and were late or dropped."""
-        found = [(n, at) for n, at, stop in self.arrivals if stop > above and n not in self.end.decided]
-        return self._excuses(s, found, "what it brought is not acknowledged")
+        found = [(n, at) for n, at, _, stop in self.arrivals if stop > above and n not in self.end.decided]
+        there = [(n, at) for n, at, seq, stop in self.arrivals if seq <= above < stop and n not in self.end.decided]
+        if len(there) == 1:
+            return self._excuses(s, there, "it ends where this begins", 0)
+        return self._excuses(s, there or found, "what it brought is not acknowledged")
 
     def _unheard(self, s: Segment) -> tuple[Excuse, ...]:
         """Inputs whose timestamps are later than the one that is echoed."""
@@ -842,6 +850,8 @@ class Receiver:
             self.stale = False
             return
         self.latest, self.origin = s, None
+        p = end.pending[0] if end.pending and s.len else None
+        self.half = (p.number, self.wup, p.tsval) if p is not None and p.seg_len else (0, 0, None)
         if flags & SYN:
             if flags & ACK and self.known:
                 re.nxt = self.wup = unwrap(s.ack_seq, re.nxt)
