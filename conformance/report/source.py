@@ -66,4 +66,4 @@ def told(label: FrameLabel) -> str:
     name = label.step or label.by
     sentence, cite = says(name) or says(label.by), citation(name) or citation(label.by)
     text = name + (f" — {sentence.removesuffix('.')}" if sentence else "") + (f" ({cite})" if cite else "")
-    return text + (f"; {label.note}" if label.note else "")
+    return "; ".join(filter(None, (text, label.note)))

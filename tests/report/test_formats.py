@@ -46,6 +46,10 @@ def test_a_label_that_nothing_is_known_of_is_its_own_name() -> None:
     assert told(FrameLabel(1, "a", "nobody.knows")) == "nobody.knows"
 
 
+def test_a_label_of_no_rule_is_its_note() -> None:
+    assert told(FrameLabel(1, "b", "", note="crafted, not judged")) == "crafted, not judged"
+
+
 # ---------------------------------------------------------------- printable texts
 
 
