@@ -130,7 +130,8 @@ def _cwr(e: Edit, f: Fact, t: Trace) -> bool:
 
 @_one("ect", "an ECN-capable packet where ECN was not agreed on", "RFC 3168 6.1.1")
 def _ect(e: Edit, f: Fact, t: Trace) -> bool:
-    if f.s.flags & (SYN | RST) or f.s.tos & 3 or not _plain_ecn(f, t):
+    """Of the tapped host: routers may mark what comes from afar."""
+    if f.s.flags & (SYN | RST) or f.s.tos & 3 or not _plain_ecn(f, t) or not t.is_near(f):
         return False
     e.tos(f.s.tos | 2)
     return True
@@ -149,7 +150,7 @@ def _urg(e: Edit, f: Fact, t: Trace) -> bool:
 
 def _traced(f: Fact, t: Trace) -> bool:
     """Nothing of its sender's can have been lost before the tap unseen: it has an IPv4 id, or the tap was on it."""
-    return bool(f.s.ip_id) or t.is_near(f.s)
+    return bool(f.s.ip_id) or t.is_near(f)
 
 
 _one("seq-far", "sequence number plus 2**31", "RFC 9293 3.4")(_shift(SEQ, 1 << 31, without=SYN))
@@ -380,7 +381,7 @@ def _single(f: Fact, t: Trace) -> bool:
 @_one("ttl", "TTL minus 1", "net/ipv4/ip_output.c:ip_select_ttl", sidecar=True)
 def _ttl(e: Edit, f: Fact, t: Trace) -> bool:
     """Of the tapped host: what comes from afar may have taken another way."""
-    if not t.is_near(f.s):
+    if not t.is_near(f):
         return False
     e.ttl(f.s.ttl - 1)
     return True

@@ -23,7 +23,7 @@ IW: Final = 10  # segments: the initial window
 def _shown(t: Trace, f: Fact) -> bool:
     """The peer shows that it got the frame, and it was not sent twice."""
     s = f.s
-    if not s.seg_len or f.again or f.k == len(t.frames) - 1:
+    if not s.seg_len or f.again or f.k == len(t.frames) - 1 or f.before < 0:
         return False
     if any(x.s.seg_len and ahead(x.s.seq, s.end_seq) < 0 for x in t.later(f, True)):
         return False
@@ -91,7 +91,7 @@ def _repeat(t: Trace, k: int, r: random.Random) -> Made | None:
 
 def _answers_show(t: Trace, f: Fact) -> bool:
     """What reached a far host twice behind the tap would show: in a DSACK, or in the timestamp of what it sent then."""
-    return t.is_near(f.s) or (f.s.tsval is not None if f.s.seg_len else t.both_sack(f.way))
+    return t.is_near(f) or (f.s.tsval is not None if f.s.seg_len else t.both_sack(f.way))
 
 
 @kind("ack-uncaused", "an acknowledgment that nothing caused", "net/ipv4/tcp_input.c:tcp_ack_snd_check")
@@ -101,7 +101,7 @@ def _uncaused(t: Trace, k: int, r: random.Random) -> Made | None:
     if not f.pure_ack or not f.s.ip_id or f.behind < 0 or f.s.sack or (f.nxt is not None and f.s.seq != f.nxt):
         return None
     gap = t.frames[f.behind].time - t.frames[k].time
-    if gap < 20 * MS or (t.near and not t.is_near(f.s)) or not _answers_show(t, f):
+    if gap < 20 * MS or t.is_far(f) or not _answers_show(t, f):
         return None
     at = t.frames[k].time + min(gap // 2, 15 * MS)
     frames = list(t.frames)
@@ -159,7 +159,7 @@ def _swap(t: Trace, k: int, r: random.Random) -> Made | None:
     """Frames of the far host may be reordered on their way, and stamps of two processors by some us."""
     f = t.facts[k]
     j = f.mine_behind
-    if j < 0 or not t.is_near(f.s):
+    if j < 0 or not t.is_near(f):
         return None
     a, b = t.frames[k], t.frames[j]
     if b.time - a.time < LEAD:
@@ -253,7 +253,7 @@ def _late(t: Trace, k: int, r: random.Random) -> Made | None:
         third or (f.s.flags & (SYN | ACK) == SYN | ACK and not f.again) or (f.s.flags & RST and cause.s.flags & SYN)
     ):
         return None
-    if not t.is_held(cause.s.saddr) or not (t.is_near(f.s) or cause.s.ip_id):
+    if not t.is_held(cause.s.saddr) or not (t.is_near(f) or cause.s.ip_id):
         return None
     return Made(postponed(t, k, LATE * MS), k)
 
@@ -264,7 +264,7 @@ def _ack_late(t: Trace, k: int, r: random.Random) -> Made | None:
     f = t.facts[k]
     if not f.pure_ack or f.acks <= 0 or f.theirs_before < 0 or f.before != f.theirs_before:
         return None
-    if t.near and not t.is_near(f.s):
+    if t.is_far(f):
         return None
     return Made(postponed(t, k, DELACK * MS), k)
 
@@ -307,7 +307,9 @@ def _tlp_early(t: Trace, k: int, r: random.Random) -> Made | None:
     if any(x.again and x.s.end_seq == f.s.end_seq for x in t.earlier(f, True)):
         return None
     gap = t.frames[k].time - t.frames[f.before].time
-    return _sooner(t, k, gap) if gap > 20 * MS else None
+    same = f.s.end_seq, f.s.ip_id, f.s.tsval
+    copies = [x for x in t.earlier(f, True) if (x.s.end_seq, x.s.ip_id, x.s.tsval) == same]
+    return _sooner(t, k, gap) if gap > 20 * MS and not copies else None
 
 
 @kind("syn-early", "a SYN or SYN-ACK sent again before its time", "net/ipv4/tcp_timer.c:tcp_retransmit_timer")
@@ -323,7 +325,7 @@ def _syn_early(t: Trace, k: int, r: random.Random) -> Made | None:
 def _rto_late(t: Trace, k: int, r: random.Random) -> Made | None:
     gap = _timer(t, k)
     f = t.facts[k]
-    if not gap or (t.near and not t.is_near(f.s)):
+    if not gap or not (t.is_near(f) or f.s.ip_id):
         return None
     return Made(postponed(t, k, (2 * gap // MS + 1000) * MS), k)
 

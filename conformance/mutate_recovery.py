@@ -24,9 +24,14 @@ def _one(t: Trace, k: int, e: Edit) -> Made:
 
 
 def _whole_again(t: Trace, f: Fact) -> bool:
-    """All of the segment had been sent before, and the tap saw it."""
+    """All of the segment had been sent before, and its id, or else its timestamp, is another: it is no duplicate."""
     s = f.s
-    return bool(s.len) and f.again and not s.flags & (SYN | RST) and len(s.payload) == s.len
+    if not s.len or not f.again or s.flags & (SYN | RST) or len(s.payload) < s.len:
+        return False
+    old = [x.s for x in t.earlier(f, True) if x.s.len and ahead(x.s.seq, s.end_seq) < 0 < ahead(x.s.end_seq, s.seq)]
+    if s.ip_id:
+        return all(x.ip_id != s.ip_id for x in old) and bool(old)
+    return bool(old) and s.tsval is not None and all(x.tsval != s.tsval for x in old)
 
 
 @kind("retransmit-seq", "a retransmission that begins a byte inside its segment", AGAIN)
@@ -167,7 +172,7 @@ def _sack_order(t: Trace, k: int, r: random.Random) -> Made | None:
 def _dsack_invented(t: Trace, k: int, r: random.Random) -> Made | None:
     """On an acknowledgment of new data by the tapped host: what reached it twice, the tap saw twice."""
     f = t.facts[k]
-    if not f.pure_ack or f.acks <= 0 or f.s.sack or not t.both_sack(f.way) or not t.is_near(f.s):
+    if not f.pure_ack or f.acks <= 0 or f.s.sack or not t.both_sack(f.way) or not t.is_near(f):
         return None
     data = [x for x in t.earlier(f, False) if x.s.len]
     if len(data) < 2 or any(x.again for x in data) or ahead(f.s.ack_seq, data[0].s.end_seq) < 0:

@@ -9,14 +9,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from conformance.check.setup import Setup
+from conformance.check.setup import Setup, at_tap, tap_of
 from conformance.mutate_edit import OPT_TIMESTAMP, Edit
 from conformance.pcap import Frame
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.types import H32, M32
 
-Way = tuple[bytes, int, bytes, int]
+Way = tuple[bytes, int, bytes, int, int]  # from, to, and the tap that saw it
 MS: Final = 1_000_000  # ns
 
 
@@ -48,12 +48,17 @@ class Fact(Struct):
     @property
     def back(self) -> Way:
         """The other direction."""
-        return self.way[2], self.way[3], self.way[0], self.way[1]
+        return back_of(self.way)
 
     @property
     def pure_ack(self) -> bool:
         """An acknowledgment and nothing else."""
         return not self.s.len and self.s.flags & 0x17 == ACK
+
+
+def back_of(way: Way) -> Way:
+    """The other direction of a connection, as the same tap saw it."""
+    return way[2], way[3], way[0], way[1], way[4]
 
 
 def ahead(a: int, b: int | None) -> int:
@@ -65,7 +70,10 @@ def ahead(a: int, b: int | None) -> int:
 
 
 class Trace:
-    """A capture's frames with the facts of its TCP segments; `mine` are the indices of hosts that are held to Linux."""
+    """A capture's frames with the facts of its TCP segments; `mine` are the indices of hosts that are held to Linux.
+
+    Where several taps saw a connection, each saw one of its own: facts know nothing of what other taps saw.
+    """
 
     def __init__(self, frames: Sequence[Frame], setup: Setup) -> None:
         self.frames = tuple(frames)
@@ -73,7 +81,7 @@ class Trace:
         self.facts: dict[int, Fact] = {}
         self.ways: dict[Way, list[int]] = {}
         self.syns: dict[Way, Segment] = {}
-        self.near = frozenset(a for h in setup.hosts if h.name == setup.near for a in h.addresses)
+        self.near: dict[int, frozenset[bytes]] = {}  # by tap: the addresses of the host that it was on
         self.linux = frozenset(a for h in setup.hosts if h.linux for a in h.addresses)
         self._read()
         self.mine = [k for k, f in self.facts.items() if self.is_held(f.s.saddr)]
@@ -87,8 +95,12 @@ class Trace:
             s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
             if s is None or s.truncated:
                 continue
-            way = s.saddr, s.source, s.daddr, s.dest
-            back = s.daddr, s.dest, s.saddr, s.source
+            tap = tap_of(f.interface, f.linktype, f.data)
+            way = s.saddr, s.source, s.daddr, s.dest, tap
+            back = back_of(way)
+            if tap not in self.near:
+                name = at_tap(self.setup, tap).near
+                self.near[tap] = frozenset(a for h in self.setup.hosts if h.name == name for a in h.addresses)
             if s.flags & (SYN | ACK) == SYN and way in self.syns and self.syns[way].seq != s.seq:
                 for d in (nxt, acked, edge, last):
                     d.pop(way, None)
@@ -125,7 +137,7 @@ class Trace:
 
     def scale(self, way: Way) -> int:
         """How far the windows of one direction are shifted: both SYNs must have said so."""
-        mine, theirs = self.syns.get(way), self.syns.get((way[2], way[3], way[0], way[1]))
+        mine, theirs = self.syns.get(way), self.syns.get(back_of(way))
         if mine is None or theirs is None or mine.wscale is None or theirs.wscale is None:
             return 0
         return min(mine.wscale, 14)
@@ -134,9 +146,13 @@ class Trace:
         """The host is held to Linux: frames of others prove nothing."""
         return not self.setup.hosts or address in self.linux
 
-    def is_near(self, s: Segment) -> bool:
+    def is_near(self, fact: Fact) -> bool:
         """The tap was on the host that sent it."""
-        return s.saddr in self.near
+        return fact.s.saddr in self.near[fact.way[4]]
+
+    def is_far(self, fact: Fact) -> bool:
+        """The tap was on the other host."""
+        return fact.s.daddr in self.near[fact.way[4]]
 
     def in_order(self, fact: Fact) -> bool:
         """Its ids, or else its timestamps, say that it left its sender behind the one before it."""
@@ -149,7 +165,7 @@ class Trace:
 
     def both_sack(self, way: Way) -> bool:
         """Both SYNs permitted SACK."""
-        mine, theirs = self.syns.get(way), self.syns.get((way[2], way[3], way[0], way[1]))
+        mine, theirs = self.syns.get(way), self.syns.get(back_of(way))
         return bool(mine and theirs and mine.sack_perm and theirs.sack_perm)
 
     def later(self, fact: Fact, mine: bool) -> Iterable[Fact]:
@@ -234,5 +250,6 @@ def postponed(t: Trace, k: int, ns: int) -> list[Frame]:
 
 
 __all__ = [
-    "MS", "Fact", "Trace", "Way", "ahead", "edited", "numbered", "postponed", "restamped", "stamp", "with_ids",
+    "MS", "Fact", "Trace", "Way", "ahead", "back_of", "edited", "numbered", "postponed", "restamped", "stamp",
+    "with_ids",
 ]  # fmt: skip

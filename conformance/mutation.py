@@ -99,7 +99,7 @@ def judge_one(
 
 
 def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, engine: str) -> None:
-    subject = _ends(t.facts[m.original - 1].way) if m.original - 1 in t.facts else frozenset()
+    subject = _ends(t.facts[m.original - 1].way[:4]) if m.original - 1 in t.facts else frozenset()
     verdicts = said(m.frames[: max(m.at, m.after) + REACH], t.setup, engine)
     found = [v.divergence.frame for v in verdicts if v.divergence is not None and _of(v, m, subject)]
     start = m.at or m.after
