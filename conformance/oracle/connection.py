@@ -253,6 +253,8 @@ class Connection:
             if not e.given_up:
                 try:
                     e.settle(end)
+                    while e.pending:  # what came last is processed behind the last frame
+                        e.process()
                 except Refusal:
                     if e.stack.linux:
                         raise

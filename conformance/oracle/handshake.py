@@ -253,7 +253,7 @@ def syn_sent(life: "Life", s: Segment) -> bool:
             return False
         if s.flags & RST:
             end.state = St.CLOSE
-            life.closing = s.number
+            life.closer(s)
             end.counts.add("Tcp.AttemptFails")
             return False
         if not s.flags & SYN:

@@ -102,7 +102,7 @@ class Life:
         self.far = end.stack.near is not True
         self.heard: deque[tuple[Segment, St]] = deque(maxlen=FAR if self.far else HEARD)
         self.repeats = 0  # retransmissions and probes without anything else in between
-        self.closers: list[int] = []  # inputs that acknowledged its FIN, brought the peer's, or an RST
+        self.closers: list[tuple[int, int]] = []  # inputs that acknowledged its FIN, brought the peer's, or an RST
         self.used: dict[int, int] = {}  # inputs that RSTs answered, with how many
         # ACKs that unacceptable inputs ask for: by whom, the input, whether at most two a second.
         self.dues: list[tuple[str, int, bool]] = []
@@ -297,7 +297,7 @@ class Life:
         if s.flags & RST:
             if s.seq == nxt:
                 self.end.state = St.LISTEN
-                self.closing = s.number
+                self.closer(s)
                 self.end.counts.add("Tcp.AttemptFails")
                 self.end.counts.add("TcpExt.EmbryonicRsts")
             else:
@@ -323,7 +323,6 @@ class Life:
         """The handshake's last segment reached a request, if the accept queue had room."""
         self.end.state = St.ESTABLISHED
         self.confirmed = False
-        self.closing = s.number
         self.end.counts.add("Tcp.PassiveOpens", 0, 1)
         if s.flags & FIN:
             self.peer_fin = s.end_seq
@@ -445,11 +444,12 @@ class Life:
     def undone(self, s: Segment) -> list[Excuse]:
         """What excuses a frame of an end that seems closed: inputs that closed it were late, or never arrived."""
         excuses = []
-        for n in dict.fromkeys((self.closing, *self.closers)):
+        for n, at in self.closers:
             why = self.end.decided.get(n)
-            if n and (why is None or why.kind != "dropped"):
+            if why is None or why.kind != "dropped":
                 evidence = f"frame {s.number} was sent as if frame {n} had not come"
-                excuses.append(Excuse("late", n, evidence, s.number))
+                if us(s) - at <= self.end.stack.late:
+                    excuses.append(Excuse("late", n, evidence, s.number))
                 if self.end.stack.lossy is not False:
                     excuses.append(Excuse("dropped", n, evidence, cost=2))
         return excuses
@@ -457,7 +457,7 @@ class Life:
     def closer(self, s: Segment) -> None:
         """An input acknowledged the FIN, or brought the peer's, or an RST."""
         self.closing = s.number
-        self.closers.insert(0, s.number)
+        self.closers.insert(0, (s.number, us(s)))
         del self.closers[CLOSERS:]
 
     def sent(self, s: Segment, label: Label) -> None:

@@ -171,7 +171,8 @@ def _answers(life: "Life", p: Segment, st: St) -> Label:
     elif st not in (St.CLOSE, St.LISTEN, St.NEW_SYN_RECV):
         if p.len and st in (St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSING, St.LAST_ACK):
             end.counts.add("TcpExt.TCPAbortOnData", 0, 1)
-        end.state, life.closing = St.CLOSE, p.number
+        end.state = St.CLOSE
+        life.closer(p)
     if len(life.used) > 256:
         life.used = {p.number: life.used[p.number]}
     return _counted(life, Label(by, f"answers frame {p.number}"))

@@ -65,7 +65,7 @@ def takes(life: "Life", s: Segment) -> None:
     if s.flags & RST:
         if s.seq == rcv_nxt and not end.stack.told.get("net.ipv4.tcp_rfc1337", 0):
             end.state = St.CLOSE
-            life.closing = s.number
+            life.closer(s)
         return
     life.tw_at = us(s)
     if s.seq == rcv_nxt and not s.len and not s.flags & (FIN | SYN) and not _old(life, s):
@@ -144,6 +144,9 @@ def answers(life: "Life", s: Segment) -> Label:
     life.moves()
     if label is not None:
         return label
+    last = end.last_sent
+    if end.state == St.TIME_WAIT and last is not None and last.ack_seq == end.rx.rcv_nxt:
+        return explain(life, s) or end.rx.cause(s)
     if end.state in (St.FIN_WAIT2, St.TIME_WAIT):
         cause = end.rx.cause(s)
         return Label("tcp_v4_timewait_ack") if cause.by in OF_TIMEWAIT else cause
