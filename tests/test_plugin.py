@@ -115,7 +115,7 @@ def test_a_script_that_fails_tells_why(pytester: pytest.Pytester) -> None:
 
 def test_a_script_that_cannot_be_read_fails_and_one_that_is_not_modelled_is_skipped(pytester: pytest.Pytester) -> None:
     (pytester.path / "bad.pkt").write_text("0 nonsense(3) = 0\n")
-    (pytester.path / "udp.pkt").write_text(SCRIPT + "+0 < udp (100)\n")
+    (pytester.path / "udp.pkt").write_text(SCRIPT + "+0 socket(..., SOCK_RAW, IPPROTO_UDP) = 5\n")
     result = pytester.runpytest(*PLUGIN, "--refmodel", "--pkt-variant", "ipv4")
     result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines(["*unknown system call*"])
