@@ -202,6 +202,25 @@ def _walk(
             duplicates += 1
 
 
+def shortfall(rx: "Receiver", s: Segment) -> str:
+    """What of `s` fits no position: its "ack", its "echo" where the ack fits, or its "sack" where both do."""
+    ack = unwrap(s.ack_seq, rx.re.nxt)
+    r, recent = rx.re.copy(), rx.ts_recent
+    worst = "ack"
+    for p in (None, *rx.end.pending):
+        if p is not None:
+            if p.flags & (SYN | RST) or rx.acceptable(p, r.nxt, recent):
+                continue
+            seq = unwrap(p.seq, r.nxt)
+            recent = rx.newer_echo(p, seq, recent)
+            r.take(seq, seq + p.len + (p.flags & FIN), p.flags & FIN != 0, rx.room_left(r.nxt), p.len == 0)
+        if r.nxt == ack:
+            if rx.echoes(s, recent):
+                return "sack"
+            worst = "echo"
+    return worst
+
+
 def _half_way(rx: "Receiver", s: Segment, pending: Sequence[Segment], i: int, nxt: int, recent: int | None) -> bool:
     """Whether the acknowledgment in the next input sent `s`: its timestamp was taken, its text not yet.
 

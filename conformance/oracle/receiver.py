@@ -11,7 +11,7 @@ from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
-from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room
+from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room, shortfall
 from conformance.oracle.promise import Promise
 from conformance.oracle.sack import BEHIND_HOLE, FILLED, IN_ORDER, OLD, Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
@@ -66,7 +66,7 @@ CONSTRAINTS: Final = (
     Constraint(
         "window-too-wide",
         "The window opens with the data that came, from what the SYN offered.",
-        ("net/ipv4/tcp_input.c:tcp_grow_window", "net/ipv4/tcp_output.c:__tcp_select_window"),
+        ("net/ipv4/tcp_input.c:tcp_grow_window", "net/ipv4/tcp_output.c:__tcp_select_window", "RFC 9293 3.8.6.2.2"),
     ),
     Constraint(
         "congestion-echo",
@@ -617,14 +617,15 @@ class Receiver:
             self._resync(s, ack, seen)
             return
         again = self._again_from_origin(s, seen)
-        if re.nxt == ack and not self.echoes(s, self.ts_recent):
+        wrong = shortfall(self, s)
+        if wrong == "echo":
             raise Refusal(
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
                 excuses=again or (*self._unheard(s), *self._drops(s, self.wup), _missing(s, f"it echoes {s.tsecr}")),
             )
-        if re.nxt == ack:
+        if wrong == "sack":
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
             raise Refusal(
                 "sack-blocks",
