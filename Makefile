@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv tools captures corpus corpus-programs selftests test lint bench clean
+.PHONY: help venv tools captures corpus corpus-programs guest-scripts selftests test lint bench clean
 
 help:
 	@echo "make captures   check the shipped captures of real kernels and write report/"
 	@echo "make corpus     record random workloads under three kernels into build/corpus (root; half an hour)"
 	@echo "make corpus-programs  record real programs into build/corpus-programs (root; fetches nothing)"
 	@echo "make selftests  the kernel's own packetdrill scripts on the model; fetches linux-source-6.12 (Debian)"
+	@echo "make guest-scripts  the shipped .pkt scripts on Debian's 6.1 and 6.12 kernels in QEMU, beside the model of each"
 	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
 	@echo "make bench      measured ratios, printed"
 	@echo "make clean      remove what the others made"
@@ -37,6 +38,9 @@ corpus-programs: venv tools
 
 selftests: venv
 	@sh tools/selftests.sh $(BIN)/refmodel $(SELFTESTS_OPTIONS)
+
+guest-scripts: venv
+	$(BIN)/python -m tests.script_runs --guests
 
 test: venv tools
 	$(BIN)/tox run
