@@ -180,11 +180,11 @@ class Departures(Inputs):
             f.restart(now)
             self.probed = now
             return
-        self.full = s.len % e.mss == 0
-        if first or f.kind == TLP:
-            f.restart(now)
-        if f.ca in (OPEN, CWR):
+        self.full = e.end - e.seq >= e.mss and not s.len % e.mss
+        if f.sack_ok and f.tlp_on and f.ca in (OPEN, CWR):
             f.set_timer(now)
+        elif first or f.kind == TLP:
+            f.restart(now)
 
     def _fill_in(self, s: Segment) -> None:
         """The unseen frame came after all."""

@@ -24,6 +24,7 @@ from conformance.oracle.sender_rules import (
     JIFFY,
     KEEPALIVE,
     LABELS,
+    LEAST_MSS,
     M32,
     NEW,
     NOTHING,
@@ -51,7 +52,8 @@ class Sender(Departures, Repeats):
         if not self.agreed:
             self._agree()
         self._counts_ids(s)
-        self._late(s)
+        if f.board.out and self.now - f.due > SECOND:
+            self._late(s)
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
         hi = self.hi = lo + s.len + (flags & FIN)
@@ -124,10 +126,14 @@ class Sender(Departures, Repeats):
 
     def _over(self, s: Segment, fin: int) -> int:
         """By how many segments the frame exceeds what the congestion window can be; a probe and a FIN may by one."""
-        f = self.f
-        if f.ca != OPEN or f.board.sacked or self.middle or not self._near or not self._end.stack.given:
+        f, stack = self.f, self._end.stack
+        board = f.board
+        least = board.out + 1 - INIT_CWND - f.delivered
+        if least <= 0 and s.len <= LEAST_MSS:
             return 0
-        out = f.board.out + segments(s.len, self._mss(s))
+        if f.ca != OPEN or board.sacked or self.middle or not (stack.given and stack.near and stack.linux):
+            return 0
+        out = board.out + segments(s.len, self._mss(s))
         return out - INIT_CWND - f.delivered - 1 - (f.tlp_high >= 0) - fin
 
     def _pending_edge(self) -> int:

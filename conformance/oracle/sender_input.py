@@ -59,34 +59,33 @@ class Inputs(SenderState):
             return
         if s.truncated:
             self.blind = True  # SACK blocks were cut off
-        win = s.window << self.wscale
-        tsecr = -1 if s.tsecr is None else s.tsecr
-        f.echo = self._echo(s, now)
         if f.ts_ok is None:
             f.ts_ok = s.tsval is not None
-        blocks = [(una + ((a - una + H32) & M32) - H32, una + ((b - una + H32) & M32) - H32) for a, b in s.sack[:4]]
+        sack = s.sack
+        blocks = [(self._number(a), self._number(b)) for a, b in sack[:4]] if sack else []
         if ack < una:
             if blocks and ack >= una - max(f.max_window, 1):
                 self.past.append((s.number, now, una, una))
-                f.ack(ack, now, self._ece(flags), blocks, tsecr, ack, 0, True)
+                f.ack(ack, now, self._ece(flags), blocks, -1 if s.tsecr is None else s.tsecr, ack, 0, True)
             return
-        edge = ack + win
-        if edge > self.right:
-            self.right = edge
-        flag = self._ece(flags)
-        if s.len or flags & FIN:
-            flag |= DATA
+        win = s.window << self.wscale
+        if ack + win > self.right:
+            self.right = ack + win
         d = (s.seq - self.wl1) & M32
-        if ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and self.zero_is_news))):
-            flag |= WIN_UPDATE
+        news = ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and self.zero_is_news)))
+        if news:
             self.wl1 = s.seq
-            if win != f.wnd:
-                f.wnd = win
-                if win > f.max_window:
-                    f.max_window = win
-        if f.board.out or blocks:
-            dups = 1 if s.len else max(1, 1)
-            f.ack(ack, now, flag, blocks, tsecr, ack, dups, False)
+            f.wnd = win
+            if win > f.max_window:
+                f.max_window = win
+        if f.board.out or blocks or f.tlp_high >= 0:
+            flag = self._ece(flags)
+            if s.len or flags & FIN:
+                flag |= DATA
+            if news:
+                flag |= WIN_UPDATE
+            f.echo = self._echo(s, now) if f.total_retrans else -1
+            f.ack(ack, now, flag, blocks, -1 if s.tsecr is None else s.tsecr, ack, 1, False)
         else:
             f.una = ack
         self.past.append((s.number, now, una, f.una))

@@ -113,6 +113,7 @@ QUEUED: Final = 2_500  # us that a TSval lies back only behind a queue
 IDS: Final = 64  # segments that may be overtaken
 ECHO_MAX: Final = 500_000_000  # us; a smoothed round trip holds no more
 JUMP: Final = 4_096  # ids; a greater step is another socket's
+LEAST_MSS: Final = 36  # bytes; TCP_MIN_SND_MSS without options
 LAG: Final = 4_000  # us that a slow host takes for an input
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu

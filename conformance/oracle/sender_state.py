@@ -20,6 +20,7 @@ from conformance.oracle.sender_rules import (
     IDS,
     JUMP,
     LAG,
+    LEAST_MSS,
     M32,
     NOTHING,
     PAST,
@@ -50,6 +51,8 @@ class SenderState:
         self.f.may_frto = stack.told.get("net.ipv4.tcp_frto", 2) != 0
         self.full = True
         self.classified = -1
+        self.mss_key: tuple[int, int, int, bool | None] = (0, 0, 0, None)
+        self.mss_now = 1
         self.last_id = -1
         self.missed = 0
         self.contiguous = False
@@ -158,12 +161,16 @@ class SenderState:
         f = self.f
         if not f.mss:
             return s.len or 1
+        key = (s.data[s.l4 + 12], f.mss, f.max_window, f.ts_ok)
+        if key == self.mss_key:
+            return self.mss_now
         stamp = 12 if f.ts_ok else 0
         most = f.mss - stamp
         if f.max_window:
             half = f.max_window >> 1 if f.max_window > 536 else f.max_window
             most = min(most, max(half, 68 - 20 - stamp))
-        return max(most - ((s.data[s.l4 + 12] >> 4 << 2) - 20 - stamp), 1)
+        self.mss_key, self.mss_now = key, max(most - ((s.data[s.l4 + 12] >> 4 << 2) - 20 - stamp), 1)
+        return self.mss_now
 
     @property
     def _near(self) -> bool:
@@ -174,20 +181,20 @@ class SenderState:
 
         A full socket counts one up for each segment; source include/net/ip.h:ip_select_ident_segs.
         """
-        last, f = self.last_id, self.f
-        self.contiguous = self._end.stack.exact
-        lo = f.nxt + ((s.seq - f.nxt + H32) & M32) - H32
-        if s.ip_id:
-            self.last_id = (s.ip_id + segments(s.len, self._mss(s))) & 0xFFFF
-            step = (s.ip_id - last) & 0xFFFF
+        last = self.last_id
+        exact = self.contiguous = self._end.stack.exact
+        ip_id = s.ip_id
+        if ip_id:
+            self.last_id = (ip_id + (1 if s.len <= LEAST_MSS else segments(s.len, self._mss(s)))) & 0xFFFF
+            step = (ip_id - last) & 0xFFFF
             self.contiguous = last >= 0 and not step
             if last < 0:
-                self.missed += 0 if self._end.stack.exact else 1  # what left before the first that counts
+                self.missed += 0 if exact else 1  # what left before the first that counts
             elif step > 0xFFFF - JUMP:
                 self.last_id = last
             elif step:
                 self.missed += min(step, JUMP)
-        if lo == f.nxt:
+        if self.missed and s.seq == self.f.nxt & M32:
             self.missed = 0  # what left unseen was no new data
 
     def _contiguous(self, s: Segment) -> bool:
