@@ -279,8 +279,8 @@ def _timer(t: Trace, k: int) -> int:
 
 
 def _sooner(t: Trace, k: int, gap: int) -> Made:
-    """The frame after two fifths of its silence, with the timestamp that it would have had."""
-    ns = gap * 3 // 5 // MS * MS
+    """The frame after a quarter of its silence, with the timestamp that it would have had."""
+    ns = gap * 3 // 4 // MS * MS
     frames = list(t.frames)
     restamped(t, frames, {k: -(ns // MS)})
     frames[k] = replace(frames[k], time=frames[k].time - ns)
@@ -290,19 +290,28 @@ def _sooner(t: Trace, k: int, gap: int) -> Made:
 @kind("rto-early", "a retransmission long before its time-out", "net/ipv4/tcp_timer.c:tcp_retransmit_timer",
       "a first retransmission may be a tail loss probe, which is due earlier")  # fmt: skip
 def _rto_early(t: Trace, k: int, r: random.Random) -> Made | None:
-    """Where the silence was at least the least time-out."""
+    """Where the silence was at least the least time-out, and nothing that was SACKed could make RACK's timer fire."""
     gap = _timer(t, k)
     f = t.facts[k]
-    if gap < 200 * MS or f.s.flags & SYN or f.una is None or f.s.seq != f.una:
+    if gap < 200 * MS or f.s.flags & SYN or f.una is None or f.s.seq != f.una or f.theirs_before < 0:
+        return None
+    if t.facts[f.theirs_before].s.sack or not (t.is_near(f) or f.s.tsval is not None):
         return None
     return _sooner(t, k, gap)
 
 
 @kind("tlp-early", "a tail loss probe long before it is due", "net/ipv4/tcp_output.c:tcp_schedule_loss_probe")
 def _tlp_early(t: Trace, k: int, r: random.Random) -> Made | None:
-    """The last segment, sent again for the first time, in a silence that only a timer ends."""
+    """By the tapped host: the last segment, sent again for the first time, in a silence that only a timer ends."""
     f = t.facts[k]
-    if f.before < 0 or f.before != f.mine_before or not f.s.len or not f.again or f.s.end_seq != f.nxt:
+    if (
+        not t.is_near(f)
+        or f.before < 0
+        or f.before != f.mine_before
+        or not f.s.len
+        or not f.again
+        or f.s.end_seq != f.nxt
+    ):
         return None
     if any(x.again and x.s.end_seq == f.s.end_seq for x in t.earlier(f, True)):
         return None
