@@ -179,6 +179,7 @@ def first(life: "Life", s: Segment) -> Label:
         life.syn, life.syns, life.syn_at, life.tries = s, 1, us(s), 0
         end.state = St.SYN_SENT
         end.counts.add("Tcp.ActiveOpens")
+        life.repeated(True)
         return Label("tcp_connect")
     if not end.stack.linux:
         life.syn = s
@@ -201,7 +202,7 @@ def first(life: "Life", s: Segment) -> Label:
     life.tries += 1
     life.syn_at = us(s)
     life.hurry = False
-    end.counts.add("TcpExt.TCPSynRetrans")
+    life.repeated(False)
     return Label("tcp_retransmit_timer", f"time-out {life.tries}")
 
 
@@ -254,7 +255,7 @@ def syn_sent(life: "Life", s: Segment) -> bool:
         if s.flags & RST:
             end.state = St.CLOSE
             life.closer(s)
-            end.counts.add("Tcp.AttemptFails")
+            end.counts.add("Tcp.AttemptFails", life.sure, 1)
             return False
         if not s.flags & SYN:
             return False
@@ -369,6 +370,7 @@ def _request(life: "Life", s: Segment) -> Label:
     life.isn, life.role, life.req, life.syn = s.seq, "passive", req, s
     life.syns, life.tries, life.syn_at = 1, 0, us(s)
     life.asks.clear()
+    life.repeated(True)
     fast = s.ack_seq != (req.seq + 1) & M32
     end.state = St.SYN_RECV if fast else St.NEW_SYN_RECV
     if fast:
@@ -440,7 +442,7 @@ def _again(life: "Life", s: Segment) -> Label:
         if cookies:
             return Label("tcp_conn_request", "a SYN cookie")
         life.syn_at = now
-        counted("TcpExt.TCPSynRetrans")
+        life.repeated(False)
         return Label("tcp_check_req", f"the SYN came again as frame {asked.number}")
     if not due:
         if life.far and now - life.limited >= RATELIMIT:
@@ -454,7 +456,7 @@ def _again(life: "Life", s: Segment) -> Label:
         timeout <<= 1
         life.tries += 1
     life.tries += 1
-    counted("TcpExt.TCPSynRetrans")
+    life.repeated(False)
     by = "reqsk_timer_handler" if end.state == St.NEW_SYN_RECV else "tcp_fastopen_synack_timer"
     return Label(by, f"time-out {life.tries}")
 
@@ -477,7 +479,7 @@ def _crossed(life: "Life", s: Segment) -> Label:
         return Label("tcp_rcv_synsent_state_process")
     life.tries += 1
     life.syn, life.syn_at = s, us(s)
-    end.counts.add("TcpExt.TCPSynRetrans")
+    life.repeated(False)
     return Label("tcp_retransmit_timer", f"time-out {life.tries}")
 
 

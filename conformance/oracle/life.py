@@ -19,6 +19,7 @@ from refmodel.tcp.state import St
 from refmodel.types import H32, M32, after
 
 CLOSERS: Final = 4
+SOON: Final = 100_000  # us: an input that was not processed after that was rather dropped
 REPEATS: Final = frozenset(
     (
         "tcp_retransmit_timer",
@@ -184,6 +185,17 @@ class Life:
             return Label(by, f"answers frame {number}")
         return None
 
+    @property
+    def sure(self) -> int:
+        """1 if what the tap shows this end of inputs reached it for certain, else 0: the least that one counts."""
+        return int(self.end.stack.lossy is False)
+
+    def repeated(self, first: bool) -> None:
+        """Counts a SYN or SYN-ACK: the `first`, or one sent again; the last time-out sends none, some were not seen."""
+        unseen = 0 if self.end.stack.exact else 1
+        self.end.counts.add("TcpExt.TCPSynRetrans", 0 if first else 1, unseen if first else 1 + unseen)
+        self.end.counts.add("TcpExt.TCPTimeouts", 0, unseen + (self.tries == 1))
+
     # -- states
 
     def moves(self) -> None:
@@ -298,8 +310,8 @@ class Life:
             if s.seq == nxt:
                 self.end.state = St.LISTEN
                 self.closer(s)
-                self.end.counts.add("Tcp.AttemptFails")
-                self.end.counts.add("TcpExt.EmbryonicRsts")
+                self.end.counts.add("Tcp.AttemptFails", self.sure, 1)
+                self.end.counts.add("TcpExt.EmbryonicRsts", self.sure, 1)
             else:
                 self.due("tcp_v4_reqsk_send_ack", s)
             return False
@@ -343,9 +355,9 @@ class Life:
         """An RST in a synchronised state. Source net/ipv4/tcp_input.c:tcp_validate_incoming, RFC 5961 3.2."""
         if resets.accepted(self, s, st):
             if st in (St.ESTABLISHED, St.CLOSE_WAIT):
-                self.end.counts.add("Tcp.EstabResets")
+                self.end.counts.add("Tcp.EstabResets", self.sure, 1)
             elif st == St.SYN_RECV:
-                self.end.counts.add("Tcp.AttemptFails")
+                self.end.counts.add("Tcp.AttemptFails", self.sure, 1)
             self.end.state = St.CLOSE
             self.closer(s)
             self.dues.clear()
@@ -448,10 +460,11 @@ class Life:
             why = self.end.decided.get(n)
             if why is None or why.kind != "dropped":
                 evidence = f"frame {s.number} was sent as if frame {n} had not come"
+                soon = us(s) - at <= SOON
                 if us(s) - at <= self.end.stack.late:
-                    excuses.append(Excuse("late", n, evidence, s.number))
+                    excuses.append(Excuse("late", n, evidence, s.number, cost=1 if soon else 4))
                 if self.end.stack.lossy is not False:
-                    excuses.append(Excuse("dropped", n, evidence, cost=2))
+                    excuses.append(Excuse("dropped", n, evidence, cost=2 if soon else 1))
         return excuses
 
     def closer(self, s: Segment) -> None:
@@ -465,7 +478,7 @@ class Life:
         flags = s.flags
         self.repeats = self.repeats + 1 if label.by in REPEATS else 0
         if label.by == "tcp_send_challenge_ack":
-            self.end.counts.add("TcpExt.TCPChallengeACK")
+            self.end.counts.add("TcpExt.TCPChallengeACK", self.end.stack.near is True, 1)
         if not flags & (FIN | SYN | RST):
             if not self.confirmed:
                 self._confirm()
