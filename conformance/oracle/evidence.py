@@ -44,8 +44,11 @@ class Evidence:
         acks: list[Segment] = []
         data: list[Segment] = []
         top: int | None = None
+        reset: Segment | None = None
         for x in self.frames:
             if (x.daddr, x.dest) == to:
+                if x.flags & RST:
+                    reset = x
                 key = (x.seq, x.flags & (SYN | RST | FIN), 0 if x.seg_len else x.ack_seq, 1 if x.seg_len else 0)
                 first = met.setdefault(key, x)
                 if first is not x and x.seg_len and x.time - first.time >= AGAIN:
@@ -55,6 +58,8 @@ class Evidence:
                 if x.len:
                     data.append(x)
                 continue
+            if reset is not None and x.seg_len and not x.flags & RST and x.time - reset.time >= AGAIN:
+                return f"frame {x.number} was sent long behind the RST of frame {reset.number}"
             if top is not None and x.seg_len and before(x.seq, top):
                 for a in acks:
                     if after(a.ack_seq, x.seq) and x.time > a.time:
