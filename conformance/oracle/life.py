@@ -190,6 +190,12 @@ class Life:
         """1 if what the tap shows this end of inputs reached it for certain, else 0: the least that one counts."""
         return int(self.end.stack.lossy is False)
 
+    @property
+    def idle(self) -> int:
+        """1 if no FIN can be waiting to be sent, so that the state is what it seems; else 0."""
+        tx = self.end.tx
+        return int(tx.snd_una == tx.snd_nxt and tx.f.wnd > 0)
+
     def repeated(self, first: bool) -> None:
         """Counts a SYN or SYN-ACK: the `first`, or one sent again; the last time-out sends none, some were not seen."""
         unseen = 0 if self.end.stack.exact else 1
@@ -355,7 +361,7 @@ class Life:
         """An RST in a synchronised state. Source net/ipv4/tcp_input.c:tcp_validate_incoming, RFC 5961 3.2."""
         if resets.accepted(self, s, st):
             if st in (St.ESTABLISHED, St.CLOSE_WAIT):
-                self.end.counts.add("Tcp.EstabResets", self.sure, 1)
+                self.end.counts.add("Tcp.EstabResets", self.sure and self.idle, 1)
             elif st == St.SYN_RECV:
                 self.end.counts.add("Tcp.AttemptFails", self.sure, 1)
             self.end.state = St.CLOSE

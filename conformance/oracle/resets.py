@@ -206,7 +206,7 @@ def _active(life: "Life", s: Segment) -> Label:
         _numbers(life, s)
     label = _who(life, s, st)
     if st in (St.ESTABLISHED, St.CLOSE_WAIT):
-        end.counts.add("Tcp.EstabResets")
+        end.counts.add("Tcp.EstabResets", life.idle, 1)
     elif st == St.SYN_RECV:
         end.counts.add("Tcp.AttemptFails")
     for name in ("TCPAbortOnClose", "TCPAbortOnData", "TCPAbortOnLinger", "TCPAbortOnMemory", "TCPAbortOnTimeout"):
