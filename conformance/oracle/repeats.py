@@ -118,7 +118,7 @@ class Repeats(SenderState):
         t = q[j]
         end = hi - (s.flags & FIN)
         whole = hi == t.end or end - t.seq in (t.mss, mss) or (t.segs > 1 and (end - t.seq) % t.mss == 0)
-        cut = s.len % mss == 0 or hi >= self.f.una + self.f.wnd
+        cut = s.len % mss == 0 or hi in (self.f.una + self.f.wnd, self.right)
         smaller = s.len < mss and s.orig_len - s.l3 >= IP_MIN and e.end - e.seq > s.len
         told = self._end.stack.told.get("net.ipv4.tcp_mtu_probing", 0) == 0 and self._end.stack.given
         if (told and not (whole or cut or smaller)) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):

@@ -134,7 +134,7 @@ class Sender(Departures, Repeats):
         if f.ca != OPEN or board.sacked or self.middle or not (stack.given and stack.near and stack.linux):
             return 0
         out = board.out + segments(s.len, self._mss(s))
-        return out - INIT_CWND - f.delivered - 1 - (f.tlp_high >= 0) - fin
+        return out - INIT_CWND - f.delivered - (f.tlp_high >= 0) - fin
 
     def _pending_edge(self) -> int:
         """The furthest edge that inputs offered which are not processed yet, where it is unknown when they are."""
