@@ -162,15 +162,16 @@ def _dies_with_us() -> list[str]:
 class Capture:
     """A tcpdump at one interface of the calling thread's namespace; ready when it is made.
 
-    `options` are tcpdump's; where it does not capture immediately, `stop` has to wait for what it holds: `settles` s.
-    Raises CaptureLost if tcpdump does not start, or if it dropped or did not write a frame.
+    `options` are tcpdump's. Without --immediate-mode frames wait in blocks of a ring for up to a second: `held`. Then
+    `stop` waits for all that came before it was called; what comes while it waits may be missing. Raises CaptureLost if
+    tcpdump does not start, or if it dropped or did not write a frame.
     """
 
     def __init__(
-        self, device: str, options: Sequence[str] = ("-s", "0", "--immediate-mode"), settles: float = 0.1
+        self, device: str, options: Sequence[str] = ("-s", "0", "--immediate-mode"), held: bool = False
     ) -> None:
         self.device = device
-        self._settles = settles
+        self._held = held
         command = [*_dies_with_us(), "tcpdump", "-i", device, "-n", "-U", *options]
         command += ["--time-stamp-precision=nano", "-Z", "root", "-w", "-"]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -200,6 +201,18 @@ class Capture:
                 self._ready.set()
         self._ready.set()
 
+    def _counted(self) -> tuple[int, int]:
+        """How many frames tcpdump has captured and its filter has met until now, as it answers to SIGUSR1."""
+        known = len(self._err)
+        self._process.send_signal(signal.SIGUSR1)
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            answer = " ".join(self._err[known:])
+            if m := re.search(r"(\d+) packets? captured, (\d+) packets? received by filter, \d+ packets?", answer):
+                return int(m[1]), int(m[2]) // (2 if self.device == "lo" else 1)
+            time.sleep(0.01)
+        raise CaptureLost(f"tcpdump does not say what it captured: {' '.join(self._err)}")
+
     @property
     def frames(self) -> int:
         """How many frames were written so far."""
@@ -207,7 +220,13 @@ class Capture:
 
     def stop(self) -> bytes:
         """Ends the capture and returns it as a classic pcap with nanoseconds."""
-        time.sleep(self._settles)
+        time.sleep(0.1)
+        came = 0
+        if self._held:
+            _, came = self._counted()
+            until = time.monotonic() + 10
+            while self._counted()[0] < came and time.monotonic() < until:
+                time.sleep(0.1)
         self._process.send_signal(signal.SIGINT)
         self.close(patience=5)
         text = " ".join(self._err)
@@ -217,7 +236,8 @@ class Capture:
         if count.get("captured") is None or count.get("dropped by kernel") != 0:
             raise CaptureLost(f"tcpdump lost frames: {text}")
         met = count.get("received by filter", 0) // (2 if self.device == "lo" else 1)  # lo shows each frame twice
-        if not count["captured"] == met == self.frames:
+        complete = count["captured"] >= came if self._held else count["captured"] == met
+        if not complete or count["captured"] != self.frames:
             raise CaptureLost(f"tcpdump did not write every frame: {text}")
         return bytes(self._data)
 

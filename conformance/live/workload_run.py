@@ -151,7 +151,7 @@ def run_plan(p: Plan, net: WorkloadNet, apps: Applications, seconds: float = SEC
         for where, device in net.taps():
             with net.netns(where).inside():
                 dll = ["-y", "LINUX_SLL2"] if device == "any" else []
-                capture = observe.Capture(device, [*options, *dll], settles=1.3)
+                capture = observe.Capture(device, [*options, *dll], held=True)
             stack.callback(capture.close)
             captures.append(capture)
         begins, before = quiet_moment(net.hosts, PATIENCE)
