@@ -24,6 +24,7 @@ from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.console import out
 from conformance.mutate import KINDS, REGISTRY, Mutant, mutants
 from conformance.mutate_trace import Trace
+from conformance.oracle.text import address
 from conformance.pcap import Frame, read
 from refmodel.packet.segment import segment
 
@@ -92,10 +93,18 @@ def judge_one(
     if any(v.outcome in (Outcome.DIVERGES, Outcome.INCONCLUSIVE) for v in base):
         tally.unfit.append(path.name)
         return tally
+    strangers = _strangers(base)
+    t.mine = [k for k in t.mine if address(t.facts[k].s.saddr, t.facts[k].s.source) not in strangers]
     free = frozenset(x.number for v in base for x in v.labels if x.note.startswith(APPLICATION))
     for m in mutants(t, kinds, random.Random(f"{path.name} {seed}"), each, free):
         _judged(tally, m, t, path, engine)
     return tally
+
+
+def _strangers(verdicts: Iterable[Verdict]) -> frozenset[str]:
+    """The ends that are not Linux by what the checker infers: a frame of theirs is not mutated, as a crafted peer's."""
+    said = (x for v in verdicts for x in v.inferred)
+    return frozenset(x.partition(" is not Linux")[0] for x in said if " is not Linux" in x)
 
 
 def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, engine: str) -> None:
