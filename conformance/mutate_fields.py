@@ -71,10 +71,10 @@ _one("flag-no-syn", "SYN cleared", "RFC 9293 3.5")(_flip(SYN, SYN))
 _one("flag-no-ack", "ACK cleared", "RFC 9293 3.10.7.4")(_flip(ACK, ACK, RST))
 
 
-@_one("flag-rst", "RST set", "RFC 9293 3.5.2", "an application may abort a connection")
+@_one("flag-rst", "RST set", "RFC 9293 3.5.2")
 def _rst(e: Edit, f: Fact, t: Trace) -> bool:
-    """Only where the connection goes on as if there had been none."""
-    if f.s.flags & (RST | SYN) or (not f.s.len and f.s.seq == f.nxt and not any(True for _ in t.later(f, True))):
+    """On data, which no reset has, or where its sender goes on as if there had been none."""
+    if f.s.flags & (RST | SYN) or not (f.s.len or any(not x.s.flags & RST for x in t.later(f, True))):
         return False
     e.flags |= RST
     return True
@@ -237,8 +237,10 @@ def _window_shrunk(e: Edit, f: Fact, t: Trace) -> bool:
 
 
 def _edges(f: Fact, t: Trace) -> list[int]:
-    """How far beyond this segment's acknowledgment its sender had offered to take data."""
-    found = []
+    """How far beyond this segment's acknowledgment its sender had offered to take data; a FIN from there ends that."""
+    found: list[int] = []
+    if any(x.s.flags & FIN for x in t.earlier(f, False)):
+        return found
     for x in t.earlier(f, True)[-16:]:
         if x.s.flags & (ACK | RST | SYN) == ACK:
             found.append(ahead(x.s.ack_seq, f.s.ack_seq) + (x.s.window << t.scale(f.way)))
