@@ -255,6 +255,7 @@ class Connection:
                     e.settle(end)
                     while e.pending:  # what came last is processed behind the last frame
                         e.process()
+                    e.ident.finish()
                 except Refusal:
                     if e.stack.linux:
                         raise

@@ -237,7 +237,7 @@ def _syn_timer(life: "Life", s: Segment) -> None:
     held = 0 if life.syn.tsval is not None else HELD
     if passed < low - stack.jiffy - 2_000 - held and not life.hurry:
         raise Refusal("syn-timer", f"a SYN {passed} us behind the last, its time-out is {low} us at least")
-    direct = stack.near is True and stack.given and end.ident.steps_since_last(s) == 0
+    direct = stack.exact or (stack.near is True and stack.given and end.ident.steps_since_last(s) == 0)
     latest = high + slack(high, stack.hz) + stack.late + held
     if direct and passed > latest:
         raise Refusal("syn-timer", f"a SYN {passed} us behind the last, its time-out is {high} us")
@@ -451,6 +451,9 @@ def _again(life: "Life", s: Segment) -> Label:
             counted("TcpExt.TCPSynRetrans", 0, 1)
             return Label("tcp_check_req", "the SYN may have been doubled behind the tap")
         raise Refusal("synack-timer", f"a SYN-ACK {passed} us behind the last, its time-out is {timeout} us")
+    latest = timeout + slack(timeout, stack.hz) + stack.late
+    if stack.exact and stack.near and passed > latest and asked is None and not deferred(life, now):
+        raise Refusal("synack-timer", f"a SYN-ACK {passed} us behind the last, its time-out is {timeout} us")
     life.syn, life.syns, life.syn_at = s, life.syns + 1, now
     while timeout * 2 <= passed and life.tries < 7 and stack.near is not True:
         timeout <<= 1
@@ -459,6 +462,11 @@ def _again(life: "Life", s: Segment) -> Label:
     life.repeated(False)
     by = "reqsk_timer_handler" if end.state == St.NEW_SYN_RECV else "tcp_fastopen_synack_timer"
     return Label(by, f"time-out {life.tries}")
+
+
+def deferred(life: "Life", now: int) -> bool:
+    """Whether the application may have asked that SYN-ACKs wait for data (TCP_DEFER_ACCEPT), up to `now`."""
+    return life.host.called("TCP_DEFER_ACCEPT", before=now)
 
 
 def _crossed(life: "Life", s: Segment) -> Label:
@@ -471,8 +479,16 @@ def _crossed(life: "Life", s: Segment) -> Label:
     if end.state not in (St.SYN_RECV, St.ESTABLISHED):
         raise Refusal("synack-answers-syn", f"a SYN-ACK of an end in {end.state.name} to which no SYN came")
     req = life.req
-    if s.seq != life.isn or req is None or s.ack_seq != (req.seq + 1) & M32:
+    if (
+        s.seq != life.isn
+        or req is None
+        or s.ack_seq != (req.seq + 1) & M32
+        or (s.tsecr or 0) not in (0, req.tsval or 0)
+    ):
         raise Refusal("synack-answers-syn", f"seq {s.seq}, ack {s.ack_seq} of a SYN-ACK where SYNs crossed")
+    why = _same(life.syn, s) if life.syn is not None else ""
+    if why:
+        raise Refusal("synack-changes", f"a SYN-ACK where SYNs crossed differs from the SYN: {why}")
     if life.asks:
         life.asks.clear()
         life.syn, life.syn_at = s, us(s)

@@ -216,6 +216,11 @@ class Identity:
         if self.ids.holes and self.end.stack.exact and self.end.stack.linux:
             self._holes(now)
 
+    def finish(self) -> None:
+        """Raises Refusal for ids that are left out when no more frames come."""
+        if self.ids.holes and self.end.stack.exact and self.end.stack.linux:
+            self._holes(self.ids.holes[0][2] + IDS_SWAPPED + 1)
+
     # -- what the other parts ask
 
     @property
@@ -303,7 +308,7 @@ class Identity:
             elif not s.len:
                 self.acks += 1
         self._ids(s)
-        if s.tsval is not None and not flags & RST:
+        if s.tsval is not None:
             self._clock(s)
         self.frames += 1
         self.past.append(s)

@@ -115,7 +115,8 @@ def _reply(life: "Life", s: Segment) -> Label:
             return _answers(life, p, st)
         if fits:
             near.append(("tcp_v4_send_reset", f"frame {p.number} came in {st.name}"))
-    if not linux or life.middle:
+    certain = end.stack.given and end.stack.near is True and life.heard
+    if not linux or (life.middle and not certain):
         end.state = St.CLOSE
         return _counted(life, Label("tcp_v4_send_reset"))
     excuses = []
@@ -140,7 +141,15 @@ def _signed(s: Segment) -> bool:
 def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
     """Whether a segment that came in state `st` is answered by an RST."""
     end = life.end
-    if st in ANSWERED or life.middle:
+    isn = life.isn
+    if st == St.SYN_SENT:
+        return life.owes_ack is p or (isn is not None and not _acks_syn(life, p)) or end.state == St.CLOSE
+    if st == St.NEW_SYN_RECV:
+        wrong = isn is not None and p.ack_seq != (isn + 1) & M32
+        return wrong or p.flags & SYN != 0 or not life.confirmed or end.state in (St.CLOSE, St.LISTEN)
+    if st in ANSWERED:
+        return True
+    if life.middle and not life.syns:
         return True
     if st == St.TIME_WAIT:
         old = us(p) - life.tw_at >= TIMEWAIT_LEN - 1_000_000
@@ -155,6 +164,12 @@ def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
     if life.repeats and quiet >= SILENT:
         return True  # what answered them may have been dropped behind the tap
     return not life.confirmed or life.owes_ack is not None
+
+
+def _acks_syn(life: "Life", p: Segment) -> bool:
+    """Whether a segment acknowledges the SYN, or the SYN's data too."""
+    beyond = 1 + (life.syn.len if life.syn is not None else 0)
+    return 0 < (p.ack_seq - (life.isn or 0)) & M32 <= beyond
 
 
 def _answers(life: "Life", p: Segment, st: St) -> Label:
@@ -224,7 +239,7 @@ def _numbers(life: "Life", s: Segment) -> None:
     ahead = (s.seq - nxt) & M32
     if ahead < H32:
         steps = end.ident.steps_since_last(s)
-        if end.stack.near is not True or (steps is not None and steps > 0):
+        if (end.stack.near is not True and not end.stack.exact) or (steps is not None and steps > 0):
             return  # what it counts was lost before the tap
     elif not before(s.seq, una):
         return  # the peer took its window back: the number is the window's end
