@@ -74,11 +74,10 @@ class Running:
         until = time.monotonic() + 10
         while not self._listens():
             if time.monotonic() > until or self._server.poll() is not None:
-                self.close()
-                assert self._server.stderr is not None
-                raise ScenarioFailed(
-                    f"{self._server_command[0]} does not listen: {self._server.stderr.read()[-300:]!r}"
-                )
+                if self._server.poll() is None:
+                    os.killpg(self._server.pid, signal.SIGTERM)
+                _, said = self._server.communicate(timeout=5)
+                raise ScenarioFailed(f"{self._server_command[0]} does not listen: {said[-300:]!r}")
             time.sleep(0.05)
 
     def _listens(self) -> bool:
@@ -134,6 +133,8 @@ class Running:
                 except subprocess.TimeoutExpired:
                     os.killpg(p.pid, signal.SIGKILL)
                     p.wait()
+            if p.stderr is not None:
+                p.stderr.close()
 
 
 def program_plan(seed: int, netem: bool) -> Plan:
