@@ -57,6 +57,12 @@ class Sender(Departures, Repeats):
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
         hi = self.hi = lo + s.len + (flags & FIN)
+        if lo < self.iss and self._end.stack.linux:
+            raise Refusal(
+                "retransmits-acknowledged",
+                f"seq {s.seq} lies before the SYN's",
+                [f"seq from {self.snd_una}"],
+            )
         if hi == lo:
             return self._empty(s, lo)
         if lo >= nxt:
@@ -177,6 +183,13 @@ class Sender(Departures, Repeats):
         if lo == f.nxt:
             return None
         if lo > f.nxt:
+            edge = max(self.right, self._pending_edge()) + 1
+            if 0 < edge < lo and f.una != self.iss and self._end.stack.linux:
+                raise Refusal(
+                    "empty-sequence",
+                    f"seq {s.seq} of an empty segment lies beyond every edge that was offered",
+                    [f"seq {self.snd_nxt}"],
+                )
             self._gap(s, lo)
             return None
         now = s.time // 1000

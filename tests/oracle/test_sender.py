@@ -465,3 +465,13 @@ def test_the_scoreboard_shrinks_with_what_is_acknowledged() -> None:
         h.takes(1 + (k + 1) * 10 * MSS)
     assert not h.tx.f.board.q
     assert h.tx.f.board.out == 0
+
+
+def test_nothing_has_a_number_before_the_syn_s() -> None:
+    assert Host(near=False, exact=False).refuses(b"x", seq=0xFFFF_0000).constraint == "retransmits-acknowledged"
+
+
+def test_an_acknowledgment_does_not_lie_beyond_every_edge() -> None:
+    h = Host(near=False, exact=False)
+    h.takes(1)
+    assert h.refuses(seq=1 << 20).constraint == "empty-sequence"
