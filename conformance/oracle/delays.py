@@ -137,8 +137,15 @@ class AckClock:
             self.ato = min(self.ato << 1, TCP_DELACK_MAX)
 
     def timer_fires(self, at: int) -> bool:
-        """Whether the delayed-ACK timer has run out at `at`: the tap's stamps hide where in its jiffy an input came."""
-        return 0 <= self.due <= at + 2 * self.jiffy
+        """Whether the delayed-ACK timer runs out at `at`, as predicted or after the least delay.
+
+        The tap's stamps hide where in its jiffy an input came.
+        """
+        if self.since < 0:
+            return False
+        if 0 <= self.due <= at + 2 * self.jiffy:
+            return True
+        return -self.jiffy <= at - self.since - TCP_ATO_MIN <= slack(TCP_ATO_MIN, 1_000_000 // self.jiffy)
 
     def latest(self, longest: int, hz: int) -> int:
         """When the timer must have sent what is owed, -1 if nothing is."""

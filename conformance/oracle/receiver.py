@@ -9,7 +9,7 @@ from typing import Final
 
 from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
-from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
+from conformance.oracle.delays import OLD_DELACK_MAX, TCP_ATO_MIN, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
 from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room, shortfall
 from conformance.oracle.promise import Promise
@@ -87,6 +87,9 @@ CONSTRAINTS: Final = (
 
 OPEN: Final = frozenset((St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK))
 QUEUED: Final = 4_000_000  # us: no frame waits longer between its making and a tap on its host
+HELD_LEAST: Final = 90  # us: no compressed acknowledgment is held back for less than the timer's slack of 100
+READS: Final = 20  # us: a reader takes longer to wake, the interrupt's own acknowledgment seldom does
+READS_LATE: Final = 2_000  # us: later than that no acknowledgment is sent at once
 FAR_AWAY: Final = 1_000_000  # us in which an answer comes from far away
 HELD_BACK: Final = 5_000  # us: a compressed acknowledgment may wait 1 ms by default, and the timer's slack
 TCP_FASTRETRANS_THRESH: Final = 3
@@ -102,12 +105,9 @@ class Receiver:
 
     __slots__ = (
         "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
-        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy",
-        "half", "known", "latest",
-        "loose", "may_miss_dsack", "ofo_told",
-        "old_sets",
-        "origin", "promise", "re", "sack_known", "skips", "stale", "stamps", "top", "ts_at", "ts_loose", "ts_ok",
-        "ts_recent", "untold", "wup",
+        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "half", "known", "latest", "loose",
+        "may_miss_dsack", "ofo_told", "old_sets", "origin", "promise", "re", "sack_known", "skips", "stale", "stamps",
+        "text_at", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
     )  # fmt: skip
 
     def __init__(self, end: End) -> None:
@@ -128,6 +128,7 @@ class Receiver:
         self.credits, self.credit_at, self.credit_by = 0, 0, ""
         self.compressed = 0
         self.dup_acks = 0
+        self.text_at = 0  # when the last text came
         self.fin_due = False
         self.dsack_off = stack.told.get("net.ipv4.tcp_dsack", 1) == 0
         self.may_miss_dsack = self.dsack_off or stack.near is not True or stack.lossy is not False
@@ -215,6 +216,7 @@ class Receiver:
         nxt = re.nxt
         flags = s.flags
         kind = re.take(seq, end, flags & FIN != 0, self.room_left(nxt), s.len == 0)
+        self.text_at = at
         self.arrivals.append((s.number, at, seq, end))
         if len(self.arrivals) > REMEMBERED:
             del self.arrivals[0]
@@ -784,18 +786,12 @@ class Receiver:
             return Label("tcp_send_ack", "it left before frames that were seen earlier")
         if self.fin_due:
             return Label("tcp_fin")
+        opens = self.promise.says(s) > self.promise.window
         if re.nxt > self.wup:
-            if self.credits and self.credit_by == "tcp_compressed_ack_kick" and not clock.now:
-                return Label("tcp_compressed_ack_kick")
-            if clock.now:
-                return Label("__tcp_ack_snd_check")
-            if clock.timer_fires(at):
-                return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
-            return Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
-        challenge: Label | None = end.life.cause(s)
-        if challenge is not None:
-            return challenge
+            return self._advance(at, opens)
         if self.credits:
+            if self.credit_by == "tcp_compressed_ack_kick" and (opens or at - self.text_at < HELD_LEAST):
+                return Label("__tcp_ack_snd_check", "quick acknowledgments are on")
             return Label(self.credit_by)
         asked: Label | None = end.life.cause(s)
         end.life.moves()
@@ -834,6 +830,24 @@ class Receiver:
             ),
             excuses=(*self._drops(s, self.wup - 1), _missing(s, "it answers something")),
         )
+
+    def _advance(self, at: int, opens: bool) -> Label:
+        """What acknowledged new data: at once, the timer, or a read.
+
+        A window that opens as data come has turned quick acknowledgments on (net/ipv4/tcp_input.c:tcp_grow_window);
+        else who answers within the interrupt is told from a reader by the time it took.
+        """
+        clock = self.clock
+        waited = at - self.text_at
+        if clock.timer_fires(at) and not (clock.now and waited < TCP_ATO_MIN // 2):
+            return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
+        if clock.now:
+            if waited > READS_LATE:
+                return Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
+            return Label("__tcp_ack_snd_check")
+        if (opens and clock.pingpong < clock.thresh and waited < READS_LATE) or waited < READS:
+            return Label("__tcp_ack_snd_check", "quick acknowledgments are on")
+        return Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
 
     def _again(self, s: Segment, last: Segment) -> bool:
         if self.end.stack.near is True and not self.end.ident.duplicate(s):
