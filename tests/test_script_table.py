@@ -2,8 +2,8 @@
 
 from tests.script_table import Column, read, write
 
-OLD = Column("6.1.192", 6, 6, 5, 4, 3, {"ato": "3", "rto": "1 of 3"}, ("rto/first.pkt, ipv4: kernel failed",))
-NEW = Column("6.18.44", 9, 9, 9, 9, 0, {"ato": "3", "pmtu": "3", "rto": "3"})
+OLD = Column("6.1.192", "ipv4", 6, 6, 5, 4, 3, {"ato": "3", "rto": "1 of 3"}, ("rto/first.pkt, ipv4: kernel failed",))
+NEW = Column("6.18.44", "ipv4, ipv6", 9, 9, 9, 9, 0, {"ato": "3", "pmtu": "3", "rto": "3"})
 SHIPPED = {"rto": (1, 3), "ato": (1, 3), "pmtu": (1, 3)}
 
 
@@ -13,6 +13,7 @@ def test_a_column_is_read_as_it_was_written() -> None:
     assert found["6.18.44"] == NEW
     assert found["6.1.192"].odd == OLD.odd
     assert found["6.1.192"].cells == {"ato": "3", "pmtu": "-", "rto": "1 of 3"}
+    assert found["6.1.192"].variants == "ipv4"
     assert (found["6.1.192"].runs, found["6.1.192"].kernel, found["6.1.192"].others) == (6, 5, 3)
 
 
