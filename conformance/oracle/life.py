@@ -437,6 +437,7 @@ class Life:
         if st == St.NEW_SYN_RECV and pure and self.dues:
             label = self.cause(s)
             if label is not None:
+                end.tx.classify(s)
                 return label
         if not end.stack.linux or self._adopts():
             end.state = St.ESTABLISHED

@@ -11,7 +11,7 @@ from conformance.oracle.end import End, Label, Refusal, us
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
-from refmodel.types import after
+from refmodel.types import after, before
 
 if TYPE_CHECKING:
     from conformance.oracle.life import Life
@@ -86,40 +86,49 @@ def explain(life: "Life", s: Segment) -> Label | None:
     last = end.last_sent
     pure = not s.len and not s.flags & FIN
     if pure and s.ack_seq == rx.rcv_nxt and (last is None or last.ack_seq != rx.rcv_nxt):
-        return None  # the full socket acknowledges the FIN as it goes
+        # What acknowledges the FIN may still be the full socket.
+        return answers(life, s) if _of_small(life, s) else None
+    far = end.stack.near is not True and not end.stack.exact
     if pure and life.dues:
         if s.seq != tx.snd_nxt or s.ack_seq != rx.rcv_nxt:
             what = f"seq {s.seq}, ack {s.ack_seq} in TIME_WAIT, which ended with {tx.snd_nxt}, {rx.rcv_nxt}"
             raise Refusal("time-wait-numbers", what)
-        label = life.cause(s)
-        if label is not None:
-            return Label("tcp_v4_timewait_ack")
+        if life.cause(s) is not None:
+            return _answer(life, s, "")
     if not end.stack.linux:
         return None
-    if end.stack.near is not True and pure and after(rx.rcv_nxt, s.ack_seq):
-        return None  # the network overtook it
+    if far and (before(s.seq, tx.snd_nxt) or after(rx.rcv_nxt, s.ack_seq)):
+        return None  # the network overtook it, or its peer's ACKs never reached it
     if end.ident.again(s):
-        return Label("tcp_v4_timewait_ack", "the network doubled it")
-    if end.stack.near is not True and pure and any(us(s) - us(p) <= OVERTAKEN for p, _ in life.heard):
-        return Label("tcp_v4_timewait_ack", "what it answers may have been overtaken")
+        return _answer(life, s, "the network doubled it")
+    if far and pure and any(us(s) - us(p) <= OVERTAKEN for p, _ in life.heard):
+        return _answer(life, s, "what it answers may have been overtaken")
     excuses = life.undone(s)
     what = "a segment in TIME_WAIT that nothing asked for"
     raise Refusal("time-wait-answers", what, ("tcp_v4_timewait_ack",), (), excuses)
 
 
-def small(life: "Life", s: Segment) -> bool:
-    """Whether an ACK behind the end's FIN comes from a time-wait socket, of FIN_WAIT2 or TIME_WAIT.
+def _answer(life: "Life", s: Segment, note: str) -> Label:
+    life.end.tx.classify(s)
+    return Label("tcp_v4_timewait_ack", note)
 
-    Its IPv4 id tells it. Over IPv6 the application is taken to have closed its socket, unless data came meanwhile.
-    """
-    end = life.end
-    if not end.stack.linux:
-        return False
+
+def _of_small(life: "Life", s: Segment) -> bool:
+    """Whether a time-wait socket sent an ACK: its IPv4 id tells. Over IPv6 applications are taken to have closed."""
     if s.ip_id is not None:
-        return s.ip_id == 0 and bool(end.ident.ids.kind == "zero")
-    if end.state != St.FIN_WAIT2 or life.half:
-        return _acked_alone(life) and not life.half and end.state == St.FIN_WAIT1
-    return True
+        return s.ip_id == 0 and bool(life.end.ident.ids.kind == "zero")
+    return not life.half
+
+
+def small(life: "Life", s: Segment) -> bool:
+    """Whether an ACK behind the end's FIN comes from a time-wait socket of FIN_WAIT2, or of TIME_WAIT soon.
+
+    Over IPv6 only if the FIN was acknowledged before the peer's came, else the full socket goes on.
+    """
+    state = life.end.state
+    if not life.end.stack.linux or state == St.TIME_WAIT or not _of_small(life, s):
+        return False
+    return s.ip_id is not None or state == St.FIN_WAIT2 or (state == St.FIN_WAIT1 and _acked_alone(life))
 
 
 def _acked_alone(life: "Life") -> bool:
@@ -144,10 +153,7 @@ def answers(life: "Life", s: Segment) -> Label:
     life.moves()
     if label is not None:
         return label
-    last = end.last_sent
-    if end.state == St.TIME_WAIT and last is not None and last.ack_seq == end.rx.rcv_nxt:
-        return explain(life, s) or end.rx.cause(s)
-    if end.state in (St.FIN_WAIT2, St.TIME_WAIT):
-        cause = end.rx.cause(s)
-        return Label("tcp_v4_timewait_ack") if cause.by in OF_TIMEWAIT else cause
-    return end.rx.cause(s)  # type: ignore[no-any-return]
+    cause: Label = end.rx.cause(s)
+    if end.state in (St.FIN_WAIT2, St.TIME_WAIT) and cause.by in OF_TIMEWAIT:
+        return Label("tcp_v4_timewait_ack")
+    return cause
