@@ -101,6 +101,8 @@ def at_tap(setup: Setup, tap: int) -> Setup:
     """
     taps = setup.extra.get("taps", {})
     hosts, kinds = list(taps.get("hosts", ())), list(taps.get("kinds", ()))
+    if not hosts and tap:
+        return replace(setup, near="")  # the vantage that the sidecar names is the first tap's
     if len(hosts) < 2 or tap >= len(hosts) or len(hosts) != len(kinds):
         return setup
     names = [h.name for h in setup.hosts]
