@@ -369,7 +369,8 @@ def _request(life: "Life", s: Segment) -> Label:
     _window(s)
     life.isn, life.role, life.req, life.syn = s.seq, "passive", req, s
     life.syns, life.tries, life.syn_at = 1, 0, us(s)
-    life.asks.clear()
+    # The network may have doubled the SYN: what came behind the one answered is still to be answered.
+    life.asks = [q for q in life.asks if q.number > fitting[0].number and us(s) - us(q) <= SOON]
     life.repeated(True)
     fast = s.ack_seq != (req.seq + 1) & M32
     end.state = St.SYN_RECV if fast else St.NEW_SYN_RECV
