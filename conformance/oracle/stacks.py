@@ -13,7 +13,7 @@ from conformance.check.infer import kinds, linux_order, not_linux, sysctls
 from conformance.check.setup import Setup
 from conformance.oracle.end import Stack
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, RST, SYN
+from refmodel.packet.transport import ACK, FIN, RST, SYN
 
 Who = tuple[bytes, int]
 
@@ -56,7 +56,7 @@ def infer_stack(early: Sequence[Segment], who: Who, setup: Setup) -> Stack:
     if syn.wscale is not None and syn.wscale > 7:
         stack.evidence.append(f"window scale {syn.wscale}: tcp_rmem[2] above 6 MiB, as from 6.17 on")
     later = [s for s in own if s is not syn and not s.flags & (SYN | RST)]
-    why = _frames(later)
+    why = _frames(later) or _numbers([s for s in own if s.flags & (SYN | ACK) == SYN] + later)
     if why:
         stack.linux, stack.why_not = False, why
     return stack
@@ -91,13 +91,24 @@ def foreign_syn(s: Segment, offer: Segment | None = None) -> str:
 
 def _without_syn(stack: Stack, own: Sequence[Segment]) -> None:
     """A capture in mid-connection, or a host that only resets: the frames' form must do."""
-    why = _frames([s for s in own if not s.flags & RST])
+    why = _frames([s for s in own if not s.flags & RST]) or _numbers([s for s in own if not s.flags & RST])
     if own and own[0].ttl > LINUX_TTL:
         why = why or f"its TTL is {own[0].ttl}, Linux starts from 64"
     if why:
         stack.linux, stack.why_not = False, why
     elif own:
         stack.evidence.append("taken for Linux: nothing in its first frames says otherwise, its handshake was not seen")
+
+
+def _numbers(own: Sequence[Segment]) -> str:
+    """Why the IPv4 ids are not Linux's: a socket counts its segments (include/net/ip.h:ip_select_ident_segs).
+
+    An ACK alone may come from no full socket, and then has the id 0.
+    """
+    full = [s for s in own if s.len or s.flags & (SYN | FIN)]
+    if len(full) > 1 and all(s.ip_id == 0 for s in own):
+        return "its segments have the IPv4 id 0, where Linux counts"
+    return ""
 
 
 def _frames(own: Sequence[Segment]) -> str:
