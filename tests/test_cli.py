@@ -75,7 +75,7 @@ def test_check_tells_how_a_capture_was_judged() -> None:
 
 def test_check_names_the_rule_behind_every_frame_when_asked() -> None:
     text = told("check", "--verbose", OPEN)
-    assert "tcp.calls.connect" in text
+    assert "tcp_connect" in text
     assert "net/ipv4/" in text
 
 

@@ -24,6 +24,7 @@ from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
 from refmodel.packet.segment import segment
 from refmodel.profile import OutOfRange, UnknownProfile
+from refmodel.tcp.params import tcp_params
 
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
@@ -168,6 +169,8 @@ def _check_into(
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
+        for h in setup.hosts:
+            tcp_params(setup.profile_of(h))  # says which sysctl is out of its range
         sights: list[Sight] = []
         frames = _frames(path, reader, report, stop)
         frames = watch(frames, setup, sights) if setup.layer == "nic" else frames

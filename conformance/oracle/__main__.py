@@ -65,8 +65,8 @@ def main(paths: tuple[Path, ...], labels: bool, counters: bool) -> None:
                     for x in v.divergence.around:
                         print(f"    {x}")
             if labels:
-                for x in v.labels:
-                    print(f"  #{x.number} {x.host} {x.by} {x.note} {x.state}")
+                for found in v.labels:
+                    print(f"  #{found.number} {found.host} {found.by} {found.note} {found.state}")
         if counters:
             for text in differences(setup, verdicts):
                 wrong[text.split()[1]] += 1

@@ -31,7 +31,7 @@ def tcp_mtu_probe(lab: Lab) -> None:
     server = lab["b"].server()
     client = lab["a"].socket().connect("10.9.0.2", 8080)
     child = server.accept()
-    size = 400_000
+    size = 50_000
     reading = lab.go(child.recv_all, size)
     client.send(size)
     reading.wait()
