@@ -102,6 +102,8 @@ class Departures(Inputs):
     def _syn_again(self, s: Segment, label: Label) -> None:
         """A SYN or SYN-ACK left again, or crossed SYNs made a SYN-ACK of a SYN, which counts as nothing."""
         count = self._end.counts.add
+        if self._end.life.doubled == s.number:
+            return
         assert self.syn is not None
         before, self.syn = self.syn, s
         self.syns += 1
@@ -109,6 +111,9 @@ class Departures(Inputs):
             self.last_id = (s.ip_id + 1) & 0xFFFF
         self.syn_at = s.time // 1000
         if s.flags & ACK and not before.flags & ACK:
+            return
+        if label.by == "tcp_conn_request":  # a SYN cookie: nothing remembers that there was one before
+            count("Tcp.OutSegs")
             return
         count("Tcp.RetransSegs")
         if s.flags & ACK:
@@ -138,7 +143,7 @@ class Departures(Inputs):
             self._end.counts.add("Tcp.OutSegs", 0, -known)
             self._end.counts.add("Tcp.RetransSegs", 0, -known)
         self.unseen = segs
-        self.missed -= segs
+        self.missed = max(self.missed - segs, 0)
         self._end.counts.add("Tcp.OutSegs", segs)
         self._end.counts.add("TcpExt.TCPOrigDataSent", segs)
         if self.beyond > f.una and self.beyond <= lo:

@@ -195,7 +195,7 @@ def first(life: "Life", s: Segment) -> Label:
     if s.len:
         raise Refusal("syn-changes", "a SYN sent again carries data")
     if end.ident.duplicate(s) or end.ident.again(s):
-        return Label("tcp_retransmit_timer", "the tap saw it before")
+        return life.double(s)
     _syn_timer(life, s)
     life.syn = s
     life.syns += 1
@@ -317,7 +317,7 @@ def synack(life: "Life", s: Segment) -> Label:
     if not end.stack.linux:
         return _foreign(life, s)
     if end.ident.again(s):
-        return Label("tcp_conn_request", "the network doubled it")
+        return life.double(s)
     if st in (St.ESTABLISHED, St.CLOSE_WAIT) and not life.confirmed:
         _take_back(life, s)
         st = end.state

@@ -67,9 +67,10 @@ class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
     __slots__ = (
-        "aborted", "alert", "asks", "closers", "closing", "confirmed", "dues", "end", "far", "fin_end", "got", "half",
+        "aborted", "alert", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
+        "far", "fin_end", "got", "half",
         "heard", "host", "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "repeats", "req",
-        "role", "setup", "since", "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
+        "role", "said", "setup", "since", "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
     )  # fmt: skip
 
     def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
@@ -94,6 +95,8 @@ class Life:
         self.tw_at = 0
         self.old: timewait.TimeWait | None = None  # what is left of the connection before
         self.got = False  # data came
+        self.doubled = 0  # the last frame that is a SYN or SYN-ACK that was seen before
+        self.said = "tcp_connect"  # what sent the last SYN or SYN-ACK
         self.small = False  # a time-wait socket is answering: its window is not the socket's
         self.half = False  # data came in FIN_WAIT2: the application reads on
         self.since: list[int] = []  # inputs with data behind an ACK that may have been dropped
@@ -196,9 +199,15 @@ class Life:
         tx = self.end.tx
         return int(tx.snd_una == tx.snd_nxt and tx.f.wnd > 0)
 
+    def double(self, s: Segment) -> Label:
+        """The network or the tap doubled a SYN or SYN-ACK: it was sent as the one before."""
+        self.doubled = s.number
+        return Label(self.said, "the network doubled it")
+
     def repeated(self, first: bool) -> None:
         """Counts a SYN or SYN-ACK: the `first`, or one sent again; the last time-out sends none, some were not seen."""
-        unseen = 0 if self.end.stack.exact else 1
+        stack = self.end.stack
+        unseen = 0 if stack.exact or (stack.near is True and not self.setup.extra.get("drops")) else 1
         self.end.counts.add("TcpExt.TCPSynRetrans", 0 if first else 1, unseen if first else 1 + unseen)
         self.end.counts.add("TcpExt.TCPTimeouts", 0, unseen + (self.tries == 1))
 
@@ -493,6 +502,8 @@ class Life:
         end = self.end
         if flags & RST:
             return
+        if flags & SYN:
+            self.said = label.by
         if flags & FIN:
             if not self.confirmed:
                 self._confirm()
