@@ -109,15 +109,27 @@ def find(
     `start`: where the end stood at its last output, to count from there instead of from what was processed since.
     """
     forced: set[int] = set()
+    strict = False
     while True:
-        found, culprit = _walk(rx, s, seen, lossy, start, forced)
-        if found is not None or culprit < 0 or not lossy or len(forced) >= RETRIES:
+        found, culprit = _walk(rx, s, seen, lossy, start, forced, strict)
+        if found is not None or not lossy:
             return found
-        forced.add(culprit)
+        if not strict and len(seen) >= room(s)[0]:
+            strict = True  # a block that found no room may have been dropped instead
+        elif culprit < 0 or len(forced) >= RETRIES:
+            return None
+        else:
+            forced.add(culprit)
 
 
 def _walk(
-    rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool, start: "Origin | None", forced: set[int]
+    rx: "Receiver",
+    s: Segment,
+    seen: tuple[Range, ...],
+    lossy: bool,
+    start: "Origin | None",
+    forced: set[int],
+    strict: bool,
 ) -> tuple[Found | None, int]:
     """The best position if the inputs at the places `forced` were dropped; else the next that seems to have been.
 
@@ -135,6 +147,7 @@ def _walk(
         r, recent = start.reassembly(), start.recent
         pending = (*start.since, *end.pending)
     duplicates = rx.credits + len(end.life.dues)
+    clear = not (crowded or rx.fuzzy or s.truncated)
     dropped: list[int] = []
     waiting: dict[int, int] = {}  # where inputs behind holes begin: their places
     culprit = -1
@@ -142,7 +155,7 @@ def _walk(
     i = 0
     while True:
         if r.nxt == ack and (rx.echoes(s, recent) or _half_way(rx, s, pending, i, r.nxt, recent)):
-            grade = EXACT if rx.fuzzy else blocks_fit(r, seen, most, crowded)
+            grade = EXACT if rx.fuzzy or s.truncated else blocks_fit(r, seen, most, crowded)
             if grade == UNTOLD and not rx.may_miss_dsack:
                 grade = WRONG
             if grade:
@@ -186,7 +199,7 @@ def _walk(
         before = r
         r = r.copy()
         kind = r.take(seq, stop, p.flags & FIN != 0, rx.room_left(r.nxt), p.len == 0)
-        hidden = kind == BEHIND_HOLE and stop > ack and r.sack and len(seen) < most and not crowded and not rx.fuzzy
+        hidden = kind == BEHIND_HOLE and stop > ack and r.sack and (strict or len(seen) < most) and clear
         if r.nxt > ack or (hidden and not any(low <= seq and stop <= high for low, high in seen)):
             if stop <= ack < r.nxt and culprit < 0:
                 culprit = waiting.get(ack, -1)

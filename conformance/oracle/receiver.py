@@ -555,7 +555,7 @@ class Receiver:
         for p in self.end.pending:
             high = max(high, unwrap(p.seq, nxt) + p.seg_len)
         if self.loose:
-            high = max(high, self.astray.top)
+            high = max(high, self.astray.top, unwrap(self.end.peer.tx.snd_nxt, nxt))
         return max(high, nxt)
 
     def _check_bounds(self, s: Segment, ack: int) -> None:
@@ -660,7 +660,8 @@ class Receiver:
         end, re = self.end, self.re
         pending = [(unwrap(p.seq, ack), unwrap(p.seq, ack) + p.seg_len) for p in end.pending]
         texts = [r for r in pending if r[0] < r[1]]
-        if ack not in (re.nxt, self.wup) and not self.astray.borders(ack, texts, self.promise.advmss):
+        unknown = ack > re.nxt and not texts and not self.astray.under_way  # its state let them pass unseen
+        if ack not in (re.nxt, self.wup) and not unknown and not self.astray.borders(ack, texts, self.promise.advmss):
             return False
         if not all(self.astray.holds(b, ack, texts, self.promise.advmss) for b in seen):
             return False
@@ -749,7 +750,7 @@ class Receiver:
     def _check_window(self, s: Segment) -> None:
         if s.flags & RST or not self.end.stack.linux or self.end.life.small:
             return
-        if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and bool(s.flags & ECE) is not self.ce:
+        if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and not self._echoes_marks(s):
             what = "ECE, though no mark came" if s.flags & ECE else "no ECE, though a mark came and no CWR"
             raise Refusal("congestion-echo", what, excuses=self._drops(s, self.wup))
         promise = self.promise
@@ -775,6 +776,13 @@ class Receiver:
                     f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
                     [f"window {promise.edge - ack}"],
                 )
+
+    def _echoes_marks(self, s: Segment) -> bool:
+        """Whether ECE is as it should be; the acknowledgment in the next input may have sent `s`, and had a CWR."""
+        if bool(s.flags & ECE) is self.ce:
+            return True
+        pending = self.end.pending
+        return self.ce and bool(s.len and pending and pending[0].flags & CWR)
 
     # -- why just now
 
@@ -809,7 +817,7 @@ class Receiver:
             return Label("__tcp_ack_snd_check")
         if not end.stack.linux or self.fuzzy or not self.known:
             return Label("tcp_send_ack")
-        if self.loose and self.astray.inputs > 0:
+        if self.loose and (self.astray.inputs > 0 or end.pending):
             return Label("__tcp_ack_snd_check", "of what overtook, or came twice, behind the tap")
         last = self.latest
         if last is not None and overtaken(s, last):
@@ -893,7 +901,7 @@ class Receiver:
         if self.loose:
             self.astray.acknowledged(ack)
             self.astray.inputs -= pure and self.astray.inputs > 0
-        if re.sack and not self.dsack_off:
+        if re.sack and not self.dsack_off and not s.truncated:
             self.credits = 0  # the blocks show the position exactly
         elif pure and self.credits and not advances:
             self.credits -= 1

@@ -9,7 +9,7 @@ from conformance.oracle.end import End, Excuse, Label, Refusal, Stack
 from conformance.oracle.receiver import CONSTRAINTS, Receiver
 from refmodel.packet.segment import Segment
 from refmodel.tcp.state import St
-from tests.oracle.frames import ACK, BPORT, CWR, ECE, FIN, PSH, SYN, B, Still, Tap, syn_options, ts
+from tests.oracle.frames import ACK, APORT, BPORT, CWR, ECE, FIN, PSH, SYN, A, B, Still, Tap, syn_options, ts
 
 MSS = 1448
 WINDOW = 510  # the 65160 bytes of the SYN-ACK, rounded up to the scale of 7: 65280
@@ -25,6 +25,8 @@ class Host:
         given = {"near": True, "lossy": False, "given": True, "exact": True, "kernel": "6.12", **stack}
         given.setdefault("host", SENT_NO_COOKIES)
         self.end = e = End("b", 1, (B, BPORT), Stack(**given))
+        e.peer = End("a", 0, (A, APORT), Stack())
+        e.peer.tx = Still(snd_nxt=1001)
         self.rx = e.rx = Receiver(e)
         e.tx = Still(snd_una=5001, snd_nxt=5001, srtt_high=0, takes=lambda s: None)
         e.ident = Still(
