@@ -20,13 +20,14 @@ MICROSECONDS: Final = 1_000_000
 class Clock:
     """The clock so far. `rate` in ticks a second: an upper bound until `sure`."""
 
-    __slots__ = ("at", "first", "rate", "sure", "top", "ts")
+    __slots__ = ("at", "first", "loose", "rate", "sure", "top", "ts")
 
     def __init__(self) -> None:
         self.first: tuple[int, int] | None = None  # us, ts: where the clock was least behind the tap
         self.at = 0
         self.ts = 0  # the highest TSval
         self.top = 0  # when it was seen
+        self.loose = False  # the highest TSval is of a time-wait socket, whose frames have no place among the ids
         self.rate = 1_000
         self.sure = False
 
@@ -34,7 +35,7 @@ class Clock:
         """A copy."""
         new = Clock()
         new.first, new.at, new.ts, new.top = self.first, self.at, self.ts, self.top
-        new.rate, new.sure = self.rate, self.sure
+        new.rate, new.sure, new.loose = self.rate, self.sure, self.loose
         return new
 
     def back(self, s: Segment) -> int:

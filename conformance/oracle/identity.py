@@ -398,12 +398,13 @@ class Identity:
             late = s.time // 1000 - clock.at
             if s.flags & SYN == 0 and self.ts_ok is None and not stack.linux:
                 return
-            exact = ids.trusted and ids.gap == 0
+            exact = ids.trusted and ids.gap == 0 and not clock.loose
             if not stack.exact and not exact and back <= REORDERED and late <= REORDERED * 1_000:
                 return
             if back * 1_000 <= SWAPPED + 1_000 and late <= SWAPPED and not exact:
                 return
             raise Refusal("tsval-back", f"TSval {s.tsval} is {back} below one that was sent before")
+        clock.loose = s.ip_id == 0
         ahead = clock.takes(s, stack.near is True)
         if ahead and stack.linux:
             raise Refusal("tsval-ahead", f"TSval {s.tsval} is {ahead} ms ahead of this host's clock")

@@ -452,6 +452,8 @@ class Life:
             end.state = St.ESTABLISHED
             self.middle = True
             return None
+        if self.overtaken(s):
+            return None
         if self.closing and not self.aborted:
             raise self._closed(s)
         if st == St.CLOSE and self.syns:
@@ -468,6 +470,11 @@ class Life:
         """The socket is closed by an input; unless that was dropped, or processed after this frame."""
         what = f"a segment of a socket that frame {self.closing} closed"
         return Refusal("closed", what, ("tcp_v4_send_reset",), (), () if self.aborted else self.undone(s))
+
+    def overtaken(self, s: Segment) -> bool:
+        """Whether a frame may have left before others that the tap saw earlier, in another state of its end."""
+        end = self.end
+        return not end.stack.exact and (self.far or bool(end.ident.overtaken(s)) or end.ident.clock.back(s) > 0)
 
     def undone(self, s: Segment) -> list[Excuse]:
         """What excuses a frame of an end that seems closed: inputs that closed it were late, or never arrived."""

@@ -103,7 +103,7 @@ def _reply(life: "Life", s: Segment) -> Label:
     near: list[tuple[str, str]] = []
     for p, st in life.heard:
         if life.used.get(p.number, 0) < _segments(life, p) and _matches(p, s):
-            if _allowed(life, p, st, s) or (life.far and (end.state in ANSWERED or end.state == St.TIME_WAIT)):
+            if _allowed(life, p, st, s):
                 return _answers(life, p, st)
             near.append(("tcp_v4_send_reset", f"frame {p.number} came in {st.name}"))
     while end.pending and us(end.pending[0]) <= us(s) and not end.held(end.pending[0], s.number):
@@ -141,6 +141,8 @@ def _signed(s: Segment) -> bool:
 def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
     """Whether a segment that came in state `st` is answered by an RST."""
     end = life.end
+    if life.far and not end.stack.exact:
+        return True  # what closed it may be behind this RST on the way to the tap
     isn = life.isn
     if st == St.SYN_SENT:
         return life.owes_ack is p or (isn is not None and not _acks_syn(life, p)) or end.state == St.CLOSE

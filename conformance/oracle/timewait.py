@@ -88,7 +88,7 @@ def explain(life: "Life", s: Segment) -> Label | None:
     if pure and s.ack_seq == rx.rcv_nxt and (last is None or last.ack_seq != rx.rcv_nxt):
         # What acknowledges the FIN may still be the full socket.
         return answers(life, s) if _of_small(life, s) else None
-    far = end.stack.near is not True and not end.stack.exact
+    far = life.overtaken(s)
     if pure and life.dues:
         if s.seq != tx.snd_nxt or s.ack_seq != rx.rcv_nxt:
             what = f"seq {s.seq}, ack {s.ack_seq} in TIME_WAIT, which ended with {tx.snd_nxt}, {rx.rcv_nxt}"
