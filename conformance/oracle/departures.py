@@ -84,6 +84,7 @@ class Departures(Inputs):
         self.missed = 0
         if s.ip_id and not s.flags & ACK:
             self.last_id = (s.ip_id + 1) & 0xFFFF
+            self.from_start = True
         self.syn, self.iss, self.syns, self.syn_at = s, seq, 1, s.time // 1000
         self.started, self.middle, self.agreed = True, False, False
         f.una, f.nxt = seq, seq + 1

@@ -47,7 +47,7 @@ class Flow:
     __slots__ = (
         "armed", "backoff", "board", "ca", "cache", "counts", "delivered", "dsack_dups", "due", "echo", "fack", "frto",
         "high_seq", "kind", "max_window", "may_frto", "mss", "nxt", "rack_end", "rack_rtt", "rack_time", "reno",
-        "reno_acked", "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "steps", "tlp_high",
+        "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "steps", "tlp_high",
         "tlp_on", "tlp_retrans", "total_retrans", "ts_ok", "una", "undo_marker", "undo_retrans", "wnd",
     )  # fmt: skip
 
@@ -59,7 +59,7 @@ class Flow:
         self.sack_ok: bool | None = None
         self.ts_ok: bool | None = None
         self.ca = OPEN
-        self.frto = self.tlp_retrans = self.reno_acked = False
+        self.frto = self.tlp_retrans = False
         self.tlp_on = self.may_frto = True
         self.undo_marker = -1
         self.undo_retrans = -1
@@ -159,7 +159,7 @@ class Flow:
         """Frees what is acknowledged and takes samples of time; source net/ipv4/tcp_input.c:tcp_clean_rtx_queue."""
         board, una = self.board, self.una
         q = board.q
-        n = first = last = 0
+        n = acked = first = last = 0
         partial = False
         reord = self.nxt
         fack = self.fack if prior_sacked else prior_una
@@ -176,6 +176,7 @@ class Flow:
                 board.forget(e)
                 pcount = e.segs
                 n += 1
+            acked += pcount
             if bits & (R | EVER):
                 flag |= RETRANS_ACKED
             elif not bits & S:
@@ -214,8 +215,8 @@ class Flow:
             self.backoff = 0  # a sample of the echo, which from here can't be told
         flag |= SET_TIMER
         if self.sack_ok is False:
-            self.reno = max(0, self.reno - max(n - 1, 0))
-            self.reno_acked = True
+            self.reno = max(0, self.reno - max(acked - 1, 0))
+            self.reno_reordering(acked)
             if flag & RETRANS_ACKED:
                 flag &= ~ORIG_SACK_ACKED
         elif reord < fack:
@@ -435,6 +436,25 @@ class Flow:
             return bool(self.ts_ok) and tsecr > 0 and _before(tsecr, self.retrans_stamp)
         return self.sack_ok is not False or self.una < self.high_seq
 
+    def add_reno(self, num: int) -> None:
+        """Without SACK a duplicate stands for a segment; source net/ipv4/tcp_input.c:tcp_add_reno_sack."""
+        if num and self.sack_ok is False:
+            self.reno += num
+            self.reno_reordering(0)
+
+    def reno_reordering(self, acked: int) -> None:
+        """More duplicates than segments can have caused them: the path reorders, and so far in segments.
+
+        Source net/ipv4/tcp_input.c:tcp_check_reno_reordering; the metric may fall below the sysctl's.
+        """
+        out = self.board.out
+        holes = min(max(self.board.lost, 1), out)
+        if self.reno + holes > out:
+            self.reno = out - holes
+            self.reordering = min(out + acked, MAX_REORDERING)
+            self.reord_seen += 1
+            self.counts.add("TcpExt.TCPRenoReorder")
+
     def may_undo(self, tsecr: int) -> bool:
         """There is a reduction to take back and proof that it was wrong; source tcp_input.c:tcp_may_undo."""
         return self.undo_marker >= 0 and (self.undo_retrans == 0 or self.delayed(tsecr))
@@ -478,7 +498,7 @@ class Flow:
                     return flag
         if self.ca == RECOVERY:
             if not flag & UNA_ADVANCED:
-                self.reno += num if self.sack_ok is False else 0
+                self.add_reno(num)
             elif self.undo_marker >= 0 and self.delayed(tsecr):
                 if self.board.retrans:
                     return flag
@@ -501,7 +521,7 @@ class Flow:
         if self.sack_ok is False:
             if flag & UNA_ADVANCED:
                 self.reno = 0
-            self.reno += num
+            self.add_reno(num)
         if self.ca <= DISORDER and self.undo_marker >= 0 and self.undo_retrans == 0:
             self.undo(False)
             count("TcpExt.TCPDSACKUndo")
@@ -552,7 +572,7 @@ class Flow:
             return
         if self.sack_ok is False:
             if self.nxt > self.high_seq and num:
-                self.reno += num
+                self.add_reno(num)
             elif flag & UNA_ADVANCED:
                 self.reno = 0
 

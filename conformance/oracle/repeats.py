@@ -46,7 +46,7 @@ class Repeats(SenderState):
         now = self.now
         if lo < f.una:
             self.what = OLD
-            if (self.middle and not self.past) or not near:
+            if (self.middle and not self.past) or not near or self._overtook(s):
                 self.sure = False
                 self.how = BY_LOST
                 return LABELS[BY_LOST]
@@ -217,7 +217,7 @@ class Repeats(SenderState):
         if f.sack_ok is False:
             if f.ca == RECOVERY:
                 return lo == f.una and not e.sacked & R
-            return lo == f.una and (f.reno >= 3 or (f.ca == CWR and f.reno >= 3))
+            return lo == f.una and f.reno >= min(f.reordering, self.reordering)
         if f.undo_marker < 0 and f.ca == OPEN and not f.board.sacked and not f.any_retrans():
             return (e.time, hi) < (f.rack_time, f.rack_end)
         if not self.rack:

@@ -78,7 +78,7 @@ class Sender(Departures, Repeats):
             return
         missing = lo - self.f.nxt
         if not self._contiguous(s):
-            if stack.near is not True or self.beyond > self.f.nxt or self._end.ident.steps_since_last(s):
+            if stack.near is not True or self.missed > 0 or self.beyond > self.f.nxt:
                 return
             why = self._end.decided.get(s.number)
             if why is not None and why.kind == "unseen":

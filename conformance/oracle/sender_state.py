@@ -55,7 +55,7 @@ class SenderState:
         self.mss_now = 1
         self.last_id = -1
         self.missed = 0
-        self.contiguous = False
+        self.contiguous = self.from_start = False
         self.early = -1  # the input whose ACK was processed before its data
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
@@ -189,17 +189,15 @@ class SenderState:
             step = (ip_id - last) & 0xFFFF
             self.contiguous = last >= 0 and not step
             if last < 0:
-                self.missed += 0 if exact else 1  # what left before the first that counts
+                self.from_start = exact  # what left before the first that counts is not known
             elif step > 0xFFFF - JUMP:
                 self.last_id = last
             elif step:
                 self.missed += min(step, JUMP)
-        if self.missed and s.seq == self.f.nxt & M32:
-            self.missed = 0  # what left unseen was no new data
 
     def _contiguous(self, s: Segment) -> bool:
         """Whether nothing left unseen that could fill a gap, by the ids or the recorder."""
-        return self.contiguous and self.missed <= 0
+        return self.contiguous and self.from_start and self.missed <= 0
 
     def _lags(self, s: Segment) -> bool:
         """Whether the host seems to be at inputs that came a moment before the frame: not if they lie long behind."""
