@@ -167,6 +167,8 @@ class Connection:
         a, b = self.ends
         sender, receiver = (a, b) if s.source == a.address[1] and s.saddr == a.address[0] else (b, a)
         if s.number in self.damaged:
+            if self.damaged[s.number]:
+                sender.life.believed(s)
             if self.damaged[s.number] and not receiver.given_up:
                 receiver.settle(us(s), s.number)
                 receiver.hears(s)

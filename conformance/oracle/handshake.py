@@ -339,6 +339,12 @@ def _hear(life: "Life", s: Segment) -> None:
         end.process()
 
 
+def damaged(life: "Life", s: Segment) -> Label:
+    """A SYN-ACK whose fields cannot be relied on: its SYN is answered."""
+    _hear(life, s)
+    return _foreign(life, s)
+
+
 def _foreign(life: "Life", s: Segment) -> Label:
     life.syn, life.isn, life.role = s, s.seq, life.role or "passive"
     life.syns += 1

@@ -199,6 +199,13 @@ class Life:
         tx = self.end.tx
         return int(tx.snd_una == tx.snd_nxt and tx.f.wnd > 0)
 
+    def believed(self, s: Segment) -> None:
+        """A SYN-ACK left that the tap saw damaged, and that the peer took all the same."""
+        if s.flags & (SYN | ACK | RST) == SYN | ACK and self.end.stack.linux and self.role != "active":
+            label = handshake.damaged(self, s)
+            self.end.rx.sent(s, label)
+            self.end.tx.sent(s, label)
+
     def double(self, s: Segment) -> Label:
         """The network or the tap doubled a SYN or SYN-ACK: it was sent as the one before."""
         self.doubled = s.number

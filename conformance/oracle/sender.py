@@ -193,7 +193,7 @@ class Sender(Departures, Repeats):
             self._gap(s, lo)
             return None
         now = s.time // 1000
-        if lo == f.una - 1 or (lo == f.una and s.flags & URG):
+        if (lo == f.una - 1 or (lo == f.una and s.flags & URG)) and not self._end.ident.overtaken(s):
             return self._probe(s, now)
         strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1)
         if not strict or (self.middle and not self.past) or self._overtook(s):
