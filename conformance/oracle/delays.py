@@ -15,6 +15,7 @@ OLD_DELACK_MAX: Final = 500_000  # before icsk_delack_max bounded it
 TCP_MSS_DEFAULT: Final = 536
 TCP_MIN_MSS: Final = 88
 TCP_MAX_QUICKACKS: Final = 16
+DEFERRED: Final = 20_000  # us: while the application holds the socket the timer's work waits
 REMNANT: Final = FIN | URG | SYN | PSH
 
 
@@ -143,7 +144,10 @@ class AckClock:
         """
         if self.since < 0:
             return False
-        if 0 <= self.due <= at + 2 * self.jiffy:
+        if (
+            self.due >= 0
+            and -2 * self.jiffy <= at - self.due <= slack(TCP_DELACK_MAX, 1_000_000 // self.jiffy) + DEFERRED
+        ):
             return True
         return -self.jiffy <= at - self.since - TCP_ATO_MIN <= slack(TCP_ATO_MIN, 1_000_000 // self.jiffy)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
-from conformance.oracle.delays import OLD_DELACK_MAX, TCP_ATO_MIN, TCP_DELACK_MAX, AckClock
+from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
 from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room, shortfall
 from conformance.oracle.promise import Promise
@@ -105,7 +105,7 @@ class Receiver:
 
     __slots__ = (
         "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
-        "dup_acks", "ecn_ok", "ecn_syn", "end", "fin_due", "fuzzy", "half", "known", "latest", "loose",
+        "dup_acks", "ecn_ok", "ecn_syn", "end", "fastest", "fin_due", "fuzzy", "half", "known", "latest", "loose",
         "may_miss_dsack", "ofo_told", "old_sets", "origin", "promise", "re", "sack_known", "skips", "stale", "stamps",
         "text_at", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
     )  # fmt: skip
@@ -128,6 +128,7 @@ class Receiver:
         self.credits, self.credit_at, self.credit_by = 0, 0, ""
         self.compressed = 0
         self.dup_acks = 0
+        self.fastest = DAYS24  # us: the least between a text and the acknowledgment that a far end sent of it
         self.text_at = 0  # when the last text came
         self.fin_due = False
         self.dsack_off = stack.told.get("net.ipv4.tcp_dsack", 1) == 0
@@ -206,6 +207,7 @@ class Receiver:
             return
         if self.skips:
             self._grows(s)
+            self.ofo_told += self._pieces(s)
             return
         if flags & CWR:
             self.clock.mandated = True
@@ -283,6 +285,7 @@ class Receiver:
             seq = unwrap(s.seq, self.re.nxt)
             self.astray.comes(seq, seq + s.seg_len, self._pieces(s))
             self._grows(s)
+            self.ofo_told += self._pieces(s) if s.len else 0
 
     def acceptable(self, s: Segment, nxt: int, recent: int | None) -> str:
         """Why a segment's text is not looked at: "paws", "old", "beyond" the window, ACK of what is "unsent"; else "".
@@ -847,7 +850,10 @@ class Receiver:
         """
         clock = self.clock
         waited = at - self.text_at
-        if clock.timer_fires(at) and not (clock.now and waited < TCP_ATO_MIN // 2):
+        if self.loose:  # what is far answers a round trip later
+            self.fastest = min(self.fastest, waited)
+            waited, at = waited - self.fastest, at - self.fastest
+        if clock.timer_fires(at) and not (clock.now and waited < READS_LATE):
             return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
         if clock.now:
             if waited > READS_LATE:
@@ -925,17 +931,17 @@ class Receiver:
         """Counts what left, and what was taken since the last output."""
         counts, re = self.end.counts, self.re
         if label.by == "tcp_delack_timer_handler":
-            counts.add("TcpExt.DelayedACKs")
+            counts.add("TcpExt.DelayedACKs", 0 if self.loose else 1, 1)
         if window == 0 and self.promise.window != 0:
             counts.add("TcpExt.TCPToZeroWindowAdv")
         elif window > 0 and self.promise.window == 0:
             counts.add("TcpExt.TCPFromZeroWindowAdv")
-        if window > 0 and ack + window == self.promise.edge:
+        if window > 0 and ack + window - self.promise.edge in range(max(1 << self.promise.shift, 1)):
             counts.add("TcpExt.TCPWantZeroWindowAdv", 0, 1)
         n = self.old_sets
         if n:
             told = re.dsack is not None and bool(s.sack) and unwrap(s.sack[0][0], re.nxt) == re.dsack[0]
-            low = n if not self.may_miss_dsack else 1 if told else 0
+            low = 0 if self.loose else n if not self.may_miss_dsack else 1 if told else 0
             counts.add("TcpExt.DelayedACKLost", low, n)
             if re.sack and not self.dsack_off:
                 counts.add("TcpExt.TCPDSACKOldSent", low, n)
@@ -944,7 +950,7 @@ class Receiver:
             counts.add("TcpExt.TCPDSACKOfoSent", 0, self.untold)
             self.untold = 0
         if self.ofo_told:
-            counts.add("TcpExt.TCPOFOQueue", 1 if s.sack else 0, self.ofo_told)
+            counts.add("TcpExt.TCPOFOQueue", 1 if s.sack and not self.loose else 0, self.ofo_told)
             self.ofo_told = 0
 
     # -- what is overdue
