@@ -46,7 +46,7 @@ class Repeats(SenderState):
         now = self.now
         if lo < f.una:
             self.what = OLD
-            if (self.middle and not self.past) or not near or self._overtook(s):
+            if (self.middle and not self.past) or not near or self._strays(s):
                 self.sure = False
                 self.how = BY_LOST
                 return LABELS[BY_LOST]
@@ -63,6 +63,9 @@ class Repeats(SenderState):
         e = board.q[i]
         if e.unseen:
             return self._fill(s, i, now)
+        if self._overtook(s):
+            self.what, self.how, self.sure = OLD, BY_WRITE, False
+            return LABELS[BY_WRITE]
         mss = self._mss(s)
         if near:
             self._boundary(s, i, lo, hi, mss)
@@ -73,7 +76,12 @@ class Repeats(SenderState):
             if lo < f.una or (i := board.index(lo)) < 0:
                 return self._again(s, lo, hi)
             self.at = i
-        self.how = self._cause(s, i, lo, hi, now)
+        try:
+            self.how = self._cause(s, i, lo, hi, now)
+        except Refusal:
+            if not self._strays(s):
+                raise
+            self.what, self.how, self.sure = OLD, BY_WRITE, False
         return LABELS[self.how]
 
     def _excused(self, s: Segment, i: int, lo: int, hi: int, now: int) -> bool:

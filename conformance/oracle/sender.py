@@ -196,7 +196,7 @@ class Sender(Departures, Repeats):
         if (lo == f.una - 1 or (lo == f.una and s.flags & URG)) and not self._end.ident.overtaken(s):
             return self._probe(s, now)
         strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1)
-        if not strict or (self.middle and not self.past) or self._overtook(s):
+        if not strict or (self.middle and not self.past) or self._strays(s):
             return None
         if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo):
             return None

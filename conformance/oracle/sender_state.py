@@ -227,13 +227,26 @@ class SenderState:
             end.process()
 
     def _overtook(self, s: Segment) -> bool:
-        """Whether the frame left before others that the tap saw earlier, as its id and its TSval tell."""
+        """Whether the frame left with or before others that the tap saw earlier, as its id or an older TSval tells."""
         if self._end.ident.overtaken(s):
             return True
         last = self._end.last_sent
-        if last is None or not s.ip_id or not last.ip_id or not 0 < (last.ip_id - s.ip_id) & 0xFFFF < IDS:
+        if last is None or self._end.stack.exact or last.flags & SYN:
             return False
-        return s.tsval is None or last.tsval is None or (s.tsval - last.tsval - 1) & M32 >= H32
+        if s.ip_id and last.ip_id:
+            back = (last.ip_id - s.ip_id) & 0xFFFF
+            older = s.tsval is None or last.tsval is None or (s.tsval - last.tsval - 1) & M32 >= H32
+            return older and (0 < back < IDS or (back == 0 and s.seq == last.seq))
+        return s.tsval is not None and last.tsval is not None and (s.tsval - last.tsval) & M32 >= H32
+
+    def _strays(self, s: Segment) -> bool:
+        """The same for a frame that nothing else explains: within a tick of the clock the order is not told."""
+        if self._overtook(s):
+            return True
+        last = self._end.last_sent
+        if last is None or self._end.stack.exact or last.flags & SYN or (s.ip_id and last.ip_id):
+            return False
+        return s.tsval is None or s.tsval == last.tsval
 
     def _may_tlp(self) -> bool:
         f = self.f
