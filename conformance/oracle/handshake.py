@@ -184,6 +184,8 @@ def first(life: "Life", s: Segment) -> Label:
     if not end.stack.linux:
         life.syn = s
         return Label("tcp_retransmit_timer")
+    if end.ident.duplicate(s) or end.ident.again(s):
+        return life.double(s)
     if s.seq != life.isn:
         raise Refusal("syn-changes", f"seq {s.seq} of a SYN, the first had {life.isn}")
     assert life.syn is not None
@@ -194,8 +196,6 @@ def first(life: "Life", s: Segment) -> Label:
         raise Refusal("syn-changes", f"a SYN sent again differs: {why}")
     if s.len:
         raise Refusal("syn-changes", "a SYN sent again carries data")
-    if end.ident.duplicate(s) or end.ident.again(s):
-        return life.double(s)
     _syn_timer(life, s)
     life.syn = s
     life.syns += 1

@@ -246,8 +246,8 @@ class Identity:
         return s.number == self._stepped and self.ids.trusted and self.ids.kind == "duplicate"
 
     def again(self, s: Segment) -> bool:
-        """Whether the network between this end and the tap doubled a frame: `s` is one of the last, field by field."""
-        if self.end.stack.near is True:
+        """Whether a queue or the network before the tap doubled a frame: `s` is one of the last, field by field."""
+        if self.end.stack.exact:
             return False
         names = ("seq", "ack_seq", "flags", "len", "window", "tsval", "tsecr", "sack", "ip_id")
         mine = tuple(getattr(s, n) for n in names)
@@ -257,7 +257,7 @@ class Identity:
 
     def heard(self, s: Segment) -> None:
         """The end was sent a frame: a SYN tells what it may use."""
-        if s.flags & RST:
+        if s.flags & (RST | SYN):
             self.end.life.alert = True
         if s.flags & SYN:
             self.peer_ts = s.tsval is not None

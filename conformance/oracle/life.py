@@ -18,6 +18,7 @@ from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
 from refmodel.types import H32, M32, after
 
+PAWS_CHALLENGES: Final = (6, 12)  # before it a SYN with an old timestamp gets a duplicate ACK, with its DSACK
 CLOSERS: Final = 4
 SOON: Final = 100_000  # us: an input that was not processed after that was rather dropped
 REPEATS: Final = frozenset(
@@ -303,6 +304,11 @@ class Life:
             return False
         if st == St.SYN_RECV and s.flags & ACK and self.role == "active":
             return self._completes(s)
+        rx = self.end.rx
+        old = rx.ts_ok and s.tsval is not None and rx.ts_recent and after(rx.ts_recent, s.tsval)
+        if old and self.req is not None and _release(self.end.stack.kernel) < PAWS_CHALLENGES:
+            rx.refuses(s, "paws")
+            return False
         self.end.counts.add("TcpExt.TCPSYNChallenge", 0, 1)
         if self.req is not None and s.seq == self.req.seq and not s.flags & ACK:
             self.asks.append(s)
@@ -420,9 +426,9 @@ class Life:
         return self._unexpected(s)
 
     def _resets(self, s: Segment) -> None:
-        """Processes inputs up to an RST that waits and resets nothing: the output may be the ACK that challenges it."""
+        """Processes inputs up to an RST or SYN that waits and resets nothing: the output may be its challenge ACK."""
         end = self.end
-        self.alert = any(p.flags & RST for p in end.pending)
+        self.alert = any(p.flags & (RST | SYN) for p in end.pending)
         limit = us(s) - end.stack.base
         while self.alert and us(end.pending[0]) <= limit and not end.held(end.pending[0], s.number):
             p = end.pending[0]
@@ -430,7 +436,7 @@ class Life:
                 return
             end.process()
             self.moves()
-            self.alert = any(x.flags & RST for x in end.pending)
+            self.alert = any(x.flags & (RST | SYN) for x in end.pending)
 
     def _unexpected(self, s: Segment) -> Label | None:
         """A frame of neither SYN nor RST of an end that seems not to be open: what waits must open it first."""
@@ -554,3 +560,7 @@ def _keeps(end: End, s: Segment) -> bool:
     if end.stack.near is not True and not end.stack.given:
         return False
     return end.state in SYNCED or (end.state == St.NEW_SYN_RECV and not end.life.middle)
+
+
+def _release(kernel: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
