@@ -96,7 +96,7 @@ TCP_FASTRETRANS_THRESH: Final = 3
 TCP_PAWS_WINDOW: Final = 1
 ECN_CE: Final = 3
 DAYS24: Final = 2_147_000_000_000  # us after which a timestamp has lost its meaning
-REMEMBERED: Final = 16
+REMEMBERED: Final = 64
 FORGOTTEN: Final = 512  # inputs between two outputs
 
 
@@ -185,6 +185,8 @@ class Receiver:
         seq = unwrap(s.seq, nxt)
         end = seq + s.len + (flags & FIN)
         at = us(s)
+        if self.loose:
+            self.astray.comes(seq, end, self._pieces(s))
         why = self.acceptable(s, nxt, self.ts_recent)
         if why:
             self.refuses(s, why)
@@ -201,8 +203,6 @@ class Receiver:
             self.ts_loose = self.ts_loose or (recent != tsval and seq <= self.wup)
         if flags & CWR and self.ce:
             self.ce = False
-        if self.loose:
-            self.astray.comes(seq, end, self._pieces(s))
         if seq == end:
             return
         if self.skips:
@@ -271,7 +271,7 @@ class Receiver:
             self.end.life.due("tcp_send_challenge_ack", s)
             return
         seq = unwrap(s.seq, re.nxt)
-        end = seq + s.len + (s.flags & FIN)
+        end = seq + s.seg_len
         if end != seq and seq < re.nxt:
             self.clock.enter_quick(max(self.promise.window, 0))
             self.old_sets += 1
@@ -671,7 +671,7 @@ class Receiver:
         t = s.tsecr
         if t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok:
             known = t in {p.tsval for p in end.pending} or t in {tsval for _, _, tsval in self.stamps}
-            if not known and (self.top is None or newer(t, self.top)):
+            if not known and not unknown and (self.top is None or newer(t, self.top)):
                 return False
         shown = 0
         for i, (low, high) in enumerate(pending):
