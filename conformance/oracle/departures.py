@@ -134,7 +134,9 @@ class Departures(Inputs):
         n = lo - f.nxt
         mss = self._mss(s)
         segs = segments(n, mss)
-        e = Sent(f.nxt, lo, now, mss, segs)
+        left = f.board.q[-1].first if f.board.q else now  # not before the last that was seen
+        e = Sent(f.nxt, lo, left, mss, segs)
+        e.first = now
         e.unseen = True
         f.board.append(e)
         f.nxt = lo

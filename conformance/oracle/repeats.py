@@ -20,6 +20,7 @@ from conformance.oracle.sender_rules import (
     LAG,
     M32,
     OLD,
+    SWAPPED,
 )
 from conformance.oracle.sender_state import SenderState
 from conformance.oracle.timers import RTO_MAX, RTO_MIN
@@ -67,7 +68,7 @@ class Repeats(SenderState):
             self.what, self.how, self.sure = OLD, BY_WRITE, False
             return LABELS[BY_WRITE]
         mss = self._mss(s)
-        if near:
+        if near and not self._end.stack.close:
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
         self.at = i
@@ -96,11 +97,15 @@ class Repeats(SenderState):
         self.at = i
         e = self.f.board.q[i]
         stack = self._end.stack
-        older = self._overtook(s) or (
-            stack.near is not True
-            and (
-                (s.tsval is not None and self.last_ts >= 0 and ((s.tsval - self.last_ts) & M32) >= H32)
-                or (now - e.first < 3_000 and self._end.ident.steps_since_last(s) is None)
+        older = (
+            self._overtook(s)
+            or (now - e.first < SWAPPED and self._strays(s))
+            or (
+                stack.near is not True
+                and (
+                    (s.tsval is not None and self.last_ts >= 0 and ((s.tsval - self.last_ts) & M32) >= H32)
+                    or (now - e.first < SWAPPED and self._end.ident.steps_since_last(s) is None)
+                )
             )
         )
         if older:
@@ -186,7 +191,7 @@ class Repeats(SenderState):
             return BY_RTO
         if self._smaller(s, e, lo, hi):
             return BY_PATH
-        if not self._near or self.middle or self.blind:
+        if not self._near or self.middle or self.blind or self.missed > 0:
             self.sure = False
             return BY_RTO if head and since >= RTO_MIN - early else BY_LOST
         if e.sacked & S:

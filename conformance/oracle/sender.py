@@ -29,12 +29,13 @@ from conformance.oracle.sender_rules import (
     NEW,
     NOTHING,
     PROBE,
+    SAMPLES,
     SECOND,
     SYN_STATES,
 )
 from conformance.oracle.timers import RTO_MIN
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import FIN, URG
+from refmodel.packet.transport import ACK, FIN, URG
 
 
 class Sender(Departures, Repeats):
@@ -247,6 +248,8 @@ class Sender(Departures, Repeats):
             return
         if self.now - max(f.due, f.armed) < f.rto() + SECOND or not self.contiguous:
             return
+        if f.delivered < SAMPLES and self.syn is not None and self.syn.flags & ACK:
+            return  # a full accept queue drops ACKs of the handshake: the first sample is as long as that lasts
         raise Refusal(
             "retransmission-overdue",
             f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",
