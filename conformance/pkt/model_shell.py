@@ -65,8 +65,12 @@ UNREAD: Final = word_set("""
 """)
 """Sysctls of net.ipv4 and net.core that the kernel has and no function of the model reads."""
 SINCE: Final = {
+    "tcp_plb_enabled": 602,
+    "tcp_plb_idle_rehash_rounds": 602,
+    "tcp_plb_rehash_rounds": 602,
+    "tcp_plb_suspend_rto_sec": 602,
+    "tcp_plb_cong_thresh": 602,
     "tcp_syn_linear_timeouts": 605,
-    "tcp_shrink_window": 605,
     "tcp_pingpong_thresh": 607,
     "tcp_backlog_ack_defer": 607,
     "tcp_rto_min_us": 611,
