@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import Flows, Share
-from conformance.check.neigh import Neighbours
+from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
@@ -225,7 +225,7 @@ def check_frames(
     knows no loss recovery and searches all that may have happened: slower, and a second judge.
     """
     flows = Flows(setup, share, labelled, ENGINES[engine])
-    neighbours = Neighbours(setup) if share.part == 0 else None
+    neighbours = Taps(setup) if share.part == 0 else None
     datagrams = Datagrams(setup)
     cut = cuts(setup)
     last = 0

@@ -30,7 +30,7 @@ from conformance.check.neigh_frames import (
     unmodelled_class,
 )
 from conformance.check.neigh_half import Watch
-from conformance.check.neigh_hosts import Owing, Party, dispatch, losses, own_parms
+from conformance.check.neigh_hosts import Owing, Party, Place, dispatch, losses, own_parms
 from conformance.check.setup import Setup, SidecarError
 from conformance.check.tcp import words
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
@@ -56,16 +56,19 @@ class Link:
 class Neighbours:
     """All entries of all judged hosts."""
 
-    def __init__(self, setup: Setup) -> None:
-        """Raises SidecarError for a call or a notification that names no address."""
+    def __init__(self, setup: Setup, place: Place | None = None) -> None:
+        """Raises SidecarError for a call or a notification that names no address. `place`: where the tap is."""
         self.setup = setup
+        self.place = place or Place()
         try:
-            self.parties = [Party(setup, h, h.name, number(h.mac)) for h in setup.hosts]
+            self.parties = [Party(setup, h, h.name, number(h.mac), *self.place.of(h.name)) for h in setup.hosts]
             self.about = {n.dst: ip_address(n.dst).packed for n in setup.notifications}
         except (ValueError, KeyError) as why:
             raise SidecarError(f"the sidecar's calls or notifications cannot be read: {why}") from why
+        for p in self.parties:
+            p.elsewhere |= self.place.others.get(p.name, frozenset())
         self.by_mac = {hw: p for p in self.parties for _, _, hw in p.macs}
-        self.crafted = next((p for p in self.parties if not p.linux), None)
+        self.crafted = next((p for p in self.parties if p.crafted), None)
         self.near = next((p for p in self.parties if p.name == setup.near), None)
         self.lossy = tuple(losses(setup.calls)) if setup.hosts else ((0, 1 << 62),)
         self.by_name = {p.name: p for p in self.parties}
@@ -156,7 +159,10 @@ class Neighbours:
 
     def _onlink(self, p: Party | None, address: bytes) -> Watch | None:
         """The entry that a packet of `p` to `address` goes through, if the capture tells."""
-        if p is None or not self._judges(p, address):
+        if p is None:
+            return None
+        address = self.place.next_hop(p.name, address)
+        if not self._judges(p, address):
             return None
         if address in p.watches:
             return p.watches[address]
@@ -218,7 +224,7 @@ class Neighbours:
             if w is not None and w.ended is None:
                 self._packet(w, x, p.confirms_any, True)
             return
-        if p.told and not p.may_send_from(x.src, x.time, self.setup.late):
+        if p.told and not p.may_send_from(x.src, x.time, p.late):
             self._party_diverges(p, x, f"{mac(p.mac_at(x.time))} is its link-layer address", "")
         elif isinstance(x, ArpSight):
             self._sends_arp(p, x)
@@ -251,7 +257,7 @@ class Neighbours:
         if not self._judges(p, target):
             if target in p.here:
                 self._party_diverges(p, x, "nobody asks for its own address", "")
-            elif not any(q for q in self.parties if q.told and not q.linux):
+            elif not any(q for q in self.parties if q.crafted):
                 self._label(p, x, "", "behind the tap: not judged")
             return
         w = self._watch(p, target)
@@ -295,7 +301,7 @@ class Neighbours:
     def _late_acquaintance(self, p: Party, x: ArpSight | NaSight) -> None:
         """Without a sidecar, a host's first answer tells that the request before it was for it."""
         request = self.asked.pop(x.sip if isinstance(x, ArpSight) else x.target, None)
-        if p.told or request is None or request.time + self.setup.late < x.time:
+        if p.told or request is None or request.time + p.late < x.time:
             return
         if all(o.number != request.number for o in p.owed):
             self._hears(p, request)
@@ -310,20 +316,20 @@ class Neighbours:
         while p.owed and p.owed[0].due < t:
             o = p.owed.pop(0)
             unheard = o.watch is None or o.watch.ended is not None or o.watch.settle(o.number, False)
-            if not unheard or not self._lossy(o.due - self.setup.late):
+            if not unheard or not self._lossy(p, o.due - p.late):
                 self._missing(p, o)
             else:
                 p.doubts.setdefault((o.asker, o.target), []).append(o)
 
-    def _lossy(self, t: int) -> bool:
-        return any(a <= t <= b for a, b in self.lossy)
+    def _lossy(self, p: Party, t: int) -> bool:
+        return p.lossy or any(a <= t <= b for a, b in self.lossy)
 
     def _missing(self, p: Party, o: Owing) -> None:
         if p.ended is None:
             what = f"{p.name} does not answer frame {o.number}: {type(o.effect).__name__} was due"
             p.ended = Divergence(
                 frame=o.number,
-                time=(o.due - self.setup.late) / 1e6,
+                time=(o.due - p.late) / 1e6,
                 host=p.name,
                 what=what,
                 near=(NearMiss(o.rule, "the answer is missing"),),
@@ -370,12 +376,12 @@ class Neighbours:
         self, p: Party, x: Sight, w: Watch | None, rule: str, effects: Sequence[Any], asker: bytes, target: bytes
     ) -> None:
         sender = self._party(x.src)
-        if sender is not None and not sender.linux:
+        if sender is not None and sender.crafted:
             p.labels.append(
                 FrameLabel(x.number, sender.name, "", "", f"crafted, not judged; {p.name} takes it by {rule}")
             )
         answer = next((e for e in effects if isinstance(e, ArpReply | NaOut)), None)
-        lossy = self._lossy(x.time)
+        lossy = self._lossy(p, x.time)
         for e in effects:
             if isinstance(e, Learn) and w is not None:
                 if not w.learn(x.number, rule, e, answer is not None, lossy):
@@ -383,7 +389,7 @@ class Neighbours:
             elif isinstance(e, DadFailure):
                 p.here.discard(target)
         if answer is not None:
-            p.owed.append(Owing(x.number, x.time + self.setup.late, answer, rule, asker, target, w))
+            p.owed.append(Owing(x.number, x.time + p.late, answer, rule, asker, target, w))
 
     # -- notifications
 
@@ -437,7 +443,7 @@ class Neighbours:
             sure = p.told or linux is None or any(a in linux for a in p.here)
             self._expire(p, end)
             for doubts in p.doubts.values():
-                if p.told and len(doubts) == 1 and not any(a <= doubts[0].due for a, _ in self.lossy):
+                if p.told and len(doubts) == 1 and not p.lossy and not any(a <= doubts[0].due for a, _ in self.lossy):
                     self._missing(p, doubts[0])
             if p.labels or p.ended is not None:
                 out.append(self._verdict(f"{p.name}: answers", tuple(p.labels), (), p.ended, sure=sure))

@@ -40,9 +40,10 @@ class Causes:
     def __init__(self, ways: Ways, admin: tuple[Administered, ...]) -> None:
         self.hz, self.late, self.noted, self.admin = ways.hz, ways.late, ways.noted, admin
         self.upheavals = ways.upheavals
+        self.lossy = ways.lossy
         self.base = ways.params.base_reachable_time
         self.params = replace(ways.params, reachable_time=max(self.base * 3 // 2 - 1, 0))
-        self.early = self.params.tick + 1_000
+        self.early = self.params.tick + 1_000 + ways.path
         self.outs: deque[int] = deque(maxlen=REMEMBERED)
         self.confirms: deque[int] = deque(maxlen=REMEMBERED)
         self.next_out = self.next_confirm = 0
@@ -88,6 +89,7 @@ class Causes:
         s = g.state
         if isinstance(s, Absent):
             yield (Create(t), Output(t, TRUESIZE)), "a packet for an unknown neighbour", 1, 0
+            yield from self._asked_before(t)
         asked = self._administered(g, t)
         if asked and self.admin[g.calls].uses:
             yield asked, f"{ADMINISTRATOR} asks (NTF_USE)", 2, 0
@@ -107,6 +109,14 @@ class Causes:
                 yield (Output(out, TRUESIZE), Timer(t)), "a packet, then the delay", 3, 0
         if not self.noted:
             yield (Flush(t), Create(t), Output(t, TRUESIZE)), "the entry was deleted (not seen)", 9, 0
+
+    def _asked_before(self, t: int) -> Proposals:
+        """Where frames were lost before the tap, the first of a series that it sees need not be the first."""
+        every = max(self.params.retrans_time, self.params.timer_floor)
+        for k in range(1, self.params.mcast_probes if self.lossy else 0):
+            first = t - k * every
+            again = tuple(Timer(first + n * every) for n in range(1, k + 1))
+            yield (Create(first), Output(first, TRUESIZE), *again), f"solicitations lost before the tap: {k}", 9 * k, 0
 
     def _from_reachable(self, s: Neigh, t: int) -> Proposals:
         """reachable_time ended unseen, and delay_first_probe_time after that or after the next packet it asks."""

@@ -74,7 +74,8 @@ class Administered(Struct, frozen=True):
 class Ways(Struct, frozen=True):
     """How the host was observed: `noted`: its notifications were recorded; `late` and `hz` as in the setup.
 
-    `upheavals` are the times (us) at which devices were changed: entries may have gone with them.
+    `upheavals` are the times (us) at which devices were changed: entries may have gone with them. `path` is how much
+    later (us) than the host sends something the tap may see it, and `lossy` that something did not get there.
     """
 
     apply: Apply
@@ -83,3 +84,5 @@ class Ways(Struct, frozen=True):
     late: int
     noted: bool
     upheavals: tuple[tuple[int, int], ...] = ()
+    path: int = 0
+    lossy: bool = False

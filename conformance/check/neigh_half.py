@@ -67,12 +67,13 @@ class Watch:
     def _run(
         self, g: Guess, events: Sequence[Event], note: str = "", cost: int = 1, replay: bool = False, reach: int = 0
     ) -> tuple[Guess, list[tuple[Any, str]]] | None:
-        """Applies events, of which only the last may send a frame; `reach` is the reachable_time that was drawn."""
+        """Applies events, of which only the last may send a frame that the tap sees; `reach`: the reachable_time drawn."""
         params: Params = replace(self.params, reachable_time=reach) if reach else self.params
         shown: list[tuple[Any, str]] = []
         for e in events:
-            if shown:
+            if shown and not self.ways.lossy:
                 return None
+            shown.clear()
             now: int = e.now  # type: ignore[attr-defined]
             try:
                 r, new, effects = self.ways.apply(g.state, e, params)
@@ -158,6 +159,9 @@ class Watch:
 
     def _settle(self, g: Guess, now: int) -> Iterator[Guess]:
         while not self._idle(g, now):
+            if g.waiting and g.waiting.due < now and self.ways.lossy:
+                g = replace(g, waiting=None)
+                continue
             if g.waiting and g.waiting.due < now:
                 what = f"{g.waiting.n} queued packets to {mac(g.waiting.ha)} were due and are missing"
                 self._died(g, g.waiting.due, what, g.waiting.rule)
@@ -204,7 +208,7 @@ class Watch:
         return n
 
     def _unseen(self, g: Guess, n: Guess, shown: list[tuple[Any, str]], at: int) -> Guess | None:
-        if shown:
+        if shown and not self.ways.lossy:
             effect, rule = shown[0]
             self._died(g, at, f"{describe(effect)} was due and is missing", rule, describe(effect))
             return None

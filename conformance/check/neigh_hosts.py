@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 from typing import Final
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from conformance.check.frontier import Apply
@@ -36,6 +37,32 @@ _ADDR = re.compile(r"ip addr add ([0-9a-f.:]+)/\d+ dev (\S+)")
 _LOSES = re.compile(r"wire loses: (.*)")
 
 
+class Place(Struct, frozen=True):
+    """Where a tap is: for which hosts it judges, and what is between it and each.
+
+    `elsewhere` names the hosts that another tap judges; `path` is in us; `lossy` hosts had frames dropped on that path.
+    `onlink` are the addresses of the tap's link (None: every address is), `others` a host's on other links, `gateways`
+    the next hops of what is not on the link.
+    """
+
+    elsewhere: frozenset[str] = frozenset()
+    path: dict[str, int] = field(default_factory=dict)
+    lossy: frozenset[str] = frozenset()
+    onlink: frozenset[bytes] | None = None
+    gateways: dict[str, bytes] = field(default_factory=dict)
+    others: dict[str, frozenset[bytes]] = field(default_factory=dict)
+
+    def of(self, host: str) -> tuple[bool, int, bool]:
+        """Whether `host` is judged here, how long its frames take to the tap at most (us), whether some were lost."""
+        return host not in self.elsewhere, self.path.get(host, 0), host in self.lossy
+
+    def next_hop(self, host: str, address: bytes) -> bytes:
+        """The address that `host` resolves for a packet to `address`."""
+        if self.onlink is None or address in self.onlink or address[:2] == b"\xfe\x80":
+            return address
+        return self.gateways.get(host, address)
+
+
 class Owing:
     """An answer that a host owes for request `number` until `due` (us); `asker` and `target` are network addresses."""
 
@@ -56,10 +83,23 @@ class Owing:
 class Party:
     """A host: what it is, its entries, and the answers that it owes."""
 
-    def __init__(self, setup: Setup, host: Host | None, name: str, hw: int) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        host: Host | None,
+        name: str,
+        hw: int,
+        judged: bool = True,
+        path: int = 0,
+        lossy: bool = False,
+    ) -> None:
+        """`judged`: here and at no other tap; `path` (us) and `lossy`: what is between it and the tap, as in Ways."""
         self.name, self.setup = name, setup
         self.told = host is not None
-        self.linux = host is None or host.linux
+        self.crafted = host is not None and not host.linux
+        self.linux = not self.crafted and judged
+        self.path, self.lossy = path, lossy
+        self.late = setup.late + path
         self.here: set[bytes] = set(host.addresses) if host is not None else set()
         self.elsewhere: set[bytes] = set()
         self.tentative: dict[bytes, int] = {}
@@ -141,9 +181,8 @@ class Party:
             family = Family.INET if len(address) == 4 else Family.INET6
             params = parms(self.profile, family, dev_addr=self.macs[0][2])
             noted = self.told and (bool(self.setup.notifications) or self.setup.layer == "neigh")
-            ways = Ways(
-                dispatch("neigh", self.setup.kernel), params, self.setup.hz, self.setup.late, noted, self.upheavals
-            )
+            machine = dispatch("neigh", self.setup.kernel)
+            ways = Ways(machine, params, self.setup.hz, self.late, noted, self.upheavals, self.path, self.lossy)
             subject = f"{self.name}: {ip_address(address)}"
             admin = tuple(self.admin.get(address, ()))
             found = self.watches[address] = Watch(self.name, subject, ways, not noted, admin)

@@ -92,6 +92,7 @@ class Setup(Struct, frozen=True):
 
 
 LOSES = "wire loses:"
+EXTRA = ("ring", "nic", "nic_statistics", "scenario", "offloads", "vantage", "taps", "drops", "links", "gateways")
 
 
 def at_tap(setup: Setup, tap: int) -> Setup:
@@ -208,11 +209,7 @@ def read_sidecar(path: Path, kernel: str = "") -> Setup:
             unmodelled={u["class"]: u["reason"] for u in raw.get("expected", {}).get("not_modelled", ())},
             expected=raw.get("expected", {}).get("verdict", ""),
             inferred=(f"kernel {name} and sysctls from {path.name}",),
-            extra={
-                key: value
-                for key, value in raw.items()
-                if key in ("ring", "nic", "nic_statistics", "scenario", "offloads", "vantage", "taps", "drops")
-            },
+            extra={key: value for key, value in raw.items() if key in EXTRA},
         )
     except (SidecarError, UnknownProfile):
         raise
