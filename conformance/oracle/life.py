@@ -19,6 +19,8 @@ from refmodel.tcp.state import St
 from refmodel.types import H32, M32, after
 
 PAWS_CHALLENGES: Final = (6, 12)  # before it a SYN with an old timestamp gets a duplicate ACK, with its DSACK
+CHALLENGES: Final = ("tcp_send_challenge_ack", "tcp_v4_reqsk_send_ack")
+CHALLENGED: Final = "TcpExt.TCPChallengeACK"
 CLOSERS: Final = 4
 SOON: Final = 100_000  # us: an input that was not processed after that was rather dropped
 REPEATS: Final = frozenset(
@@ -182,10 +184,11 @@ class Life:
             by, number, limited = self.dues.pop(0)
             if limited:
                 if now - self.limited < RATELIMIT - 2 * self.end.stack.jiffy and self.end.stack.given:
+                    self.end.counts.add(CHALLENGED, 0, -(by in CHALLENGES))
                     continue
                 self.limited = now
-            if by == "tcp_v4_reqsk_send_ack":
-                self.end.counts.add("TcpExt.TCPChallengeACK")
+            if by in CHALLENGES:
+                self.end.counts.add(CHALLENGED, self.end.stack.near is True, 0)
             return Label(by, f"answers frame {number}")
         return None
 
@@ -394,7 +397,8 @@ class Life:
 
     def due(self, by: str, s: Segment) -> None:
         """An unacceptable input asks for an ACK, unless one was sent a moment ago."""
-        challenge = by in ("tcp_send_challenge_ack", "tcp_v4_reqsk_send_ack")
+        challenge = by in CHALLENGES
+        self.end.counts.add(CHALLENGED, 0, challenge)
         self.dues.append((by, s.number, challenge or s.flags & SYN != 0 or not s.seg_len))
         if len(self.dues) > HEARD:
             del self.dues[0]
@@ -513,8 +517,6 @@ class Life:
         """The output left: a SYN, RST or FIN moves the state."""
         flags = s.flags
         self.repeats = self.repeats + 1 if label.by in REPEATS else 0
-        if label.by == "tcp_send_challenge_ack":
-            self.end.counts.add("TcpExt.TCPChallengeACK", self.end.stack.near is True, 1)
         if not flags & (FIN | SYN | RST):
             if not self.confirmed:
                 self._confirm()
