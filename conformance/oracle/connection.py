@@ -18,6 +18,7 @@ from conformance.oracle.evidence import AHEAD, SPAN, Evidence
 from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
+from conformance.oracle.vantage import PATH
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -31,6 +32,7 @@ REMEMBERED: Final = 256  # decisions
 AROUND: Final = 3
 OVER: Final = (St.CLOSE, St.TIME_WAIT)
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
+LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
 
@@ -281,7 +283,7 @@ class Connection:
     def _retry(self, why: Refusal, s: Segment, shown: Evidence, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
         first, at = why, s
-        if self._loses(shown):
+        if self._loses(shown) or self._slows(why):
             failed = self._again(self.decided, end)
             if failed is None:
                 return
@@ -335,11 +337,20 @@ class Connection:
                 e.stack.lossy, e.stack.presumed, e.stack.exact, found = None, False, False, True
                 e.stack.evidence.append(f"frames to it are lost behind the tap: {why}")
             if e.stack.close and (why := shown.far(e.address)):
-                e.stack.near, e.stack.close, e.stack.exact, found = None, False, False, True
+                e.stack.near, e.stack.late = None, max(e.stack.late, PATH)
+                e.stack.close, e.stack.exact, found = False, False, True
                 e.stack.evidence.append(f"the tap may be far from it: {why}")
         if found:
             for e in (*self.ends, *(e for _, ends in self.marks for e in ends)):
                 e.rx.loosens()
+        return found
+
+    def _slows(self, why: Refusal) -> bool:
+        """Lets ends that are presumed near be as late as far ones, where it isn't lateness that was refused."""
+        found = False
+        for e in self.ends:
+            if why.constraint not in LATENESS and e.stack.close and e.stack.late < PATH:
+                e.stack.late, found = PATH, True
         return found
 
     def _refused(self, why: Refusal, s: Segment) -> int:

@@ -107,8 +107,12 @@ class Evidence:
             step = _step(p, n)
             if 1 <= step <= _packets(p):
                 exact += 1
-            elif stray or (k + 2 < len(numbered) and 1 <= _step(p, numbered[k + 2]) <= _packets(p) + _packets(n)):
-                continue  # or out of line with both its neighbours: no loss does that
+            elif stray:
+                continue
+            elif k + 2 < len(numbered) and 1 <= _step(p, numbered[k + 2]) <= _packets(p) + _packets(n):
+                if 1 <= _step(numbered[k + 2], n) <= _packets(numbered[k + 2]):
+                    stray = f"its frame {n.number} left behind frame {numbered[k + 2].number}, the ids tell"
+                # Else it is out of line with both its neighbours: no loss does that.
             elif k and not 1 <= _step(numbered[k - 1], p) <= _packets(numbered[k - 1]):
                 continue  # the way back from it
             elif step > 0x8000:
@@ -165,7 +169,7 @@ class Evidence:
 
     def _ids(self, who: Who, at: int) -> int | None:
         """How many segments of `who` the tap lacks before the frame at index `at`, or the next; None: ids don't say."""
-        own = [s for s in self.frames if (s.saddr, s.source) == who and s.ip_id and not s.flags & SYN]
+        own = [s for s in self.frames if (s.saddr, s.source) == who and s.ip_id and s.flags & (SYN | ACK) != SYN | ACK]
         exact = strange = 0
         gap: int | None = None
         limit = self.frames[at].number

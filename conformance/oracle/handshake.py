@@ -278,6 +278,7 @@ def third(life: "Life", s: Segment) -> Label | None:
     answer = life.owes_ack
     assert answer is not None
     life.owes_ack = None
+    _unrepeated(life, s, answer)
     end.rx.explain(s)
     label: Label | None = end.tx.classify(s)
     if label is not None:
@@ -288,6 +289,23 @@ def third(life: "Life", s: Segment) -> Label | None:
     if waited >= DELACK - end.stack.jiffy:
         return Label("tcp_delack_timer_handler", f"{waited} us after the SYN-ACK")
     return Label("tcp_rcv_synsent_state_process")
+
+
+def _unrepeated(life: "Life", s: Segment, answer: Segment) -> None:
+    """Raises Refusal if the SYN's time-out passed before its answer came, and it was not sent again."""
+    end = life.end
+    stack = end.stack
+    if life.syn is None or life.role != "active" or not stack.linux or life.middle:
+        return
+    waited = us(answer) - us(life.syn)
+    high = _expected(life)[1]
+    if waited <= high + slack(high, stack.hz) + stack.late or end.state != St.ESTABLISHED:
+        return
+    excuses = () if stack.exact else (Excuse("unseen", s.number, "its SYN was not sent again", cost=3),)
+    if s.number in end.decided:
+        return
+    what = f"the SYN of frame {life.syn.number} was answered after {waited} us, and not sent again before"
+    raise Refusal("syn-timer", what, ("tcp_retransmit_timer",), (), excuses)
 
 
 def overdue(life: "Life", now: int) -> None:

@@ -317,6 +317,8 @@ class Identity:
         stack = self.end.stack
         if stack.given:
             self._defaults(s)
+        if s.ip_id == 0 and not s.df and stack.exact:
+            raise Refusal("dont-fragment", "the IPv4 id is 0, which only a segment with DF has")
         if not self.frames:
             self.ttl, self.df = s.ttl, s.df
             # IPv6 has no checksum of its header: what is damaged there passes for sent so.
@@ -328,8 +330,11 @@ class Identity:
         if self.strict:
             if s.ttl != self.ttl:
                 raise Refusal("ttl-constant", f"TTL {s.ttl}, but {self.ttl} before")
-            if self.df and self.frames > 1:
+            exact = stack.exact and not self.low_pmtu
+            if self.df and (self.frames > 1 or exact):
                 raise Refusal("dont-fragment", "DF is not set, but was before")
+            if self.df is False and self.frames == 1 and exact and s.df != self.df:
+                raise Refusal("dont-fragment", "DF is set, but was not in the frame that opened the connection")
         self.ttl, self.df = s.ttl, s.df
 
     def _defaults(self, s: Segment) -> None:
@@ -362,7 +367,7 @@ class Identity:
         self._stepped = s.number
         if ids.holes and self.end.stack.exact:
             self._holes(s.time // 1000)
-        if not ids.kind or not ids.trusted or not self.end.stack.linux:
+        if not ids.kind or not self.end.stack.linux or not (ids.trusted or (ids.kind == "outlier" and ids.exact > 1)):
             return
         if ids.kind == "outlier":
             raise Refusal("ip-id-outlier", f"the frame before has an id out of line with those around it, {s.ip_id}")

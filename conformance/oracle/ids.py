@@ -15,6 +15,7 @@ TRUST: Final = 4  # exact steps before ids are believed
 REMEMBERED: Final = 64  # frames among which a duplicate is looked for
 OVERTAKES: Final = 4_096  # ids: how far behind another a frame may be that was overtaken
 NEARBY: Final = 2_048  # ids: a frame so near to its place may have been overtaken
+AROUND: Final = 64  # ids: so far from the first and the last that were seen, others of the socket may be
 HOLES: Final = 8
 QUEUED: Final = 2_000_000  # us: a queue on the host itself may hold frames back (netem)
 SWAPPED: Final = 300  # us: stamps of two CPUs, taken in another order than the frames left in
@@ -25,7 +26,7 @@ class Ids:
     """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
 
     __slots__ = (
-        "exact", "gap", "high", "holes", "kind", "last", "low", "odd", "patience", "recent", "single", "size",
+        "exact", "gap", "high", "holes", "kind", "last", "low", "odd", "patience", "recent", "single", "size", "span",
         "strange", "sure", "time",
     )  # fmt: skip
 
@@ -34,6 +35,7 @@ class Ids:
         self.low = self.high = 1  # how many ids the last frame took, at least and at most
         self.exact = self.strange = 0
         self.single = self.size = 0  # bytes of the longest frame that was one segment, and of the last frame
+        self.span = 0  # ids from the first to the last
         self.sure = False  # the stack is known to count them
         self.patience = QUEUED  # us: how much later a frame that was overtaken may come
         self.holes: list[tuple[int, int, int, int]] = []  # passed over: first, count, when, by which
@@ -51,6 +53,7 @@ class Ids:
         new.gap, new.kind, new.odd, new.time = self.gap, self.kind, self.odd, self.time
         new.recent = deque(self.recent, REMEMBERED)
         new.single, new.size = self.single, self.size
+        new.span = self.span
         new.holes, new.sure, new.patience = list(self.holes), self.sure, self.patience
         return new
 
@@ -85,6 +88,7 @@ class Ids:
         step = (i - last) & 0xFFFF
         if self.low <= step <= self.high:
             self.exact += 1
+            self.span += step
             self.gap = 0
             if step == 1 and self.size > self.single:
                 self.single = self.size
@@ -103,7 +107,8 @@ class Ids:
             return -behind
         odd, self.odd = self.odd, (last, self.low + low, self.high + high, -behind if behind < 0x8000 else step)
         self.recent.append(mark)
-        if odd is not None and odd[1] <= (i - odd[0]) & 0xFFFF <= odd[2] and abs(odd[3]) > NEARBY:
+        strange = min(NEARBY, self.span + AROUND)
+        if odd is not None and odd[1] <= (i - odd[0]) & 0xFFFF <= odd[2] and abs(odd[3]) > strange:
             # The frame before this one took its step of the count, but said otherwise.
             self.kind = "outlier"
             self.odd = None

@@ -9,7 +9,7 @@ from conformance.oracle.life import Life
 from conformance.oracle.receiver import Receiver
 from conformance.oracle.sender import Sender
 from conformance.oracle.stacks import infer_stack
-from conformance.oracle.vantage import infer_vantage
+from conformance.oracle.vantage import infer_vantage, quick
 from refmodel.packet.segment import Segment
 
 
@@ -32,10 +32,13 @@ def infer(
                 if old.stack.host is new.host and new.host is not None:
                     new.base = old.stack.base
     infer_vantage(early, sides, (a, b), setup)
-    for stack in (a, b):
+    for who, stack in zip(sides, (a, b), strict=True):
         if stack.lossy is None:
             stack.lossy, stack.presumed = False, True
         if stack.near is None:
             stack.near, stack.close = True, True
+            if quick(early, who):
+                stack.late = setup.late
+        if stack.close:
             stack.exact = stack.lossy is False
     return a, b

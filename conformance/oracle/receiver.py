@@ -12,7 +12,7 @@ from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
 from conformance.oracle.position import FAR_BACK, Found, Origin, blocks_fit, find, newer, room, shortfall
-from conformance.oracle.promise import Promise
+from conformance.oracle.promise import U16_MAX, UNBOUNDED, Promise
 from conformance.oracle.sack import BEHIND_HOLE, FILLED, IN_ORDER, OLD, Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, AE, CWR, ECE, FIN, RST, SYN
@@ -751,7 +751,10 @@ class Receiver:
         return 0 if ticks >= H32 else max(us(s) - at - ticks * 1_000_000 // clock.rate, 0)
 
     def _check_window(self, s: Segment) -> None:
-        if s.flags & RST or not self.end.stack.linux or self.end.life.small:
+        if s.flags & RST or not self.end.stack.linux:
+            return
+        if self.end.life.small:
+            self._small_window(s)
             return
         if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and not self._echoes_marks(s):
             what = "ECE, though no mark came" if s.flags & ECE else "no ECE, though a mark came and no CWR"
@@ -769,10 +772,12 @@ class Receiver:
         if most >= 0:
             raise Refusal("window-too-wide", f"window {window}, but it opens to {most} at most by what came")
         stack = self.end.stack
-        if promise.retreats(window, ack) and (stack.exact or (stack.near is True and stack.given)):
+        if promise.retreats(window, ack) and (
+            stack.exact or (stack.near is True and stack.given) or self._follows(s, ack)
+        ):
             shrinks = stack.told.get("net.ipv4.tcp_shrink_window", 0)
             late = _release(stack.kernel) >= (6, 5) or not stack.given
-            nomem = window == 0 and late and (not stack.exact or self._highest() > ack)
+            nomem = window == 0 and late and (self.fuzzy or self._highest() > ack)
             if not shrinks and not nomem:
                 raise Refusal(
                     "window-retreats",
@@ -786,6 +791,26 @@ class Receiver:
             return True
         pending = self.end.pending
         return self.ce and bool(s.len and pending and pending[0].flags & CWR)
+
+    def _follows(self, s: Segment, ack: int) -> bool:
+        """Whether the output left behind all others that were seen: by its id, its number or its timestamp."""
+        ids, last = self.end.ident.ids, self.end.last_sent
+        if ids.trusted and s.ip_id:
+            return not ids.kind
+        later = s.tsval is not None and last is not None and last.tsval is not None and newer(s.tsval, last.tsval)
+        return ack > self.wup or later
+
+    def _small_window(self, s: Segment) -> None:
+        """Holds a time-wait socket to the window that it inherited; source tcp_minisocks.c:tcp_time_wait."""
+        promise = self.promise
+        if promise.edge >= UNBOUNDED or promise.shift < 0 or self.fuzzy or not self.known:
+            return
+        if promise.window >= U16_MAX << promise.shift:
+            return  # a larger rcv_wnd may be behind it, of which a time-wait socket says the low 16 bits
+        least = (promise.edge - promise.give - unwrap(s.ack_seq, self.re.nxt)) >> promise.shift
+        if s.window < min(least, U16_MAX):
+            what = f"window {s.window} in TIME_WAIT, but the socket left {least} of what it promised"
+            raise Refusal("window-retreats", what, [f"window {least}"])
 
     # -- why just now
 
@@ -971,7 +996,10 @@ class Receiver:
         if clock.since < 0 or stack.near is not True or not stack.linux or self.fuzzy or not self.known:
             return False
         longest = TCP_DELACK_MAX if stack.given and _release(stack.kernel) >= (5, 10) else OLD_DELACK_MAX
-        return now > clock.latest(longest, stack.hz) + stack.late and self.end.state in OPEN
+        state = self.end.state
+        # In TIME_WAIT the FIN that led there is acknowledged, at once.
+        asked = state in OPEN or (state is St.TIME_WAIT and self.re.nxt > self.wup)
+        return asked and now > clock.latest(longest, stack.hz) + stack.late
 
     def _refuse_silence(self, now: int) -> None:
         stack, clock = self.end.stack, self.clock

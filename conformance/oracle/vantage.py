@@ -125,6 +125,17 @@ def unfilled(s: Segment) -> bool:
     return (total + pseudo) % 0xFFFF != 0
 
 
+def quick(early: Sequence[Segment], who: Who) -> bool:
+    """Whether an end answered the other's SYN or SYN-ACK so soon that the path to it can only be short."""
+    asked: Segment | None = None
+    for s in early:
+        if (s.saddr, s.source) != who:
+            asked = s if s.flags & SYN else None
+        elif asked is not None:
+            return us(s) - us(asked) <= FLOOR
+    return False
+
+
 def _times(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, Stack]) -> None:
     """SYN to SYN-ACK is the far side's round trip, SYN-ACK to ACK the near side's, seen from the tap."""
     syn = synack = last = None
@@ -145,8 +156,8 @@ def _times(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, 
         return
     server, client = us(synack) - us(syn), us(last) - us(synack)
     if server > FLOOR and server > FAR * max(client, 1):
-        stacks[0].near, stacks[1].near = True, False
+        stacks[0].near, stacks[0].close, stacks[1].near = True, True, False
         stacks[0].evidence.append(f"the tap is near it: it answered in {client} us, the other end in {server} us")
     elif client > FLOOR and client > FAR * max(server, 1):
-        stacks[0].near, stacks[1].near = False, True
+        stacks[0].near, stacks[1].near, stacks[1].close = False, True, True
         stacks[1].evidence.append(f"the tap is near it: it answered in {server} us, the other end in {client} us")
