@@ -67,7 +67,7 @@ class Watch:
     def _run(
         self, g: Guess, events: Sequence[Event], note: str = "", cost: int = 1, replay: bool = False, reach: int = 0
     ) -> tuple[Guess, list[tuple[Any, str]]] | None:
-        """Applies events, of which only the last may send a frame that the tap sees; `reach`: the reachable_time drawn."""
+        """Applies events, of which only the last may send a frame the tap sees; `reach`: the reachable_time drawn."""
         params: Params = replace(self.params, reachable_time=reach) if reach else self.params
         shown: list[tuple[Any, str]] = []
         for e in events:
