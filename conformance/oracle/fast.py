@@ -1,0 +1,609 @@
+"""The usual frames in one go: in-order data and acknowledgments that advance, between ends that lack nothing.
+
+The law: what is done here is exactly what the parts do, in their order; each stage that is not plainly usual goes to
+the part itself, before anything was changed. `tests/oracle/test_fast.py` holds that verdicts, labels, counters and
+states do not depend on this module.
+"""
+
+from typing import Any, Final
+
+from conformance.oracle.delays import TCP_ATO_MIN, TCP_DELACK_MAX
+from conformance.oracle.end import End, Label
+from conformance.oracle.identity import ALIGNED
+from conformance.oracle.ids import SEGMENT
+from conformance.oracle.position import Origin
+from conformance.oracle.promise import LEAST, U16_MAX, UNBOUNDED
+from conformance.oracle.receiver import ECN_CE, FAR_AWAY, FORGOTTEN, HELD_BACK, READS, READS_LATE, REMEMBERED
+from conformance.oracle.recovery import CWR, INIT_CWND, NONE, OPEN, TLP
+from conformance.oracle.scoreboard import Sent
+from conformance.oracle.sender_rules import (
+    BY_TLP,
+    BY_WRITE,
+    EARLY,
+    LABELS,
+    NEW,
+    NOTHING,
+    QUEUED,
+    SECOND,
+    TICK,
+)
+from conformance.oracle.timers import MIN_RTT_WINDOW, RTO_MAX
+from refmodel.packet.segment import Segment
+from refmodel.packet.transport import ACK, PSH
+from refmodel.tcp.state import St
+from refmodel.types import H32, M32
+
+ESTABLISHED: Final = St.ESTABLISHED
+TEXT: Final = ACK | PSH
+NOT_CALM: Final = ~PSH
+MICROSECONDS: Final = 1_000_000
+READ: Final = Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
+AT_ONCE: Final = Label("__tcp_ack_snd_check")
+QUICK: Final = Label("__tcp_ack_snd_check", "quick acknowledgments are on")
+WRITTEN: Final = LABELS[BY_WRITE]
+WANTS: Final = "TcpExt.TCPWantZeroWindowAdv"
+
+
+def settle(e: End, now: int, frame: int) -> None:
+    """`End.settle`."""
+    pending, late = e.pending, e.stack.late
+    if pending and pending[0].time // 1000 < now - late:
+        if e.decided:
+            e.settle(now, frame)
+            return
+        oldest = now - late
+        while pending and pending[0].time // 1000 < oldest:
+            process(e, pending.popleft())
+    since = e.rx.clock.since
+    if (0 <= since <= now - TCP_DELACK_MAX - late) or e.life.owes_ack is not None or e.ident.ids.holes:
+        e.settle(now, frame)
+
+
+def sends(e: End, s: Segment) -> Label:
+    """`End.sends`."""
+    if s.flags & NOT_CALM != ACK or e.decided or s.truncated:
+        return e.sends(s)
+    now, n = s.time // 1000, s.len
+    ident, rx, tx = e.ident, e.rx, e.tx
+    calm = identified(ident, s, now, n)
+    if not calm:
+        ident.check(s)
+    settle(e, now, s.number)
+    life = e.life
+    label: Label | None = None
+    if e.state is not ESTABLISHED or life.owes_ack is not None or life.alert:
+        label = life.explain(s)
+    if label is None:
+        if not (calm and stands(e, rx, s, now, n)):
+            rx.explain(s)
+        if not (calm and classified(e, tx, s, now, n)):
+            label = tx.classify(s)
+        elif n:
+            label = LABELS[tx.how]
+        if label is None:
+            label = caused(rx, s, now)
+    if not acknowledged(e, rx, s, label, now, n):
+        rx.sent(s, label)
+    if not (calm and departed(e, tx, s, n)):
+        tx.sent(s, label)
+    if life.confirmed and (label is READ or label is AT_ONCE or label is QUICK or label is WRITTEN):
+        life.repeats = 0
+    else:
+        life.sent(s, label)
+    e.last_sent = s
+    return label
+
+
+def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
+    """`Identity.check` of a frame like the one before it; False: not decided, and nothing changed."""
+    if ident.ttl != s.ttl or ident.df != s.df or s.tos & 3 or ident.ecn_ok or s.urg_ptr or not (n or s.flags == ACK):
+        return False
+    data, l4, tsval = s.data, s.l4, s.tsval
+    if data[l4 + 12] & 0x0E:
+        return False
+    head = s.payload_at - l4
+    clock = ident.clock
+    seen = passed = 0
+    if tsval is None:
+        if ident.ts_ok or head != 20:
+            return False
+    else:
+        first = clock.first
+        if ident.ts_ok is False or head != 32 or data[l4 + 20 : l4 + 24] != ALIGNED or first is None:
+            return False
+        if 0 < (clock.ts - tsval) & M32 < H32 or now < clock.at - MICROSECONDS:
+            return False
+        passed = now - first[0]
+        seen = (tsval - first[1]) & M32
+        if seen >= H32:
+            seen = 0
+        seen = seen * 1_000 // clock.rate
+        if seen > passed // 1_000:
+            return False
+    i = s.ip_id
+    if i is not None:
+        ids = ident.ids
+        last = ids.last
+        if not i or last is None or ids.holes or data[s.l3 + 6] & 0x80:
+            return False
+        step = (i - last) & 0xFFFF
+        if not ids.low <= step <= ids.high:
+            return False
+        if n <= SEGMENT or n <= ids.single:
+            ids.low = ids.high = 1
+        else:
+            unit = ident._unit(s)
+            ids.low, ids.high = -(-n // unit) if unit else 1, -(-n // SEGMENT)
+        ids.kind, ids.gap, ids.odd = "", 0, None
+        ids.exact += 1
+        if step == 1 and ids.size > ids.single:
+            ids.single = ids.size
+        ids.recent.append((i, s.seq, s.ack_seq, n, s.flags, tsval))
+        ids.last, ids.time, ids.size = i, now, n
+    ident._stepped = s.number
+    if tsval is not None:
+        clock.ts, clock.top, clock.at, clock.loose = tsval, now, now, False
+        if passed > 500_000 and seen * 10 > passed // 1_000 * 9:
+            clock.sure = True
+    if not n:
+        ident.acks += 1
+    ident.frames += 1
+    ident.past.append(s)
+    return True
+
+
+def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
+    """`Receiver.explain` where everything is in order; False: not decided, and no input was processed."""
+    re = rx.re
+    if not rx.known or s.sack or re.ranges or re.dsack is not None or re.told_at_fin is not None or rx.fuzzy:
+        return False
+    nxt = re.nxt
+    d = (s.ack_seq - nxt) & M32
+    ack = nxt + d if d < H32 else nxt + d - (1 << 32)
+    stack = e.stack
+    if ack < rx.wup or 0 <= rx.clock.since < now - TCP_DELACK_MAX:
+        return False
+    rx.stale = False
+    if rx.credits and now - rx.credit_at > (FAR_AWAY if rx.loose else stack.late + HELD_BACK):
+        rx.credits = 0
+    pending = e.pending
+    recent, count = rx.ts_recent, 0
+    if pending:
+        tx = e.tx
+        una, snd_nxt = tx.snd_una, tx.snd_nxt
+        limit = now - stack.base
+        ts_ok, wup, half, t = rx.ts_ok, rx.wup, rx.half, s.tsecr
+        for p in pending:
+            if p.flags & NOT_CALM != ACK or p.tos & 3 == ECN_CE or 0 < (p.ack_seq - snd_nxt) & M32 < H32:
+                return False
+            tsval = p.tsval
+            d = (p.seq - nxt) & M32
+            if d:
+                if p.len or d < H32:
+                    return False
+                d -= 1 << 32
+                if nxt + d < wup:
+                    return False
+            if tsval is not None and recent and ts_ok and 1 < (recent - tsval) & M32 < H32:
+                return False
+            seq = nxt + d
+            stop = seq + p.len
+            if stop > ack:
+                break
+            if p.time // 1000 > limit and nxt == ack and rx.echoes(s, recent):
+                break
+            if tsval is None or recent is None:
+                later = tsval if ts_ok else None
+            elif (
+                seq > wup
+                or not 0 < (tsval - recent) & M32 < H32
+                or (p.number == half[0] and seq > half[1])
+                or (p.ack_seq - una) & M32 >= H32
+            ):
+                later = recent
+            else:
+                later = tsval
+            if later is not None and t is not None and ts_ok is True and 0 < (later - t) & M32 < H32:
+                break
+            recent = later
+            if stop > nxt:
+                nxt = stop
+            count += 1
+    if nxt != ack:
+        return False
+    if s.tsecr != recent and not rx.echoes(s, recent):
+        return False
+    if nxt <= rx.wup and not n and count < len(pending) and not rx.credits:
+        return False
+    while count:
+        process(e, pending.popleft())
+        count -= 1
+    promise = rx.promise
+    shift, edge = promise.shift, promise.edge
+    window = s.window << shift if shift >= 0 else -1
+    left = edge - ack
+    if rx.ecn_ok or (window > left and window > promise.ceiling) or (window < left and edge < UNBOUNDED):
+        rx._check_window(s)
+    return True
+
+
+def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> bool:
+    """`Sender.classify` of new data and of what is empty; False: not decided, and nothing changed."""
+    f = tx.f
+    nxt = f.nxt
+    if not tx.started or not tx.agreed or s.seq != nxt & M32:
+        return False
+    board = f.board
+    stack = e.stack
+    key = (s.data[s.l4 + 12], f.mss, f.max_window, f.ts_ok)
+    mss = tx.mss_now if key == tx.mss_key and f.mss else tx._mss(s)
+    left = now
+    if s.tsval is not None and stack.near is True:
+        if tx.ts_base is None:
+            return False
+        tsval, at = tx.ts_base
+        lag = now - at - (((s.tsval - tsval + H32) & M32) - H32) * TICK
+        if lag >= QUEUED:
+            left = now - lag + TICK
+        elif lag < 0:
+            return False
+    if board.out and left - f.due > SECOND:
+        return False
+    hi = nxt + n
+    how = BY_WRITE
+    if n:
+        if 0 <= tx.fin < hi or (0 <= tx.right < hi and f.una != tx.iss):
+            return False
+        if f.ca == OPEN and not board.sacked and stack.given and not tx.middle and stack.near:
+            out = board.out + (1 if n <= mss else -(-n // mss))
+            if out - INIT_CWND - f.delivered - (f.tlp_high >= 0) > 0:
+                return False
+        if not board.out:
+            if n < mss and tx.full and tx._wakes(s, left):
+                return False
+        elif (
+            f.kind == TLP
+            and f.tlp_high < 0
+            and left - f.due >= -EARLY
+            and not tx._lags(s)
+            and tx._fires(f.due, f.due - f.armed, left)
+        ):
+            how = BY_TLP
+        tx.how = how
+    last = tx.last_id
+    tx.contiguous = stack.exact
+    ip_id = s.ip_id
+    if ip_id:
+        tx.last_id = (ip_id + (1 if n <= mss else -(-n // mss))) & 0xFFFF
+        step = (ip_id - last) & 0xFFFF
+        tx.contiguous = last >= 0 and not step
+        if step or last < 0:
+            tx.last_id = last
+            tx._counts_ids(s)
+    tx.sure, tx.classified, tx.now = True, s.number, left
+    tx.lo, tx.hi = nxt, hi
+    tx.what = NEW if n else NOTHING
+    return True
+
+
+def caused(rx: Any, s: Segment, now: int) -> Label:
+    """`Receiver.cause`."""
+    clock = rx.clock
+    if rx.stale or rx.fin_due or rx.loose or rx.re.nxt <= rx.wup:
+        return rx.cause(s)  # type: ignore[no-any-return]
+    owed = now - clock.since
+    if clock.since >= 0 and (0 <= clock.due <= now + 2 * clock.jiffy or owed >= TCP_ATO_MIN - clock.jiffy):
+        return rx.cause(s)  # type: ignore[no-any-return]
+    waited = now - rx.text_at
+    if clock.now:
+        return READ if waited > READS_LATE else AT_ONCE
+    if waited < READS:
+        return QUICK
+    promise = rx.promise
+    if waited < READS_LATE and clock.pingpong < clock.thresh and promise.says(s) > promise.window:
+        return QUICK
+    return READ
+
+
+def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) -> bool:
+    """`Receiver.sent` of what acknowledges the position; False: not decided, and nothing changed."""
+    re, promise = rx.re, rx.promise
+    nxt, shift = re.nxt, promise.shift
+    window = s.window << shift if shift >= 0 else -1
+    if (
+        rx.stale
+        or s.ack_seq != nxt & M32
+        or window <= 0
+        or promise.window <= 0
+        or rx.fuzzy
+        or nxt < rx.wup
+        or rx.old_sets
+        or rx.untold
+        or rx.ofo_told
+        or label.by == "tcp_delack_timer_handler"
+    ):
+        return False
+    pending = e.pending
+    rx.latest, rx.origin = s, None
+    rx.half = (0, 0, None)
+    if n and pending:
+        p = pending[0]
+        if p.seg_len:
+            rx.half = (p.number, rx.wup, p.tsval)
+    clock = rx.clock
+    promise.give = 0
+    if 0 <= nxt + window - promise.edge < 1 << shift:
+        low, high = e.counts.low, e.counts.high
+        low[WANTS] = low.get(WANTS, 0)
+        high[WANTS] = high.get(WANTS, 0) + 1
+    promise.edge = nxt + window
+    promise.window = window
+    advances = nxt > rx.wup
+    rx.wup = nxt
+    if clock.quick and clock.since >= 0:
+        clock.quick -= 1
+        if not clock.quick:
+            clock.ato = TCP_ATO_MIN
+    clock.since = clock.due = -1
+    clock.pushed = 0
+    clock.now = clock.mandated = False
+    if n and now - clock.lrcvtime < clock.ato and clock.pingpong < 255:
+        clock.pingpong += 1
+    if rx.loose:
+        rx.astray.acknowledged(nxt)
+        rx.astray.inputs -= not n and rx.astray.inputs > 0
+    if re.sack and not rx.dsack_off:
+        rx.credits = 0
+    elif rx.credits and not n and not advances:
+        rx.credits -= 1
+    rx.compressed = 0
+    rx.fin_due = False
+    re.told_at_fin = re.dsack = None
+    recent, t = rx.ts_recent, s.tsecr
+    if t is not None and recent is not None and rx.ts_ok and 0 < (t - recent) & M32 < H32:
+        rx.ts_recent = t
+    if not pending:
+        rx.ts_loose = False
+    return True
+
+
+def departed(e: End, tx: Any, s: Segment, n: int) -> bool:
+    """`Sender.sent` of new data and of what is empty, next in sequence; False: not decided, and nothing changed."""
+    f = tx.f
+    if tx.classified != s.number or tx.lo != f.nxt or e.ident.ids.gap:
+        return False
+    low, high = e.counts.low, e.counts.high
+    if tx.what == NOTHING:
+        low["Tcp.OutSegs"] = low.get("Tcp.OutSegs", 0) + 1
+        high["Tcp.OutSegs"] = high.get("Tcp.OutSegs", 0) + 1
+    elif tx.what == NEW and tx.how == BY_WRITE:
+        key = (s.data[s.l4 + 12], f.mss, f.max_window, f.ts_ok)
+        if key != tx.mss_key or not f.mss:
+            return False
+        mss, now, hi = tx.mss_now, tx.now, tx.hi
+        if n <= mss:
+            segs = 1
+        elif n % mss and not s.flags & PSH:
+            return False
+        else:
+            segs = -(-n // mss)
+        board = f.board
+        out = board.out
+        sent = Sent(tx.lo, hi, now, mss, segs)
+        sent.source, sent.at, sent.tsval = s, s.payload_at, s.tsval or 0
+        board.q.append(sent)
+        board.out = out + segs
+        f.nxt = hi
+        for name in ("Tcp.OutSegs", "TcpExt.TCPOrigDataSent"):
+            low[name] = low.get(name, 0) + segs
+            high[name] = high.get(name, 0) + segs
+        tx.full = n >= mss and not n % mss
+        if f.sack_ok and f.tlp_on and (f.ca == OPEN or f.ca == CWR):
+            arm(f, now)
+        elif not out or f.kind == TLP:
+            f.restart(now)
+    else:
+        return False
+    if s.tsval is not None:
+        tx.last_ts = s.tsval
+    return True
+
+
+def arm(f: Any, now: int) -> None:
+    """`Flow.set_timer` in Open or CWR with SACK, tail probes on, and something out."""
+    rtt, board = f.rtt, f.board
+    srtt, j = rtt.srtt, rtt.jiffy
+    if not srtt or f.backoff:
+        f.set_timer(now)
+        return
+    f.armed = now
+    f.kind = TLP
+    rto = -(-((srtt >> 3) + rtt.rttvar) // j) * j
+    if rto > RTO_MAX:
+        rto = RTO_MAX
+    pto = -(-((srtt >> 2) + (rtt.floor if board.out == 1 else rtt.least_wait)) // j) * j
+    left = board.q[0].time + rto - now
+    f.due = now + (left if 0 < left < pto else pto)
+
+
+def process(e: End, p: Segment) -> None:
+    """`End.process` of an input that was taken from the queue, and about which nothing is decided."""
+    life, tx, rx = e.life, e.tx, e.rx
+    n = p.len
+    if (
+        e.state is not ESTABLISHED
+        or p.flags & NOT_CALM != ACK
+        or p.truncated
+        or not tx.agreed
+        or not life.confirmed
+        or 0 < (p.ack_seq - tx.f.nxt) & M32 < H32
+    ):
+        if life.takes(p):
+            tx.takes(p)
+            rx.takes(p)
+            if e.state is not ESTABLISHED:
+                life.moves()
+        return
+    if life.far:
+        life.heard.append((p, ESTABLISHED))
+    if n:
+        life.got = True
+    now = p.time // 1000
+    if not answers(tx, p, now, n):
+        tx.takes(p)
+    if not arrives(e, rx, p, now, n):
+        rx.takes(p)
+
+
+def answers(tx: Any, p: Segment, now: int, n: int) -> bool:
+    """`Sender.takes` where nothing is lost; False: not decided, and nothing changed."""
+    f = tx.f
+    una = f.una
+    ack = una + ((p.ack_seq - una + H32) & M32) - H32
+    if ack < una or p.sack or p.number == tx.early or una == tx.iss or f.ts_ok is None or f.tlp_high >= 0:
+        return False
+    board = f.board
+    q = board.q
+    gone = segs = 0
+    if q:
+        if (
+            ack == una
+            or tx.doubt
+            or f.ca != OPEN
+            or not f.sack_ok
+            or not f.tlp_on
+            or board.sacked
+            or board.lost
+            or board.retrans
+            or q[0].seq < una
+            or not q[0].time
+        ):
+            return False
+        for sent in q:
+            if sent.end > ack:
+                if sent.segs > 1 and ack > sent.seq:
+                    return False
+                break
+            if sent.sacked:
+                return False
+            gone += 1
+            segs += sent.segs
+        if not gone:
+            return False
+    elif ack > una:
+        return False
+    tx.heard = now
+    win = p.window << tx.wscale
+    if ack + win > tx.right:
+        tx.right = ack + win
+    d = (p.seq - tx.wl1) & M32
+    if ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and tx.zero_is_news))):
+        tx.wl1 = p.seq
+        f.wnd = win
+        if win > f.max_window:
+            f.max_window = win
+    if gone:
+        f.retransmits = 0
+        f.una = ack
+        f.delivered += segs
+        when, end = f.rack_time, f.rack_end
+        first = q[0].time
+        for k in range(gone):
+            sent = q[k]
+            last = sent.time
+            if last > when or (last == when and sent.end > end):
+                when, end = last, sent.end
+        f.rack_time, f.rack_end = when, end
+        f.rack_rtt = now - last if now > last else 0
+        del q[:gone]
+        board.out = board.out - segs if q else 0
+        rtt = f.rtt
+        least = now - last if now > last else 0
+        if least <= rtt.min_rtt or now - rtt.min_at > MIN_RTT_WINDOW:
+            rtt.min_rtt, rtt.min_at = least or rtt.jiffy, now
+        rtt.sample(now - first if now > first else 0, ack, f.nxt)
+        f.backoff = 0
+        f.echo = -1
+        if q:
+            arm(f, now)
+        else:
+            f.armed, f.kind = now, NONE
+    tx.past.append((p.number, now, una, ack))
+    return True
+
+
+def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
+    """`Receiver.takes` of what is next in order; False: not decided, and nothing changed."""
+    re, stack, promise, clock = rx.re, e.stack, rx.promise, rx.clock
+    nxt, recent, wup = re.nxt, rx.ts_recent, rx.wup
+    tsval = p.tsval
+    if not rx.known or p.seq != nxt & M32 or re.ranges or rx.skips or nxt < wup or rx.ecn_ok:
+        return False
+    if tsval is not None and recent and 1 < (recent - tsval) & M32 < H32:
+        return False
+    if n and ((promise.edge <= nxt and stack.near is True) or re.told_at_fin is not None):
+        return False
+    origin = rx.origin
+    if origin is None:
+        origin = rx.origin = Origin(re, recent)
+    if len(origin.since) < FORGOTTEN:
+        origin.since.append(p)
+    if tsval is None or recent is None:
+        later = tsval if rx.ts_ok else None
+    elif (
+        nxt > wup
+        or not 0 < (tsval - recent) & M32 < H32
+        or (p.number == rx.half[0] and nxt > rx.half[1])
+        or (p.ack_seq - e.tx.snd_una) & M32 >= H32
+    ):
+        later = recent
+    else:
+        later = tsval
+    if later is not None and later != recent:
+        rx.ts_recent, rx.ts_at = later, now
+        stamps = rx.stamps
+        stamps.append((p.number, now, later))
+        if len(stamps) > REMEMBERED:
+            del stamps[0]
+    if tsval is not None and (rx.top is None or 0 < (tsval - rx.top) & M32 < H32):
+        rx.top = tsval
+        rx.ts_loose = rx.ts_loose or (later != tsval and nxt <= wup)
+    end = nxt + n
+    pieces = rx._pieces(p) if rx.loose else 1
+    if rx.loose:
+        rx.astray.comes(nxt, end, pieces)
+    if not n:
+        return True
+    re.dsack = None
+    re.twice = re.flushes = False
+    re.nxt = end
+    rx.text_at = now
+    arrivals = rx.arrivals
+    arrivals.append((p.number, now, nxt, end))
+    if len(arrivals) > REMEMBERED:
+        del arrivals[0]
+    window = promise.window if promise.window > 0 else 0
+    if n >= clock.rcv_mss:
+        clock.last_seg_size = 0
+        clock.rcv_mss = clock.advmss if 0 < clock.advmss < n else n
+        if p.flags & PSH:
+            clock.pushed |= 1
+    else:
+        clock.measure(n, p.flags, p.payload_at - p.l4, 32 if tsval is not None else 20)
+    if clock.ato and now - clock.lrcvtime <= TCP_ATO_MIN // 2:
+        clock.ato = (clock.ato >> 1) + TCP_ATO_MIN // 2
+        clock.lrcvtime = now
+    else:
+        clock.data(now, window)
+    if n >= LEAST:
+        most = 2 * (promise.advmss or U16_MAX) * pieces
+        ceiling = promise.ceiling if promise.ceiling > promise.window else promise.window
+        promise.ceiling = ceiling + (most if most > 2 * n else 2 * n)
+    if clock.since < 0:
+        clock.since, clock.frame = now, p.number
+    rx.dup_acks = 0
+    if clock.mandated or end - wup > clock.rcv_mss or (clock.quick and clock.pingpong < clock.thresh):
+        clock.now = True
+    else:
+        clock.check(now, end - wup, False, 0)
+    return True
