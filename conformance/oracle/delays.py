@@ -149,7 +149,11 @@ class AckClock:
             and -2 * self.jiffy <= at - self.due <= slack(TCP_DELACK_MAX, 1_000_000 // self.jiffy) + DEFERRED
         ):
             return True
-        return -self.jiffy <= at - self.since - TCP_ATO_MIN <= slack(TCP_ATO_MIN, 1_000_000 // self.jiffy)
+        return self.least_delay(at - self.since)
+
+    def least_delay(self, waited: int) -> bool:
+        """Whether the least delay and the wheel's slack make up what was waited (us)."""
+        return -self.jiffy <= waited - TCP_ATO_MIN <= slack(TCP_ATO_MIN, 1_000_000 // self.jiffy)
 
     def latest(self, longest: int, hz: int) -> int:
         """When the timer must have sent what is owed, -1 if nothing is."""

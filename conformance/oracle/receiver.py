@@ -5,7 +5,7 @@ behind holes in the order in which it changed. Each output is held to the positi
 needs a cause, and one cause sends one.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
 from conformance.oracle.constraint import Constraint
@@ -404,8 +404,8 @@ class Receiver:
         self.credit_at, self.credit_by = at, by
 
     def _srtt(self) -> int:
-        srtt: int | None = getattr(self.end.tx, "srtt_high", None)
-        return srtt or 0
+        flow: Any = getattr(self.end.tx, "f", None)
+        return flow.rtt.srtt >> 3 if flow is not None else 0
 
     # -- where an output stands
 
@@ -878,7 +878,7 @@ class Receiver:
         if self.loose:  # what is far answers a round trip later
             self.fastest = min(self.fastest, waited)
             waited, at = waited - self.fastest, at - self.fastest
-        if clock.timer_fires(at) and not (clock.now and waited < READS_LATE):
+        if (clock.timer_fires(at) or clock.least_delay(waited)) and not (clock.now and waited < READS_LATE):
             return Label("tcp_delack_timer_handler", f"{at - clock.since} us after the first arrival")
         if clock.now:
             if waited > READS_LATE:
