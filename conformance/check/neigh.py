@@ -281,6 +281,8 @@ class Neighbours:
         self._late_acquaintance(p, x)
         for k, o in enumerate(p.owed):
             why = answer_differs(o.effect, x)
+            if not why and p.lossy and o.watch is not None and not o.watch.may_have_taken(o.number):
+                why = f"frame {o.number} was lost"
             if not why:
                 del p.owed[k]
                 p.doubts.pop((o.asker, o.target), None)

@@ -368,6 +368,10 @@ class Watch:
                 found.append(replace(g, lost=lost, cost=g.cost + 20, trail=trail))
         return self._keep(found)
 
+    def may_have_taken(self, number: int) -> bool:
+        """Whether some guess has request `number` received."""
+        return self.unknown or any(number not in g.lost for g in self.alive)
+
     def settle(self, number: int, answered: bool) -> bool:
         """Whether request `number` was answered: what lost it, or took it, is out."""
         if self.unknown:
