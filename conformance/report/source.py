@@ -7,7 +7,7 @@ from pkgutil import iter_modules
 import conformance.oracle
 from conformance.check.verdict import FrameLabel
 from conformance.oracle.constraint import Constraint
-from conformance.oracle.steps import sender
+from conformance.oracle.steps import Sends, sender
 from refmodel.rule import RULES, STEPS, Rule, Step
 
 
@@ -17,6 +17,12 @@ def entry(by: str) -> Rule | Step | None:
     if found is None and by.isidentifier():
         found = STEPS.get(sender(by).id)
     return found
+
+
+def beside(by: str) -> Sends | None:
+    """What a kernel function sends that no layer of the model has, or None."""
+    found = sender(by) if by.isidentifier() else None
+    return found if found is not None and found.kernel else None
 
 
 def ident(by: str) -> str:
@@ -35,7 +41,7 @@ def constraints() -> dict[str, Constraint]:
 
 def says(by: str) -> str:
     """The sentence of a rule, step or constraint, or ''."""
-    found = entry(by)
+    found = entry(by) or beside(by)
     if found is not None:
         return found.says
     return constraints()[by].sentence if by in constraints() else ""
@@ -43,7 +49,7 @@ def says(by: str) -> str:
 
 def cites(by: str) -> tuple[str, ...]:
     """The kernel functions and RFC sections of a rule, step or constraint."""
-    found = entry(by)
+    found = entry(by) or beside(by)
     if found is not None:
         return (*found.kernel, *found.rfc)
     return constraints()[by].cites if by in constraints() else ()

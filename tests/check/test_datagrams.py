@@ -6,6 +6,7 @@ from conformance.check.datagrams import Datagrams
 from conformance.check.setup import Host, Setup
 from conformance.check.verdict import Outcome
 from conformance.pcap import Frame
+from conformance.report.source import cites, says
 from refmodel.packet import decode, encode
 from refmodel.packet.codec import seal
 from refmodel.packet.ether import Ether
@@ -14,6 +15,11 @@ from refmodel.packet.ip import Ip, Ip6
 from refmodel.packet.transport import Udp
 from refmodel.packet.wire import Layer
 
+SENDERS = (
+    "udp_send_skb", "udp_v6_send_skb", "icmp_reply", "__icmp_send", "icmp6_send", "icmpv6_echo_reply", "raw_sendmsg",
+    "rawv6_sendmsg", "ip_do_fragment", "ip6_fragment", "igmpv3_sendpack", "mld_sendpack", "ndisc_send_ns",
+    "ndisc_send_rs", "ndisc_send_skb", "ndisc_send_redirect", "ip_output",
+)  # fmt: skip
 A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 A6, B6 = bytes(15) + b"\x01", bytes(15) + b"\x02"
 HOSTS = (Host("a", True, frozenset({A, A6})), Host("b", True, frozenset({B, B6})))
@@ -113,3 +119,12 @@ def test_each_frame_names_the_function_that_sent_it():
     for f in (ask(1), answer(2), six):
         d.frame(f, decode(f.data))
     assert dict(d.fired) == {"raw_sendmsg": 1, "icmp_reply": 1, "rawv6_sendmsg": 1}
+
+
+@pytest.mark.parametrize("name", SENDERS)
+def test_what_sends_a_datagram_has_its_citation(name: str) -> None:
+    # The model may have a function under the name of IPv4's; where it cuts a datagram up, under that of ip_output.
+    kernel = [k for k in cites(name) if k.startswith("net/")]
+    assert any(k.endswith(f":{name}") for k in kernel) or name == "ip_output"
+    assert kernel
+    assert says(name)
