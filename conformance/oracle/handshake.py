@@ -89,12 +89,6 @@ CONSTRAINTS: Final = (
         "The SYN-ACK is acknowledged at once, or when the delayed-ACK timer has run out.",
         ("net/ipv4/tcp_input.c:tcp_rcv_synsent_state_process", "RFC 9293 3.10.7.3"),
     ),
-    Constraint(
-        "unopened-segment",
-        "A socket in SYN_SENT sends nothing but its SYN until a SYN came.",
-        ("net/ipv4/tcp_input.c:tcp_rcv_synsent_state_process", "RFC 9293 3.10.7.3"),
-        rfc=True,
-    ),
 )
 
 

@@ -58,11 +58,6 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
         ("net/ipv4/tcp_input.c:tcp_reset", "net/ipv4/tcp.c:tcp_done", "RFC 9293 3.6"),
         rfc=True,
     ),
-    Constraint(
-        "challenge-ack-limited",
-        "A socket answers no two unacceptable segments without data within 500 ms.",
-        ("net/ipv4/tcp_input.c:__tcp_oow_rate_limited", "RFC 5961 7"),
-    ),
 )
 
 

@@ -120,6 +120,15 @@ class TestIp:
         host.id += 3
         assert host.ident.steps_since_last(host.sends()) == 3
 
+    def test_ids_leave_none_out_where_nothing_is_lost(self, host: Host) -> None:
+        host.id += 9
+        assert refuses(host, host.makes()) == "ip-id-gap"
+
+    def test_a_queue_may_lose_frames_before_the_tap(self) -> None:
+        host = Host(exact=False)
+        host.id += 9
+        assert host.ident.steps_since_last(host.sends()) == 9
+
     def test_a_super_frame_takes_as_many_ids_as_segments(self, host: Host) -> None:
         host.ident.heard(host.tap.frame(1, SYN | ACK, 0, 1, options=syn_options(77, 1, mss=1460)))
         host.sends(payload=bytes(4 * 1448))
