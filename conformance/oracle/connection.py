@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.oracle import fast
@@ -19,11 +21,12 @@ from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
+from conformance.oracle.view import View, cut, each_twice, in_order
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
 
-FAST = False  # usual frames go the short way; a test holds that nothing depends on it
+FAST = True  # usual frames go the short way; a test holds that nothing depends on it
 CHECKPOINT: Final = 256  # frames
 ATTEMPTS: Final = 48  # for one frame
 BUDGET: Final = 4_096  # for one connection
@@ -37,6 +40,9 @@ TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
 
 UNJUDGED: Final = Label("", "not judged")
+COPY: Final = Label("copy", "the tap saw it before: it was sent once")
+CUT: Final = Label("", "its options were cut off by the capture: not judged")
+SWAPS: Final = 4  # pairs of frames whose stamps may be in the wrong order
 
 # Counters that the labels give exactly where the tap is on the counting host and nothing is lost before it.
 EXACT: Final = frozenset({
@@ -79,18 +85,28 @@ class Connection:
         self.attempts = 0
         self.intact = 0  # the last frame whose checksum was looked at
         self.damaged: dict[int, bool] = {}  # frames with a wrong checksum, and whether they were taken all the same
+        self.view = View()
+        self.once = False  # what the tap saw twice was sent once; else the network doubled it
+        self.doubled: dict[int, bool] = {}  # copies, and whether they came to the receiver on their own
 
     # -- set-up
 
     @property
     def opens(self) -> bool:
         """Whether its first segment is a SYN."""
-        return self.first.flags & (SYN | ACK | RST | FIN) == SYN
+        return self.first.flags & (SYN | ACK | RST | FIN) == SYN and not cut(self.first)
 
     def _start(self) -> None:
         """Makes the ends, knowing what the first frames tell."""
-        early = self.prelude or []
+        early = in_order(self.prelude or [])
         self.prelude = None
+        if early and early[0].number != self.first.number and early[0].flags & (SYN | ACK) == SYN:
+            self.first = early[0]
+            self.sides = ((self.first.saddr, self.first.source), (self.first.daddr, self.first.dest))
+        copies = self.view.copies
+        self.once = each_twice(early, copies)
+        if self.once:
+            early = [s for s in early if s.number not in copies]
         stacks: Sequence[Stack] = infer(
             early, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
         )
@@ -133,13 +149,23 @@ class Connection:
         at = us(s)
         if at > self.last:
             self.last = at
+        for x in self.view.takes(s):
+            self._enter(x)
+
+    def _enter(self, s: Segment) -> None:
+        """Takes the next segment in the order in which they were sent."""
         self.kept.append(s)
         if self.prelude is not None:
             self.prelude.append(s)
-            if len(self.prelude) >= PRELUDE:
+            if len(self.prelude) - len(self.view.copies) >= PRELUDE:
                 self._start()
         else:
             self._follow(s)
+
+    def _flush(self) -> None:
+        """Takes the frames that wait for what they answer."""
+        for x in self.view.rest():
+            self._enter(x)
 
     def _follow(self, s: Segment) -> None:
         if self.ended is not None or self.unknown:
@@ -157,7 +183,7 @@ class Connection:
         try:
             self._take(s)
         except Refusal as why:
-            if not self._was_damaged():
+            if not self._was_damaged() and not self._was_doubled():
                 self.refused = why
                 return
         if len(self.records) >= 2 * CHECKPOINT:
@@ -188,6 +214,12 @@ class Connection:
                 receiver.settle(us(s), s.number)
                 receiver.hears(s)
             self.labels.append((s.number, sender.side, DAMAGED, sender.state))
+            return
+        if s.truncated and s.flags & SYN:
+            self.labels.append((s.number, sender.side, CUT, sender.state))
+            return
+        if s.number in self.view.copies and not self.doubled.get(s.number, not self.once):
+            self.labels.append((s.number, sender.side, COPY, sender.state))
             return
         if sender.given_up:
             label = UNJUDGED
@@ -248,6 +280,59 @@ class Connection:
             self._again(self.decided)
         return False
 
+    def _was_doubled(self) -> bool:
+        """Whether the connection goes on if what the tap saw twice was sent once, or was not."""
+        start = self.records[0].number
+        there = {s.number for s in self.records}
+        copies = [n for n in self.view.copies if n >= start and n in there]
+        if not copies:
+            return False
+        before = dict(self.doubled)
+        now = {n: before.get(n, not self.once) for n in copies}
+        tries = [
+            dict.fromkeys(copies, self.once),
+            {copies[-1]: not now[copies[-1]]},
+        ]
+        for k, tried in enumerate(tries):
+            if tried and {**now, **tried} != now:
+                self.doubled = {**before, **now, **tried}
+                if self._again(self.decided) is None:
+                    if k == 0:
+                        self.once = not self.once
+                    return True
+        self.doubled = before
+        self._again(self.decided)
+        return False
+
+    def _were_swapped(self, s: Segment, end: int) -> bool:
+        """Whether the connection goes on if stamps of two processors are out of order around the last frame."""
+        records, queue = self.records, self.queue
+        side = self._side(s)
+        for k, y in enumerate(queue):
+            if y.time - s.time > self.view.most:
+                break
+            if self._side(y) != side:
+                self.records = [*records[:-1], replace(y, time=s.time), s]
+                if self._again(self.decided, end) is None:
+                    self.view.skewed = True
+                    self.queue = deque(x for j, x in enumerate(queue) if j != k)
+                    return True
+        if self.view.skewed:
+            tries = 0
+            for k in range(len(records) - 1, 0, -1):
+                x, y = records[k - 1], records[k]
+                if s.time - x.time > SPAN or tries >= SWAPS:
+                    break
+                if self._side(x) != self._side(y) and y.time - x.time <= self.view.most:
+                    tries += 1
+                    self.records = [*records[: k - 1], replace(y, time=x.time), x, *records[k + 1 :]]
+                    if self._again(self.decided, end) is None:
+                        return True
+        if self.records is not records:
+            self.records = records
+            self._again(self.decided)
+        return False
+
     def _again(self, decided: Decisions, end: int = 0) -> tuple[Refusal, Segment] | None:
         """Follows the frames from the checkpoint under `decided`, up to `end` us; what was refused, at which frame."""
         mark, ends = self.marks[0]
@@ -288,6 +373,8 @@ class Connection:
             if failed is None:
                 return
             why, at = failed
+        if why.side is None and self._were_swapped(s, end):
+            return
         todo: list[tuple[int, int, Decisions]] = []
         tried = {self.decided}
         order = 0
@@ -388,6 +475,7 @@ class Connection:
         """Both ends are closed or in TIME_WAIT at `now` us, or nothing more will be said."""
         if self.prelude is not None:
             return any(s.flags & (RST | FIN) for s in self.prelude)
+        self._flush()
         self._pump(True)
         if self.ended is not None or self.unknown:
             return True
@@ -408,6 +496,7 @@ class Connection:
             if not any(x.flags & (RST | FIN) for x in self.prelude) and not same:
                 return False
             self._start()
+        self._flush()
         self._pump(True)
         if self.ended is not None or self.unknown:
             return True
@@ -422,6 +511,7 @@ class Connection:
 
     def verdict(self, end: int, keep: bool = True) -> Verdict:
         """The judgement when the capture has shown everything up to `end` us."""
+        self._flush()
         if self.prelude is not None:
             self._start()
         self._pump(True)
