@@ -28,6 +28,8 @@ PB: Final = 2
 SPB: Final = 3
 ISB: Final = 5
 EPB: Final = 6
+NO_MORE: Final = bytes(4)  # opt_endofopt
+DIRECTIONS: Final[tuple[Direction, ...]] = ("", "in", "out", "")  # by the low bits of epb_flags
 
 # pcap's first word: byte order, nanoseconds per tick, bytes of a record's header
 _MAGIC: Final[dict[bytes, tuple[str, int, int]]] = {
@@ -324,28 +326,37 @@ class Reader:
                 yield frame
 
     def _plain(self) -> Iterator[Frame]:
-        """The frames that stand next in the buffer in blocks without options: nearly every block of a capture."""
+        """The frames that stand next in the buffer in blocks without options, or with their direction only."""
         stream = self._stream
         head = struct.Struct(self._order + "IIIIIII").unpack_from
         tail = struct.Struct(self._order + "I").unpack_from
+        flags = struct.pack(self._order + "HH", 2, 4)
         buf, end = stream.buf, len(stream.buf)
         while stream.pos + 32 <= end:
             pos = stream.pos
             kind, size, number, high, low, caplen, orig_len = head(buf, pos)
-            if (
-                kind != EPB
-                or size != 32 + (caplen + 3 & ~3)
-                or pos + size > end
-                or tail(buf, pos + size - 4)[0] != size
-            ):
+            data_end = pos + 28 + caplen
+            options = pos + 28 + (caplen + 3 & ~3)
+            if kind != EPB or pos + size > end or tail(buf, pos + size - 4)[0] != size:
                 return
+            direction: Direction = ""
+            if size != 32 + (caplen + 3 & ~3):
+                # Beside nothing, only the direction: epb_flags of four bytes, and the end of the options.
+                if (
+                    options + 16 != pos + size
+                    or buf[options : options + 4] != flags
+                    or buf[options + 8 : options + 12] != NO_MORE
+                ):
+                    return
+                (word,) = tail(buf, options + 4)
+                direction = DIRECTIONS[word & 3]
             at = self._section + number
             if at >= len(self.interfaces) or (i := self.interfaces[at]).linktype in (113, 276):
                 return
             time = (high << 32 | low) * 1_000_000_000 // i.ticks + i.offset * 1_000_000_000
             self.frames += 1
             stream.pos = pos + size
-            yield Frame(self.frames, time, i.linktype, at, buf[pos + 28 : pos + 28 + caplen], orig_len, "", "")
+            yield Frame(self.frames, time, i.linktype, at, buf[pos + 28 : data_end], orig_len, direction, "")
 
     def _block(self, kind: int, body: bytes) -> Frame | None:
         if kind == EPB:

@@ -1,5 +1,6 @@
 """One capture from file to verdicts, and many of them on all cores."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ from refmodel.tcp.params import tcp_params
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
 POLL: Final = 0.2  # s
+GARBAGE: Final = 200_000  # objects between two looks for cycles: connections are long-lived, and many
 WHOLE: Final = Share()
 ORACLE: Final = "oracle"
 RULES: Final = "rules"
@@ -166,6 +168,8 @@ def _check_into(
 ) -> list[int]:
     """Fills `report` with what falls to `share`; its connections' first frames come back, as in `check_frames`."""
     firsts: list[int] = []
+    thresholds = gc.get_threshold()
+    gc.set_threshold(GARBAGE, *thresholds[1:])
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
@@ -181,6 +185,8 @@ def _check_into(
         report.error = report.error or str(why)
     except (CaptureError, SidecarError, UnknownProfile, OutOfRange) as why:
         report.error = str(why)
+    finally:
+        gc.set_threshold(*thresholds)
     return firsts
 
 
