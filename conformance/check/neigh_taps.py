@@ -7,7 +7,7 @@ resolution may be among them.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -17,14 +17,15 @@ from conformance.check.neigh import Neighbours
 from conformance.check.neigh_frames import link_local, number
 from conformance.check.neigh_hosts import Place
 from conformance.check.setup import Host, Setup, SidecarError, at_tap
-from conformance.check.verdict import Verdict
+from conformance.check.verdict import Divergence, Outcome, Verdict
 from conformance.pcap import Frame
-from refmodel.packet import LINKTYPE_ETHERNET, Packet, Segment
+from refmodel.packet import LINKTYPE_ETHERNET, Arp, NdNa, NdNs, Packet, Segment
 
 # How much longer (us) a frame may take through a relay or a qdisc: a full queue at a low rate holds it this long.
 PATH: Final = 1_000_000
 ANY: Final = "any"
 MIDDLE: Final = "middle"
+COPIES: Final = 65_536  # frames of resolution compared
 BEFORE_TAP: Final = ("egress", "qdisc")
 
 
@@ -36,6 +37,9 @@ class Taps:
         self.setup = setup
         self.counts: Counter[str] = Counter()
         self.judges: dict[int, Neighbours] = {}
+        self.left: dict[str, set[bytes]] = {}
+        self.copies: list[tuple[str, Frame]] = []
+        self.begins = 1 << 62
         taps = len(setup.extra.get("taps", {}).get("hosts", ())) or 1
         for tap in range(taps):
             self._judge(tap)
@@ -43,7 +47,23 @@ class Taps:
     def frame(self, f: Frame, packet: Packet | Segment) -> None:
         """Takes the next frame, of whichever tap."""
         tap = f.interface if f.linktype == LINKTYPE_ETHERNET else 0
-        (self.judges.get(tap) or self._judge(tap)).frame(f, packet)
+        judge = self.judges.get(tap) or self._judge(tap)
+        judge.frame(f, packet)
+        self.begins = min(self.begins, f.time // 1000)
+        if len(self.judges) > 1 and isinstance(packet, Packet) and f.linktype == LINKTYPE_ETHERNET:
+            self._compare(judge, f, packet)
+
+    def _compare(self, judge: Neighbours, f: Frame, packet: Packet) -> None:
+        """What a host with a tap of its own asks or answers must look the same at the other tap of the link."""
+        sender = judge.by_mac.get(int.from_bytes(f.data[6:12], "big"))
+        if sender is None or not sender.told or sender.crafted or len(self.copies) >= COPIES:
+            return
+        if all(packet.get(kind) is None for kind in (Arp, NdNs, NdNa)):
+            return
+        if judge.setup.near == sender.name:
+            self.left.setdefault(sender.name, set()).add(f.data)
+        elif sender.name in judge.place.elsewhere:
+            self.copies.append((sender.name, f))
 
     def finish(self, end: int, linux: Collection[bytes] | None = None) -> list[Verdict]:
         """The verdicts of all taps; `linux` as in Neighbours.finish."""
@@ -51,7 +71,23 @@ class Taps:
         for tap in sorted(self.judges):
             out += self.judges[tap].finish(end, linux)
             self.judges[tap].counts = Counter()
-        return out
+        return out + list(self._altered())
+
+    def _altered(self) -> Iterator[Verdict]:
+        """Copies of no frame that left their sender's tap; one under way when the capture began is passed over."""
+        tapped = {j.setup.near for j in self.judges.values()}
+        damaged = any(n and place.endswith(".corrupted") for place, n in self.setup.extra.get("drops", {}).items())
+        found: dict[str, Divergence] = {}
+        for host, f in self.copies:
+            early = f.time // 1000 < self.begins + PATH
+            if host not in tapped or f.data in self.left.get(host, ()) or (early and host not in self.left) or damaged:
+                continue
+            what = f"{host} sent no frame that looks like #{f.number} at the other tap"
+            found.setdefault(host, Divergence(f.number, f.time / 1e9, host, what))
+        for host, d in found.items():
+            yield Verdict(
+                "neigh", f"{host}: at another tap", Outcome.DIVERGES, d.what, divergence=d, inferred=self.setup.inferred
+            )
 
     def _judge(self, tap: int) -> Neighbours:
         judge = self.judges[tap] = Neighbours(*at_link(self.setup, tap))
