@@ -39,6 +39,7 @@ LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 DAMAGED: Final = Label("damaged", "its checksum is wrong: nobody sent it so, and nobody takes it")
 
+LAG_MAX: Final = 4_000_000  # us: a path as long as that is none
 UNJUDGED: Final = Label("", "not judged")
 COPY: Final = Label("copy", "the tap saw it before: it was sent once")
 CUT: Final = Label("", "its options were cut off by the capture: not judged")
@@ -110,24 +111,34 @@ class Connection:
         stacks: Sequence[Stack] = infer(
             early, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
         )
+        self.ends = ends = self._fresh(stacks)
+        if self._reused():
+            assert self.before is not None
+            for new in ends:
+                new.life.follows(self.before.end_of(new.address))
+            self.marks = [(0, self._copies())]
+        self.before = None
+        self.judged = [e.name for e in ends if e.stack.linux] or ["neither"]
+        for s in early:
+            self._follow(s)
+
+    def _fresh(self, stacks: Sequence[Stack]) -> tuple[End, End]:
+        """Both ends as they are before their first frame."""
         ends = []
         for k, who in enumerate(self.sides):
             host = self.setup.host_of(who[0])
             ends.append(End(host.name if host is not None else address(*who), k, who, stacks[k]))
         a, b = ends
         a.peer, b.peer = b, a
-        self.ends = (a, b)
         for e in ends:
             equip(e, self.setup, self.opens, self.known)
-        if self._reused():
-            assert self.before is not None
-            for new in ends:
-                new.life.follows(self.before.end_of(new.address))
-        self.before = None
-        self.judged = [e.name for e in ends if e.stack.linux] or ["neither"]
-        self.marks = [(0, self._copies())]
-        for s in early:
-            self._follow(s)
+        return a, b
+
+    def _mark(self) -> tuple[int, tuple[End, End]]:
+        """Where the frames are followed again from; the first is made only when it is asked for."""
+        if not self.marks:
+            self.marks = [(0, self._fresh([e.stack for e in self.ends]))]
+        return self.marks[0]
 
     def _reused(self) -> bool:
         return self.before is not None and self.before.prelude is None
@@ -335,7 +346,7 @@ class Connection:
 
     def _again(self, decided: Decisions, end: int = 0) -> tuple[Refusal, Segment] | None:
         """Follows the frames from the checkpoint under `decided`, up to `end` us; what was refused, at which frame."""
-        mark, ends = self.marks[0]
+        mark, ends = self._mark()
         del self.labels[mark:]
         self.ends = ends
         self.marks[0] = (mark, self._copies())
@@ -419,6 +430,7 @@ class Connection:
     def _loses(self, shown: Evidence) -> bool:
         """Whether the capture shows that frames are lost behind the tap where that was not taken for possible."""
         found = False
+        self._mark()  # before what it is made of changes
         for e in self.ends:
             if e.stack.presumed and (why := shown.loses(e.address)):
                 e.stack.lossy, e.stack.presumed, e.stack.exact, found = None, False, False, True
@@ -427,6 +439,10 @@ class Connection:
                 e.stack.near, e.stack.late = None, max(e.stack.late, PATH)
                 e.stack.close, e.stack.exact, found = False, False, True
                 e.stack.evidence.append(f"the tap may be far from it: {why}")
+            if e.stack.near is not True and not e.stack.given:
+                lag = min(2 * shown.lag(e.address), LAG_MAX)
+                if lag > e.stack.late:
+                    e.stack.late, found = lag, True
         if found:
             for e in (*self.ends, *(e for _, ends in self.marks for e in ends)):
                 e.rx.loosens()

@@ -135,6 +135,18 @@ class Evidence:
             last = s
         return ""
 
+    def lag(self, who: Who) -> int:
+        """The longest time (us) from data of the peer to the acknowledgment of `who` that ends with it."""
+        came: dict[int, int] = {}
+        longest = 0
+        for s in self.frames:
+            if (s.saddr, s.source) != who:
+                if s.seg_len:
+                    came.setdefault(s.end_seq, s.time)
+            elif s.flags & ACK and (at := came.pop(s.ack_seq, None)) is not None:
+                longest = max(longest, s.time - at)
+        return longest // 1000
+
     # -- single hypotheses
 
     def credible(self, x: Excuse, end: Who) -> bool:

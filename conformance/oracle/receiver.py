@@ -756,7 +756,8 @@ class Receiver:
         if self.end.life.small:
             self._small_window(s)
             return
-        if self.ecn_ok and self.end.stack.near is True and not self.fuzzy and not self._echoes_marks(s):
+        told = self.end.stack.near is True and not self.end.stack.close  # else a router behind the tap may mark
+        if self.ecn_ok and told and not self.fuzzy and not self._echoes_marks(s):
             what = "ECE, though no mark came" if s.flags & ECE else "no ECE, though a mark came and no CWR"
             raise Refusal("congestion-echo", what, excuses=self._drops(s, self.wup))
         promise = self.promise
