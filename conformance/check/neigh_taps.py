@@ -39,7 +39,7 @@ class Taps:
         self.judges: dict[int, Neighbours] = {}
         self.left: dict[str, set[bytes]] = {}
         self.copies: list[tuple[str, Frame]] = []
-        self.begins = 1 << 62
+        self.begins, self.full = 1 << 62, 1 << 62
         taps = len(setup.extra.get("taps", {}).get("hosts", ())) or 1
         for tap in range(taps):
             self._judge(tap)
@@ -61,7 +61,11 @@ class Taps:
         if all(packet.get(kind) is None for kind in (Arp, NdNs, NdNa)):
             return
         if judge.setup.near == sender.name:
-            self.left.setdefault(sender.name, set()).add(f.data)
+            left = self.left.setdefault(sender.name, set())
+            if len(left) < COPIES:
+                left.add(f.data)
+            else:
+                self.full = min(self.full, f.time // 1000)
         elif sender.name in judge.place.elsewhere:
             self.copies.append((sender.name, f))
 
@@ -79,6 +83,8 @@ class Taps:
         damaged = any(n and place.endswith(".corrupted") for place, n in self.setup.extra.get("drops", {}).items())
         found: dict[str, Divergence] = {}
         for host, f in self.copies:
+            if f.time // 1000 + PATH > self.full:
+                break
             early = f.time // 1000 < self.begins + PATH
             if host not in tapped or f.data in self.left.get(host, ()) or (early and host not in self.left) or damaged:
                 continue
