@@ -41,6 +41,9 @@ def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[
     for k, stack in enumerate(stacks):
         if stack.near is None and not setup.near:
             _looks(early, sides[k], stack)
+    if all(s.near and not s.given and any("yet to be filled" in x for x in s.evidence) for s in stacks):
+        for stack in stacks:
+            stack.near = None  # the tap is on the machine of both; what lies between its namespaces may lose frames
     if stacks[0].near is None and stacks[1].near is None:
         _times(early, sides, stacks)
     for stack in stacks:
@@ -107,8 +110,9 @@ def _looks(early: Sequence[Segment], who: Who, stack: Stack) -> None:
         return
     partial = [s for s in own if unfilled(s)]
     if len(partial) > 1:
-        stack.near = True
-        stack.evidence.append(f"the tap is on its host: frame {partial[0].number} has a checksum yet to be filled in")
+        # On a virtual link the receiving host's tap sees such a checksum too, behind whatever the link does to frames.
+        stack.near, stack.close = True, True
+        stack.evidence.append(f"on a host with it: frame {partial[0].number} has a checksum yet to be filled in")
 
 
 def unfilled(s: Segment) -> bool:
