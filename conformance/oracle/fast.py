@@ -136,6 +136,7 @@ def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
             ids.low, ids.high = -(-n // unit) if unit else 1, -(-n // SEGMENT)
         ids.kind, ids.gap, ids.odd = "", 0, None
         ids.exact += 1
+        ids.span += step
         if step == 1 and ids.size > ids.single:
             ids.single = ids.size
         ids.recent.append((i, s.seq, s.ack_seq, n, s.flags, tsval))
@@ -222,7 +223,12 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     shift, edge = promise.shift, promise.edge
     window = s.window << shift if shift >= 0 else -1
     left = edge - ack
-    if rx.ecn_ok or (window > left and window > promise.ceiling) or (window < left and edge < UNBOUNDED):
+    if (
+        rx.ecn_ok
+        or e.life.small
+        or (window > left and window > promise.ceiling)
+        or (window < left and edge < UNBOUNDED)
+    ):
         rx._check_window(s)
     return True
 
@@ -291,10 +297,10 @@ def caused(rx: Any, s: Segment, now: int) -> Label:
     clock = rx.clock
     if rx.stale or rx.fin_due or rx.loose or rx.re.nxt <= rx.wup:
         return rx.cause(s)  # type: ignore[no-any-return]
-    owed = now - clock.since
-    if clock.since >= 0 and (0 <= clock.due <= now + 2 * clock.jiffy or owed >= TCP_ATO_MIN - clock.jiffy):
-        return rx.cause(s)  # type: ignore[no-any-return]
     waited = now - rx.text_at
+    owed = now - clock.since if clock.since >= 0 else waited
+    if max(owed, waited) >= TCP_ATO_MIN - clock.jiffy or (clock.since >= 0 and 0 <= clock.due <= now + 2 * clock.jiffy):
+        return rx.cause(s)  # type: ignore[no-any-return]
     if clock.now:
         return READ if waited > READS_LATE else AT_ONCE
     if waited < READS:
@@ -605,5 +611,5 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     if clock.mandated or end - wup > clock.rcv_mss or (clock.quick and clock.pingpong < clock.thresh):
         clock.now = True
     else:
-        clock.check(now, end - wup, False, 0)
+        clock.check(now, end - wup, False, e.tx.f.rtt.srtt >> 3)
     return True
