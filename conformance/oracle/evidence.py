@@ -80,6 +80,53 @@ class Evidence:
                 top = x.end_seq
         return ""
 
+    # -- whether the tap did not see all that passed it
+
+    def unseen(self, sides: tuple[Who, Who]) -> str:
+        """What shows that the capture lacks frames that reached their end; '' if nothing does.
+
+        Sequence numbers that the peer acknowledged and their sender went on behind, though no frame brought them; or a
+        connection that goes on without the SYN-ACK of its handshake.
+        """
+        for who, other in (sides, sides[::-1]):
+            own = [s for s in self.frames if (s.saddr, s.source) == who and not s.flags & RST]
+            acks = [s for s in self.frames if (s.saddr, s.source) == other and s.flags & (ACK | RST) == ACK]
+            if (why := self._unanswered(own, acks) or self._never_seen(own, acks)) != "":
+                return why
+        return ""
+
+    def _unanswered(self, own: Sequence[Segment], others: Sequence[Segment]) -> str:
+        if not own or own[0].flags & (SYN | ACK) != SYN:
+            return ""
+        first = next((s for s in own if not s.flags & SYN), None)
+        if first is None or first.seq != own[0].end_seq or any(x.flags & SYN for x in others):
+            return ""
+        if any(x.number < first.number or before(x.ack_seq, first.seq) for x in others) or not others:
+            return ""
+        return f"frame {first.number} goes on from a SYN-ACK that is not there"
+
+    def _never_seen(self, own: Sequence[Segment], acks: Sequence[Segment]) -> str:
+        last: Segment | None = None
+        top = 0
+        for k, s in enumerate(own):
+            if last is not None and not s.flags & SYN and after(s.seq, top):
+                overlaps = any(
+                    (before(y.seq, s.seq) and after(y.end_seq, top))
+                    or (after(y.seq, s.seq) and before(y.seq, s.end_seq))
+                    for y in own[k + 1 :]
+                )
+                numbered = bool(last.ip_id and s.ip_id)
+                follows = numbered and 0 < _step(last, s) <= _packets(last)
+                reached = any(not before(a.ack_seq, s.end_seq) for a in acks if a.time > last.time)
+                asked = any(a.ack_seq != s.seq and not before(a.ack_seq, top) and before(a.ack_seq, s.seq) for a in acks
+                            if a.time > s.time)  # fmt: skip
+                if reached and not (overlaps or follows or asked):
+                    return f"nothing brought the {(s.seq - top) & M32} bytes before frame {s.number}, and they arrived"
+            if last is None or after(s.end_seq, top):
+                top = s.end_seq
+            last = s
+        return ""
+
     # -- whether an end is far
 
     def far(self, who: Who) -> str:
@@ -119,7 +166,7 @@ class Evidence:
                 stray = f"its frame {n.number} left before frame {p.number}, the ids tell"
             else:
                 stray = f"segments before its frame {n.number} are missing, the ids tell"
-        return stray if exact >= STEPS else ""
+        return stray if exact else ""
 
     def _strays(self, own: Sequence[Segment]) -> str:
         """Without ids: a hole that a later frame fills, an acknowledgment or a clock that goes back."""
