@@ -12,8 +12,8 @@ from conformance.check.infer import kinds, linux_order
 from conformance.oracle.clock import REORDERED, SWAPPED, Clock
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.end import End, Refusal
+from conformance.oracle.ids import AROUND, Ids
 from conformance.oracle.ids import SWAPPED as IDS_SWAPPED
-from conformance.oracle.ids import Ids
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN, URG
 from refmodel.tcp.state import St
@@ -367,7 +367,7 @@ class Identity:
         self._stepped = s.number
         if ids.holes and self.end.stack.exact:
             self._holes(s.time // 1000)
-        if not ids.kind or not self.end.stack.linux or not (ids.trusted or (ids.kind == "outlier" and ids.exact > 1)):
+        if not ids.kind or not self.end.stack.linux or not (ids.trusted or self._odd(-step)):
             return
         if ids.kind == "outlier":
             raise Refusal("ip-id-outlier", f"the frame before has an id out of line with those around it, {s.ip_id}")
@@ -376,6 +376,12 @@ class Identity:
                 raise Refusal("ip-id-back", f"IPv4 id {s.ip_id}, {-step} behind what this socket has sent")
         elif ids.kind == "zero" and self.end.state not in SMALL and not self._reply(s):
             raise Refusal("ip-id-zero", "IPv4 id 0 on a segment of a full socket")
+
+    def _odd(self, behind: int) -> bool:
+        """Whether the ids tell before they are trusted: one is out of line with its neighbours, or from before all."""
+        ids = self.ids
+        strange = ids.kind == "overtaken" and self.end.stack.exact and behind > ids.span + AROUND
+        return ids.exact > 0 and (ids.kind == "outlier" or strange)
 
     def _holes(self, now: int) -> None:
         """Raises Refusal for ids that were left out, and that no frame brings which two CPUs' stamps put behind."""
