@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
 from conformance.check.verdict import Verdict
+from conformance.oracle.end import End
 from refmodel.packet.segment import Segment
 from refmodel.tcp.state import TCP_TIMEWAIT_LEN
 
@@ -112,6 +113,7 @@ class Flows:
         c = self.open.pop(key)
         self._judge(c, now)
         self.gone[key] = c.ended is not None or not c.judged
+        _take_apart(c)
 
     def _judge(self, c: Any, end: int) -> None:
         self.judged.append((c.first.number, c.verdict(end, self.labels)))
@@ -126,3 +128,11 @@ class Flows:
         if not self.labels:
             self.judged = [(n, replace(v, labels=(), events=()) if v.labels or v.events else v) for n, v in self.judged]
         return sorted(self.judged, key=lambda x: x[0])
+
+
+def _take_apart(c: Any) -> None:
+    """Ends that refer to each other would stay until the next look for garbage."""
+    ends = [*getattr(c, "ends", ()), *(e for _, copies in getattr(c, "marks", ()) for e in copies)]
+    for e in ends:
+        if isinstance(e, End):
+            del e.peer, e.rx, e.tx, e.life, e.ident
