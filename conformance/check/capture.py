@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import Flows, Share
 from conformance.check.neigh_taps import Taps
@@ -20,6 +22,7 @@ from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
 from conformance.oracle.connection import Connection as Oracle
+from conformance.oracle.view import BY_ITSELF
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import decode
@@ -30,7 +33,7 @@ from refmodel.tcp.params import tcp_params
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
 POLL: Final = 0.2  # s
-GARBAGE: Final = 200_000  # objects between two looks for cycles: connections are long-lived, and many
+GARBAGE: Final = 50_000  # objects between two looks for cycles: connections are long-lived, and many
 WHOLE: Final = Share()
 ORACLE: Final = "oracle"
 RULES: Final = "rules"
@@ -169,16 +172,19 @@ def _check_into(
     """Fills `report` with what falls to `share`; its connections' first frames come back, as in `check_frames`."""
     firsts: list[int] = []
     thresholds = gc.get_threshold()
-    gc.set_threshold(GARBAGE, *thresholds[1:])
+    gc.set_threshold(GARBAGE, 5, 5)
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
         for h in setup.hosts:
             tcp_params(setup.profile_of(h))  # says which sysctl is out of its range
         sights: list[Sight] = []
-        frames = _frames(path, reader, report, stop)
+        lost: list[int] = []
+        frames = _frames(path, reader, report, stop, lost)
         frames = watch(frames, setup, sights) if setup.layer == "nic" else frames
         firsts = check_frames(frames, setup, report, labelled, share, engine)
+        if sum(lost):
+            report.verdicts = [_with_losses(v, sum(lost)) for v in report.verdicts]
         if setup.layer == "nic" and share.part == 0:
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
     except NicLogError as why:
@@ -198,7 +204,15 @@ def _none_modelled(report: FileReport) -> None:
         report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
 
 
-def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool]) -> Iterator[Frame]:
+def _with_losses(v: Verdict, lost: int) -> Verdict:
+    """A verdict on a capture that says that it lost frames: it may have lost what a frame's sender went by."""
+    if v.layer != "tcp" or v.divergence is None or v.divergence.constraint in BY_ITSELF:
+        return v
+    why = f"the capture dropped {lost} frames, it says; with all of them frame {v.divergence.frame} may be right"
+    return replace(v, outcome=Outcome.INCONCLUSIVE, reason=f"{why}: {v.reason}", divergence=None)
+
+
+def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool], lost: list[int]) -> Iterator[Frame]:
     try:
         with PysharkReader(path) if reader == "pyshark" else Reader(path) as r:
             for f in r:
@@ -207,6 +221,7 @@ def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool
                     break
                 yield f
             report.notices += [str(n) for n in r.notices]
+            lost += [i.dropped for i in r.interfaces if i.dropped]
             report.notices += [
                 f"interface {i.name or k}: the capture dropped {i.dropped} frames"
                 for k, i in enumerate(r.interfaces)

@@ -21,7 +21,7 @@ from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
-from conformance.oracle.view import View, cut, each_twice, in_order
+from conformance.oracle.view import BY_ITSELF, View, cut, each_twice, in_order
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -104,12 +104,12 @@ class Connection:
         if early and early[0].number != self.first.number and early[0].flags & (SYN | ACK) == SYN:
             self.first = early[0]
             self.sides = ((self.first.saddr, self.first.source), (self.first.daddr, self.first.dest))
+            self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         copies = self.view.copies
         self.once = each_twice(early, copies)
-        if self.once:
-            early = [s for s in early if s.number not in copies]
+        shown = [s for s in early if s.number not in copies] if self.once else early
         stacks: Sequence[Stack] = infer(
-            early, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
+            shown, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
         )
         self.ends = ends = self._fresh(stacks)
         if self._reused():
@@ -328,20 +328,18 @@ class Connection:
                     self.view.skewed = True
                     self.queue = deque(x for j, x in enumerate(queue) if j != k)
                     return True
-        if self.view.skewed:
-            tries = 0
-            for k in range(len(records) - 1, 0, -1):
-                x, y = records[k - 1], records[k]
-                if s.time - x.time > SPAN or tries >= SWAPS:
-                    break
-                if self._side(x) != self._side(y) and y.time - x.time <= self.view.most:
-                    tries += 1
-                    self.records = [*records[: k - 1], replace(y, time=x.time), x, *records[k + 1 :]]
-                    if self._again(self.decided, end) is None:
-                        return True
-        if self.records is not records:
-            self.records = records
-            self._again(self.decided)
+        tries = 0 if self.view.skewed else SWAPS // 2
+        for k in range(len(records) - 1, 0, -1):
+            x, y = records[k - 1], records[k]
+            if s.time - x.time > SPAN or tries >= SWAPS:
+                break
+            if self._side(x) != self._side(y) and y.time - x.time <= self.view.most:
+                tries += 1
+                self.records = [*records[: k - 1], replace(y, time=x.time), x, *records[k + 1 :]]
+                if self._again(self.decided, end) is None:
+                    return True
+        self.records = records
+        self._again(self.decided)
         return False
 
     def _again(self, decided: Decisions, end: int = 0) -> tuple[Refusal, Segment] | None:
@@ -384,7 +382,7 @@ class Connection:
             if failed is None:
                 return
             why, at = failed
-        if why.side is None and self._were_swapped(s, end):
+        if self.view.skewed and self._were_swapped(s, end):
             return
         todo: list[tuple[int, int, Decisions]] = []
         tried = {self.decided}
@@ -424,8 +422,23 @@ class Connection:
             self.unknown = f"more hypotheses than are tried before {line(s, self.first.time)}: {first}"
             self.judged = []
             return
+        if not self.view.skewed and self._were_swapped(s, end):
+            return
+        if untold := self._not_told(first, s, shown):
+            self.unknown = f"{untold}; nothing is said of {line(s, self.first.time)}: {first}"
+            self.judged = []
+            return
         self._again(self.decided)
         self._diverge(first, s)
+
+    def _not_told(self, why: Refusal, s: Segment, shown: Evidence) -> str:
+        """What the capture does not show that might explain a refused frame; '' if nothing is known to be missing."""
+        if why.constraint in BY_ITSELF or self.setup.hosts:
+            return ""
+        if not (self.opens or self.known) and s.time - self.first.time < SPAN:
+            return "the connection began before what the capture tells of it"
+        lacks = shown.unseen(self.sides)
+        return f"the capture lacks frames: {lacks}" if lacks else ""
 
     def _loses(self, shown: Evidence) -> bool:
         """Whether the capture shows that frames are lost behind the tap where that was not taken for possible."""
@@ -516,6 +529,8 @@ class Connection:
         self._pump(True)
         if self.ended is not None or self.unknown:
             return True
+        if cut(s):
+            return self.view.is_new(s)
         k = self._side(s)
         for e in self.ends:
             if not e.given_up:
@@ -542,6 +557,8 @@ class Connection:
                 "tcp", self.subject, Outcome.DIVERGES, self.ended.what, divergence=self.ended, inferred=inferred
             )
         outcome, reason = Outcome.CONFORMS, ""
+        if not self.unknown and cut(self.first) and all(label is CUT for _, _, label, _ in self.labels):
+            self.unknown = CUT.note
         if self.unknown:
             outcome, reason = Outcome.INCONCLUSIVE, self.unknown
         elif not any(e.stack.linux for e in self.ends):

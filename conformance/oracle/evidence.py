@@ -91,7 +91,7 @@ class Evidence:
         for who, other in (sides, sides[::-1]):
             own = [s for s in self.frames if (s.saddr, s.source) == who and not s.flags & RST]
             acks = [s for s in self.frames if (s.saddr, s.source) == other and s.flags & (ACK | RST) == ACK]
-            if (why := self._unanswered(own, acks) or self._never_seen(own, acks)) != "":
+            if why := self._unanswered(own, acks) or self._older_syn(own, acks) or self._never_seen(own, acks):
                 return why
         return ""
 
@@ -104,6 +104,16 @@ class Evidence:
         if any(x.number < first.number or before(x.ack_seq, first.seq) for x in others) or not others:
             return ""
         return f"frame {first.number} goes on from a SYN-ACK that is not there"
+
+    def _older_syn(self, own: Sequence[Segment], others: Sequence[Segment]) -> str:
+        """A SYN-ACK that echoes the time of an attempt before the first one: a time-out earlier."""
+        syn = next((s for s in own if s.flags & (SYN | ACK) == SYN), None)
+        if syn is None or syn.tsval is None:
+            return ""
+        for x in others:
+            if x.flags & SYN and x.ack_seq == syn.end_seq and x.tsecr and 900 <= (syn.tsval - x.tsecr) & M32 <= 1_200:
+                return f"frame {x.number} answers a SYN before that of frame {syn.number}"
+        return ""
 
     def _never_seen(self, own: Sequence[Segment], acks: Sequence[Segment]) -> str:
         last: Segment | None = None

@@ -20,6 +20,12 @@ SWAPPED: Final = 60_000  # ns: stamps of two processors may be so far out of ord
 SKEWED: Final = 200_000  # ns: the same where some were seen to be
 REMEMBERED: Final = 256  # frames among which a copy is looked for
 
+# What a frame alone shows, whatever the tap did not see.
+BY_ITSELF: Final = frozenset({
+    "flags-combination", "reserved-bits", "urgent-pointer", "ack-number-without-ack", "syn-options", "options-layout",
+    "retransmission-content",
+})  # fmt: skip
+
 Key = tuple[int, int, int | None, int, int]
 
 
@@ -89,11 +95,16 @@ class View:
         if top is None or 0 < (end - top) & M32 < H32:
             self._tops[who] = end
 
+    def is_new(self, s: Segment) -> bool:
+        """Whether a SYN lies behind all that its sender has sent: no copy or repetition of the connection's own."""
+        top = self._tops.get((s.saddr, s.source))
+        return top is not None and 0 < (s.end_seq - top) & M32 < H32
+
     def _answers_more(self, s: Segment) -> bool:
         """Whether a segment acknowledges, cumulatively or selectively, what the tap has not seen yet."""
         top = self._tops.get((s.daddr, s.dest))
-        if top is None:
-            return False
+        if top is None:  # its SYN-ACK may come yet
+            return not s.flags & (SYN | RST) and (s.saddr, s.source) in self._tops and not s.seg_len
         if 0 < (s.ack_seq - top) & M32 < H32:
             return True
         return bool(s.sack) and any(0 < (end - top) & M32 < H32 for _, end in s.sack)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from conformance.check.verdict import Outcome
 from conformance.mutate_edit import NOP, OPT_MSS, OPT_SACK_PERM, OPT_TIMESTAMP, OPT_WSCALE, Edit, edit
 from conformance.pcap import Frame, Writer
-from refmodel.packet import Ether, Null, PacketType, Sll, Sll2
+from refmodel.packet import Checksum, Ether, Null, PacketType, Sll, Sll2, checksums, decode
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.packet.wire import (
@@ -217,7 +217,7 @@ def null(frames: Sequence[Frame], r: random.Random) -> View | None:
 def nat(frames: Sequence[Frame], r: random.Random) -> View | None:
     """Another address and port for whoever sent the first SYN, in both directions."""
     inside = next((s for s in segments(frames) if s is not None and s.flags & (SYN | ACK) == SYN), None)
-    if inside is None:
+    if inside is None or inside.saddr == inside.daddr:
         return None
     outside = bytes((198, 51, 100, 7)) if len(inside.saddr) == 4 else bytes.fromhex("20010db8") + bytes(11) + b"\x07"
     ports: dict[int, int] = {}
@@ -404,10 +404,16 @@ def skew(frames: Sequence[Frame], r: random.Random) -> View | None:
 
 @_transform("offload", "nobody has filled the checksums in, as between veth devices", SAME, True)
 def offload(frames: Sequence[Frame], r: random.Random) -> View | None:
-    """The field holds the pseudo-header's sum only (CHECKSUM_PARTIAL), at either end."""
+    """The field holds the pseudo-header's sum only (CHECKSUM_PARTIAL), at either end; what was damaged stays so."""
     found = segments(frames)
-    out = [f if s is None else replace(f, data=_unsummed(f, s)) for f, s in zip(frames, found, strict=True)]
+    out = [
+        f if s is None or _damaged(f) else replace(f, data=_unsummed(f, s)) for f, s in zip(frames, found, strict=True)
+    ]
     return View(tuple(out)) if any(s is not None for s in found) else None
+
+
+def _damaged(f: Frame) -> bool:
+    return any(c == Checksum.WRONG for _, c in checksums(decode(f.data, f.linktype, f.orig_len)))
 
 
 def _unsummed(f: Frame, s: Segment) -> bytes:
