@@ -236,6 +236,8 @@ class Connection:
             label = UNJUDGED
         elif sender.stack.linux:
             label = fast.sends(sender, s) if FAST else sender.sends(s)
+            if s.len and sender.probing and label.by == "tcp_write_xmit":
+                label = sender.grown(s, label)
         else:
             label = self._foreign(sender, s)
         if not receiver.given_up:
@@ -328,7 +330,7 @@ class Connection:
                     self.view.skewed = True
                     self.queue = deque(x for j, x in enumerate(queue) if j != k)
                     return True
-        tries = 0 if self.view.skewed else SWAPS // 2
+        tries = 0 if self.view.skewed else SWAPS
         for k in range(len(records) - 1, 0, -1):
             x, y = records[k - 1], records[k]
             if s.time - x.time > SPAN or tries >= SWAPS:
@@ -433,7 +435,7 @@ class Connection:
 
     def _not_told(self, why: Refusal, s: Segment, shown: Evidence) -> str:
         """What the capture does not show that might explain a refused frame; '' if nothing is known to be missing."""
-        if why.constraint in BY_ITSELF or self.setup.hosts:
+        if why.constraint in BY_ITSELF or (self.setup.hosts and not cut(self.first)):
             return ""
         if not (self.opens or self.known) and s.time - self.first.time < SPAN:
             return "the connection began before what the capture tells of it"

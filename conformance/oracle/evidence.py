@@ -22,6 +22,7 @@ WIDE: Final = 2_048  # ids: a greater step is not a count of segments
 ONE: Final = 1_500  # bytes: up to here a segment is one packet
 LEAST: Final = 500  # bytes of each piece of a super-frame, at least
 SWAPPED: Final = 200_000  # ns: stamps of two processors may stand in another order than the frames were taken in
+FAR: Final = 1 << 24  # bytes: no capture lacks more at a time
 ANSWER: Final = 1_000_000  # ns: who answers later may be far
 INITIAL: Final = (64, 128, 255)  # TTLs that stacks start from
 NEARBY: Final = 64  # ids: how far back a frame is that was overtaken
@@ -125,13 +126,16 @@ class Evidence:
                     or (after(y.seq, s.seq) and before(y.seq, s.end_seq))
                     for y in own[k + 1 :]
                 )
+                hole = (s.seq - top) & M32
+                if hole > FAR or any(before(y.seq, s.seq) for y in own[k + 1 :]):
+                    continue  # out of line with those behind it: no loss does that
                 numbered = bool(last.ip_id and s.ip_id)
-                follows = numbered and 0 < _step(last, s) <= _packets(last)
+                follows = 0 < _step(last, s) <= _packets(last) if numbered else hole == 1  # a frame's FIN, cleared
                 reached = any(not before(a.ack_seq, s.end_seq) for a in acks if a.time > last.time)
                 asked = any(a.ack_seq != s.seq and not before(a.ack_seq, top) and before(a.ack_seq, s.seq) for a in acks
                             if a.time > s.time)  # fmt: skip
                 if reached and not (overlaps or follows or asked):
-                    return f"nothing brought the {(s.seq - top) & M32} bytes before frame {s.number}, and they arrived"
+                    return f"nothing brought the {hole} bytes before frame {s.number}, and they arrived"
             if last is None or after(s.end_seq, top):
                 top = s.end_seq
             last = s
