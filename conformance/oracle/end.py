@@ -242,8 +242,23 @@ class End:
     """
 
     __slots__ = (
-        "address", "counts", "decided", "given_up", "ident", "last_sent", "life", "name", "notes", "peer", "pending",
-        "rx", "side", "stack", "state", "tx",
+        "address",
+        "counts",
+        "decided",
+        "given_up",
+        "ident",
+        "last_sent",
+        "life",
+        "longest",
+        "name",
+        "notes",
+        "peer",
+        "pending",
+        "rx",
+        "side",
+        "stack",
+        "state",
+        "tx",
     )  # fmt: skip
 
     def __init__(self, name: str, side: int, address: tuple[bytes, int], stack: Stack) -> None:
@@ -255,6 +270,7 @@ class End:
         self.notes: list[str] = []
         self.last_sent: Segment | None = None
         self.given_up = ""
+        self.longest = 0  # bytes of the longest segment of new data, while the path's MTU is probed
         self.peer: End
         self.rx: Any
         self.tx: Any
@@ -266,7 +282,7 @@ class End:
         new = End(self.name, self.side, self.address, self.stack)
         new.state, new.pending, new.decided = self.state, deque(self.pending), self.decided
         new.counts, new.notes, new.last_sent = self.counts.copy(), list(self.notes), self.last_sent
-        new.given_up = self.given_up
+        new.given_up, new.longest = self.given_up, self.longest
         for part in ("rx", "tx", "life", "ident"):
             copied = getattr(self, part).copy()
             copied.end = new
@@ -329,6 +345,19 @@ class End:
         self.life.sent(s, label)
         self.last_sent = s
         return label
+
+    @property
+    def probing(self) -> bool:
+        """Whether this host is known to search for its path's MTU."""
+        return bool(self.stack.told.get("net.ipv4.tcp_mtu_probing"))
+
+    def grown(self, s: Segment, label: Label) -> Label:
+        """The label of new data where the MTU is probed for: a segment longer than all before it is a probe.
+
+        Source net/ipv4/tcp_output.c:tcp_mtu_probe.
+        """
+        before, self.longest = self.longest, max(self.longest, s.len)
+        return Label("tcp_mtu_probe", f"{s.len} bytes, {before} before") if 0 < before < s.len else label
 
     def words(self) -> str:
         """The state in words."""

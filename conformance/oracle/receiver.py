@@ -696,18 +696,23 @@ class Receiver:
 
     def _drops(self, s: Segment, above: int) -> tuple[Excuse, ...]:
         """Inputs with text that were taken for processed, and were late or dropped."""
-        found = [(n, at) for n, at, _, stop in self.arrivals if stop > above and n not in self.end.decided]
-        there = [(n, at) for n, at, seq, stop in self.arrivals if seq <= above < stop and n not in self.end.decided]
+        found = [(n, at) for n, at, _, stop in self.arrivals if stop > above and self._free(n, s)]
+        there = [(n, at) for n, at, seq, stop in self.arrivals if seq <= above < stop and self._free(n, s)]
         if len(there) == 1:
             return self._excuses(s, there, "it ends where this begins", 0)
         return self._excuses(s, there or found, "what it brought is not acknowledged")
+
+    def _free(self, n: int, s: Segment) -> bool:
+        """Whether input `n` may be late or dropped at output `s`: one that was late before may still be."""
+        why = self.end.decided.get(n)
+        return why is None or (why.kind == "late" and why.until < s.number)
 
     def _unheard(self, s: Segment) -> tuple[Excuse, ...]:
         """Inputs whose timestamps are later than the one that is echoed."""
         t = s.tsecr
         if t is None:
             return ()
-        found = [(n, at) for n, at, tsval in self.stamps if newer(tsval, t) and n not in self.end.decided]
+        found = [(n, at) for n, at, tsval in self.stamps if newer(tsval, t) and self._free(n, s)]
         return self._excuses(s, found[:1], "its timestamp is not echoed")
 
     def _again_from_origin(self, s: Segment, seen: tuple[Range, ...]) -> tuple[Excuse, ...]:
