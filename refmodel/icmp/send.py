@@ -7,7 +7,7 @@ burst and 1000 a second. What is not in the mask (echo replies of IPv4) is never
 from typing import TYPE_CHECKING, Final
 
 from refmodel.icmp.message import Message
-from refmodel.rule import cited
+from refmodel.rule import NotModelled, cited
 from refmodel.tcp.whole import route
 from refmodel.tcp.whole.ipv4 import is_loopback
 
@@ -132,6 +132,8 @@ def out(net: "Net", message: Message, by: str) -> None:
     message.ttl = route.ip_route_output(net, message.daddr).hoplimit or (net.p.ip_default_ttl if v4 else 64)
     if message.daddr in net.local_addrs or is_loopback(message.daddr):
         return
+    if net.qdisc is not None:
+        raise NotModelled("ICMP messages through the queueing discipline fq")
     net.xmit(message)
 
 
