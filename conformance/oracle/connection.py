@@ -21,7 +21,7 @@ from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
-from conformance.oracle.view import BY_ITSELF, View, cut, each_twice, in_order
+from conformance.oracle.view import ANSWERS, BY_ITSELF, View, cut, each_twice, in_order
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -327,7 +327,6 @@ class Connection:
             if self._side(y) != side:
                 self.records = [*records[:-1], replace(y, time=s.time), s]
                 if self._again(self.decided, end) is None:
-                    self.view.skewed = True
                     self.queue = deque(x for j, x in enumerate(queue) if j != k)
                     return True
         tries = 0 if self.view.skewed else SWAPS
@@ -424,7 +423,7 @@ class Connection:
             self.unknown = f"more hypotheses than are tried before {line(s, self.first.time)}: {first}"
             self.judged = []
             return
-        if not self.view.skewed and self._were_swapped(s, end):
+        if not self.view.skewed and first.constraint in ANSWERS and self._were_swapped(s, end):
             return
         if untold := self._not_told(first, s, shown):
             self.unknown = f"{untold}; nothing is said of {line(s, self.first.time)}: {first}"

@@ -25,6 +25,8 @@ BY_ITSELF: Final = frozenset({
     "flags-combination", "reserved-bits", "urgent-pointer", "ack-number-without-ack", "syn-options", "options-layout",
     "retransmission-content",
 })  # fmt: skip
+# What an answer breaks that was stamped before its question.
+ANSWERS: Final = frozenset({"echo-is-ts-recent", "ack-without-cause", "reset-without-cause"})
 
 Key = tuple[int, int, int | None, int, int]
 
@@ -101,13 +103,13 @@ class View:
         return top is not None and 0 < (s.end_seq - top) & M32 < H32
 
     def _answers_more(self, s: Segment) -> bool:
-        """Whether a segment acknowledges, cumulatively or selectively, what the tap has not seen yet."""
+        """Whether a segment acknowledges what the tap has not seen yet; selectively too where stamps are skewed."""
         top = self._tops.get((s.daddr, s.dest))
         if top is None:  # its SYN-ACK may come yet
             return not s.flags & (SYN | RST) and (s.saddr, s.source) in self._tops and not s.seg_len
         if 0 < (s.ack_seq - top) & M32 < H32:
             return True
-        return bool(s.sack) and any(0 < (end - top) & M32 < H32 for _, end in s.sack)
+        return self.skewed and bool(s.sack) and any(0 < (end - top) & M32 < H32 for _, end in s.sack)
 
 
 def same(p: Segment, s: Segment) -> bool:
