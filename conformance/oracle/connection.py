@@ -565,8 +565,12 @@ class Connection:
         elif not any(e.stack.linux for e in self.ends):
             outcome, reason = Outcome.NOT_MODELLED, "; ".join(self._strangers())
         names = [e.name for e in self.ends]
+        linux = [e.stack.linux for e in self.ends]
         found = tuple(
-            FrameLabel(n, names[k], label.by, label.by, label.note, state.name) for n, k, label, state in self.labels
+            FrameLabel(n, names[k], label.by, label.by, label.note, state.name)
+            if linux[k]
+            else FrameLabel(n, names[k], "", "", UNJUDGED.note, state.name)
+            for n, k, label, state in self.labels
         )
         return Verdict(
             "tcp",
