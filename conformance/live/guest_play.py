@@ -66,9 +66,7 @@ def main() -> None:
     gc.freeze()  # what is imported stays, and is not looked through again by each run
     runs = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=list[Planned])
     with Path(sys.argv[2]).open("ab", buffering=0) as out, Path(sys.argv[3]).open("wb", buffering=0) as done:
-        for first in runs[
-            :1
-        ]:  # once for nothing: the first of all pays for code that nobody used yet
+        for first in runs[:1]:  # once for nothing: the first of all pays for code that nobody used yet
             with put_back(first.parameters):
                 play(first)
             time.sleep(SETTLE)
