@@ -18,25 +18,18 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import ENGINES, ORACLE, captures_in, check_frames
-from conformance.check.setup import Setup, setup_for
-from conformance.check.verdict import FileReport, Outcome, Verdict
+from conformance.check.capture import ENGINES, ORACLE, captures_in, tcp_verdicts
+from conformance.check.setup import setup_for
+from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out
 from conformance.mutate import KINDS, REGISTRY, Mutant, mutants
 from conformance.mutate_trace import Trace
 from conformance.oracle.text import address
-from conformance.pcap import Frame, read
+from conformance.pcap import read
 from refmodel.packet.segment import segment
 
 APPLICATION: Final = ("connect()", "send()", "shutdown", "close()", "recv()", "SO_KEEPALIVE")
 REACH: Final = 3_000  # frames: a mutant of a larger capture is checked so far behind its change
-
-
-def said(frames: Sequence[Frame], setup: Setup, engine: str = ORACLE) -> list[Verdict]:
-    """What `refmodel check` says of the TCP connections, by one of its engines."""
-    report = FileReport("mutant")
-    check_frames(frames, setup, report, True, engine=engine)
-    return [v for v in report.verdicts if v.layer == "tcp"]
 
 
 class Survivor(Struct, frozen=True):
@@ -89,7 +82,7 @@ def judge_one(
     t = Trace(frames, setup)
     if not t.mine:
         return tally
-    base = said(frames, setup, engine)
+    base = tcp_verdicts(frames, setup, engine)
     if any(v.outcome in (Outcome.DIVERGES, Outcome.INCONCLUSIVE) for v in base):
         tally.unfit.append(path.name)
         return tally
@@ -109,7 +102,7 @@ def _strangers(verdicts: Iterable[Verdict]) -> frozenset[str]:
 
 def _judged(tally: Tally, m: Mutant, t: Trace, path: Path, engine: str) -> None:
     subject = _ends(t.facts[m.original - 1].way[:4]) if m.original - 1 in t.facts else frozenset()
-    verdicts = said(m.frames[: max(m.at, m.after) + REACH], t.setup, engine)
+    verdicts = tcp_verdicts(m.frames[: max(m.at, m.after) + REACH], t.setup, engine)
     found = [v.divergence.frame for v in verdicts if v.divergence is not None and _of(v, m, subject)]
     start = m.at or m.after
     if not any(n >= start for n in found):

@@ -231,6 +231,13 @@ def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool
         report.error = str(why)
 
 
+def tcp_verdicts(frames: Iterable[Frame], setup: Setup, engine: str = ORACLE) -> list[Verdict]:
+    """What one of the engines says of the TCP connections in `frames`, with every label."""
+    report = FileReport("frames")
+    check_frames(frames, setup, report, True, engine=engine)
+    return [v for v in report.verdicts if v.layer == "tcp"]
+
+
 def check_frames(
     frames: Iterable[Frame],
     setup: Setup,

@@ -12,7 +12,6 @@ from refmodel.packet.segment import Segment
 WAITS: Final = 4_000  # ms: how long a frame may wait between its making and a tap on its host: three solicitations
 NETWORK: Final = 60_000  # ms: the same on the way to a tap elsewhere
 REORDERED: Final = 3_000  # ms by which a network lets frames overtake each other
-COOKIE: Final = 128  # ms that the SYN-ACK of a SYN cookie may be behind: its low six bits are options
 SWAPPED: Final = 300  # us between frames whose stamps two CPUs took
 MICROSECONDS: Final = 1_000_000
 

@@ -33,7 +33,6 @@ BUDGET: Final = 4_096  # for one connection
 PRELUDE: Final = 8  # frames that are looked at before the first is explained
 REMEMBERED: Final = 256  # decisions
 AROUND: Final = 3
-OVER: Final = (St.CLOSE, St.TIME_WAIT)
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
 LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken

@@ -34,7 +34,6 @@ from refmodel.tcp.state import St
 from refmodel.types import H32, M32
 
 ESTABLISHED: Final = St.ESTABLISHED
-TEXT: Final = ACK | PSH
 NOT_CALM: Final = ~PSH
 MICROSECONDS: Final = 1_000_000
 READ: Final = Label("__tcp_cleanup_rbuf", "what was read is acknowledged")

@@ -40,7 +40,6 @@ SYNCED: Final = (
     St.ESTABLISHED, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSE_WAIT, St.CLOSING, St.LAST_ACK, St.SYN_RECV,
 )  # fmt: skip
 AFTER_FIN: Final = (St.CLOSE_WAIT, St.LAST_ACK, St.CLOSING)
-OPENING: Final = (St.SYN_SENT, St.NEW_SYN_RECV, St.SYN_RECV)
 
 CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     *handshake.CONSTRAINTS,
@@ -166,11 +165,6 @@ class Life:
         if mine.stack.linux and mine.stack.near is True and mine.state in SYNCED:
             return False
         return not other.stack.linux or not _keeps(other, s)
-
-    def fin_received(self, s: Segment) -> None:
-        """The receiver took the peer's FIN into order."""
-        self.peer_fin = s.end_seq
-        self.moves()
 
     def cause(self, s: Segment) -> Label | None:
         """The unacceptable input that a pure ACK answers, once; None if there is none."""

@@ -32,7 +32,6 @@ CA_ALERT: Final = DATA_SACKED | ECE | DSACKING
 
 H32: Final = 0x80000000
 M32: Final = 0xFFFFFFFF
-NUM_SACKS: Final = 4
 INIT_CWND: Final = 10  # TCP_INIT_CWND
 MAX_REORDERING: Final = 300  # net.ipv4.tcp_max_reordering
 NOISE: Final = 100  # us by which the tap's round trips differ from the kernel's
@@ -237,12 +236,6 @@ class Flow:
         self.rack_rtt = rtt
         if (e.time, e.end) > (self.rack_time, self.rack_end):
             self.rack_time, self.rack_end = e.time, e.end
-
-    def reo_wnd(self) -> int:
-        """How long (us) a segment may be overtaken; source net/ipv4/tcp_recovery.c:tcp_rack_reo_wnd."""
-        if not self.reord_seen and (self.ca >= RECOVERY or self.board.sacked >= self.reordering):
-            return 0
-        return min((self.rtt.min_rtt >> 2) * self.steps, self.rtt.srtt >> 3)
 
     def reordered(self, low: int) -> None:
         """Data above `low` arrived before it; source net/ipv4/tcp_input.c:tcp_check_sack_reordering."""

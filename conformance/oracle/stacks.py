@@ -19,10 +19,8 @@ Who = tuple[bytes, int]
 
 ALIGNED: Final = b"\x01\x01\x08\x0a"
 BEHIND: Final = frozenset({1, 30, 34, 172, 174, 254})  # MPTCP, Fast Open, AccECN, experiments
-PATHS: Final = (64, 128, 255)
 LINUX_TTL: Final = 64
 FASTOPEN: Final = 34
-DEFAULT_MSS: Final = 536
 
 
 def infer_stack(early: Sequence[Segment], who: Who, setup: Setup) -> Stack:

@@ -14,7 +14,6 @@ from conformance.oracle.stacks import Who
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 
-JUMBO: Final = 9_000  # bytes: no wire carries more in one segment
 PATH: Final = 1_500_000  # us that a frame may be on its way from the tap to a host elsewhere
 LOOPBACK4: Final = b"\x7f"
 LOOPBACK6: Final = bytes(15) + b"\x01"

@@ -17,9 +17,9 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import ENGINES, ORACLE, check_frames
+from conformance.check.capture import ENGINES, ORACLE, tcp_verdicts
 from conformance.check.setup import Setup
-from conformance.check.verdict import FileReport, Outcome, Verdict
+from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out
 from conformance.pcap import Frame
 from conformance.synth.truth import Truth, load, synthesize
@@ -27,13 +27,6 @@ from conformance.synth.truth import Truth, load, synthesize
 Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]
 EQUAL, INSIDE, WRONG = "equal", "in interval", "wrong"
 SHOWN: Final = 40
-
-
-def check(frames: Sequence[Frame], setup: Setup, engine: str = ORACLE) -> list[Verdict]:
-    """What `refmodel check` says of the TCP connections in `frames`, by one of its engines."""
-    report = FileReport("synth")
-    check_frames(frames, setup, report, True, engine=engine)
-    return [v for v in report.verdicts if v.layer == "tcp"]
 
 
 class CounterJudgement(Struct, frozen=True):
@@ -80,7 +73,7 @@ class Judgement(Struct):
         return not (self.alarms or self.undecided or self.mislabelled or wrong or self.crash)
 
 
-def judge(truth: Truth, checker: Checker = check) -> Judgement:
+def judge(truth: Truth, checker: Checker = tcp_verdicts) -> Judgement:
     """Runs the checker over a truth."""
     found = Judgement(truth.seed, truth.says, len(truth.frames))
     verdicts = checker(truth.captured(), truth.setup)
@@ -184,7 +177,7 @@ class Summary(Struct):
 
 def _judged(engine: str, what: int | Path) -> Judgement:
     truth = synthesize(what) if isinstance(what, int) else load(what)
-    return judge(truth, partial(check, engine=engine))
+    return judge(truth, partial(tcp_verdicts, engine=engine))
 
 
 def judge_all(what: Iterable[int | Path], engine: str = ORACLE, jobs: int = 0) -> Iterator[Judgement]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from conformance.check.capture import tcp_verdicts
 from conformance.check.setup import setup_for
 from conformance.check.verdict import Divergence, Outcome, Verdict
 from conformance.mutate_edit import ACK_SEQ, Edit
 from conformance.mutate_trace import MS, Trace, edited, postponed
-from conformance.mutation import said
 from conformance.pcap import Frame, read
 from refmodel.packet.segment import segment
 from refmodel.packet.transport import ACK
@@ -28,7 +28,7 @@ def frames_of(name: str) -> list[Frame]:
 
 def judged(frames: list[Frame]) -> list[Verdict]:
     """What is said of frames that come without a sidecar."""
-    return said(frames, ALONE)
+    return tcp_verdicts(frames, ALONE)
 
 
 def refused(frames: list[Frame]) -> Divergence:
