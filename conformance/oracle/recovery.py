@@ -46,7 +46,7 @@ class Flow:
     __slots__ = (
         "armed", "backoff", "board", "ca", "cache", "counts", "delivered", "dsack_dups", "due", "echo", "fack", "frto",
         "high_seq", "kind", "max_window", "may_frto", "mss", "nxt", "rack_end", "rack_rtt", "rack_time", "reno",
-        "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "steps", "tlp_high",
+        "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "tlp_high",
         "tlp_on", "tlp_retrans", "total_retrans", "ts_ok", "una", "undo_marker", "undo_retrans", "wnd",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Flow:
         self.reno = 0  # duplicate acknowledgments without SACK
         self.rack_time = self.rack_end = self.rack_rtt = 0
         self.reord_seen = self.delivered = 0
-        self.reordering, self.steps = 3, 1
+        self.reordering = 3
         self.kind = NONE
         self.echo = -1  # the round trip (us) that the acknowledgment's TSecr tells, -1: not known
         self.armed = self.due = 0
@@ -319,8 +319,6 @@ class Flow:
         if self.dsack_dups > self.total_retrans:
             return 0
         self.delivered += segs
-        if self.reord_seen and not flag & DSACK_TLP:
-            self.steps = min(255, self.steps + 1)
         if self.undo_marker >= 0 and self.undo_retrans > 0 and self.undo_marker < hi <= prior_una:
             self.undo_retrans = max(0, self.undo_retrans - segs)
         return flag

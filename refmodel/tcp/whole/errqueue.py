@@ -17,6 +17,7 @@ from refmodel.tcp.whole import capability, info
 from refmodel.tcp.whole.const import SKB_TRUESIZE, skb_end_offset
 from refmodel.tcp.whole.skb import IcmpError, Packet, Skb, SockAddr
 from refmodel.tcp.whole.sock import InetSock, Sock
+from refmodel.tcp.whole.tcp_h import tcp_hdrlen
 from refmodel.types import M32, before
 
 SOL_IP: Final = 0
@@ -491,7 +492,7 @@ def __skb_tstamp_tx(sk: Sock, orig_skb: Skb, ack_skb: Packet | None, tstype: int
     else:
         length = orig_skb.len
         if packet is not None:
-            length = packet.len + info.tcp_hdrlen(packet) + (20 if len(packet.saddr) == 4 else 40)
+            length = packet.len + tcp_hdrlen(packet) + (20 if len(packet.saddr) == 4 else 40)
         skb = ErrSkb(orig_skb.truesize, length)
         skb_orphan_frags_rx(orig_skb)
         if packet is not None:

@@ -51,27 +51,6 @@ SK_MEMINFO: Final = (
 )  # fmt: skip
 
 
-def tcp_hdrlen(packet: Packet) -> int:
-    """The length of a segment's TCP header with its options."""
-    o = packet.opts
-    n = 20
-    if o.mss is not None:
-        n += 4
-    if o.tsval is not None:
-        n += 12
-    elif o.sack_perm:
-        n += 4
-    if o.wscale is not None:
-        n += 4
-    if o.sacks:
-        n += 4 + 8 * len(o.sacks)
-    if o.md5 is not None:
-        n += 20
-    if o.fastopen is not None:
-        n += (len(o.fastopen) + (4 if o.fastopen_exp else 2) + 3) // 4 * 4
-    return n
-
-
 def tcp_delack_max(sk: Sock) -> int:
     """The longest a delayed acknowledgment waits (jiffies); source net/ipv4/tcp_output.c:tcp_delack_max."""
     return min(sk.icsk_delack_max, max(tcp_rto_min(sk), 2) - 1)
