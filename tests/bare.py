@@ -1,4 +1,4 @@
-"""A namespace with nothing in it but a clock, timers, counters and a list of what was dropped: for tests of one layer."""
+"""A namespace that has only a clock, timers, counters and a list of what was dropped: for tests of one layer."""
 
 from collections import Counter
 from collections.abc import Callable
