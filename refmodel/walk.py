@@ -1,0 +1,193 @@
+"""A packet's walk through the stack: which functions of the kernel ran, where, in which context, and what they decided.
+
+A walk is recorded from a run of the model: every function that carries a citation (`rule.cited`, `rule.step`, a rule
+itself) and is called between `Recorder.__enter__` and `__exit__` becomes a step, nested as it was called. What a
+function says through `note` while it runs is its decision and the reason for it. The recorder sees calls through the
+interpreter's profiling hook, so a run that nobody watches pays nothing.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dis import opname
+from types import CodeType, FrameType
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
+
+from refmodel.rule import RULES, STEPS
+
+
+class Place(NamedTuple):
+    """Where something runs: `now` in us, the host's name, the execution context ("process", "NET_RX softirq")."""
+
+    now: int
+    host: str
+    context: str
+
+
+class Step(Struct):
+    """One call: `function` and its `file` as in the kernel; `depth` 0 is outermost.
+
+    `notes` are (function, decision) pairs told inside it and not inside a call of its own. `returned` is what it
+    returned if that is a number or a truth value, else None. `number` counts the steps from 0, `parent` is the number
+    of the step that called it (-1: none).
+    """
+
+    number: int
+    parent: int
+    depth: int
+    now: int
+    host: str
+    context: str
+    function: str
+    file: str
+    id: str
+    notes: list[tuple[str, str]]
+    returned: int | bool | None = None
+
+    @property
+    def layer(self) -> str:
+        """The lane of the step: the part of the stack that its file belongs to."""
+        return layer_of(self.file)
+
+    @property
+    def decision(self) -> str:
+        """The notes in one line."""
+        return "; ".join(text if fn == self.function or not fn else f"{fn}: {text}" for fn, text in self.notes if text)
+
+
+class Walk(Struct):
+    """The steps of one recording in the order in which they began, and what the walk shows."""
+
+    title: str
+    steps: list[Step]
+
+    def functions(self) -> list[str]:
+        """The kernel functions in order."""
+        return [s.function for s in self.steps]
+
+    def chain(self, number: int) -> list[str]:
+        """The functions from the outermost call to the step of that number."""
+        found: list[str] = []
+        while number >= 0:
+            step = self.steps[number]
+            found.append(step.function)
+            number = step.parent
+        return found[::-1]
+
+    def __iter__(self) -> Iterator[Step]:  # type: ignore[override]
+        return iter(self.steps)
+
+
+LAYERS: Final = (
+    ("system call", ("net/socket.c", "fs/", "io_uring/", "kernel/")),
+    ("TCP", ("net/ipv4/tcp", "net/ipv6/tcp", "include/net/tcp", "net/ipv4/inet_connection_sock", "net/core/stream")),
+    ("UDP", ("net/ipv4/udp", "net/ipv6/udp", "include/net/udp", "net/ipv4/datagram", "net/ipv6/datagram")),
+    ("GRO", ("net/core/gro", "include/net/gro")),
+    ("netfilter", ("net/netfilter", "net/ipv4/netfilter", "net/ipv6/netfilter", "include/linux/netfilter")),
+    ("netfilter", ("include/net/netfilter",)),
+    ("FIB", ("net/ipv4/fib", "net/ipv4/route", "net/ipv6/route", "net/ipv6/ip6_fib", "include/net/ip_fib")),
+    ("FIB", ("net/core/fib", "include/net/route", "net/ipv4/devinet", "net/ipv6/addrconf", "include/net/ip6_fib")),
+    ("ICMP", ("net/ipv4/icmp", "net/ipv6/icmp")),
+    ("ARP", ("net/ipv4/arp", "include/net/arp", "net/ipv6/ndisc", "include/net/ndisc")),
+    ("neighbour", ("net/core/neighbour", "include/net/neighbour")),
+    ("qdisc", ("net/sched", "include/net/sch", "include/net/pkt_sched", "lib/dynamic_queue_limits")),
+    ("NAPI", ("kernel/softirq",)),
+    ("driver", ("drivers/",)),
+    ("bridge", ("net/bridge",)),
+    ("medium", ("IEEE",)),
+    ("IP", ("net/ipv4/ip", "net/ipv6/", "include/net/ip", "include/net/dst", "net/ipv4/inet_fragment")),
+    ("socket", ("net/ipv4/af_inet", "net/core/sock", "include/net/sock", "net/core/datagram", "net/ipv4/inet_hash")),
+    ("device", ("net/core/dev", "include/linux/netdevice", "net/ethernet", "net/core/skbuff", "include/linux/skbuff")),
+)
+"""Lanes by the beginning of the file; the first that fits is taken."""
+
+
+def layer_of(file: str) -> str:
+    """The part of the stack that a kernel file belongs to; files that none claims are the kernel's."""
+    for layer, starts in LAYERS:
+        if file.startswith(starts):
+            return layer
+    return "kernel"
+
+
+def _citation(name: str, cites: tuple[str, ...]) -> tuple[str, str]:
+    """(function, file) of the citation that the Python name stands for; else of the first."""
+    for cite in cites:
+        file, function = cite.rsplit(":", 1)
+        if function == name:
+            return function, file
+    file, function = cites[0].rsplit(":", 1)
+    return function, file
+
+
+def _known() -> dict[CodeType, tuple[str, str, str]]:
+    """By code object: (function, file, id) of everything that carries a citation."""
+    found = {}
+    for entry in (*STEPS.values(), *RULES.values()):
+        if entry.kernel:
+            code = entry.fn.__code__
+            found[code] = (*_citation(entry.fn.__name__, entry.kernel), entry.id)
+    return found
+
+
+class Recorder:
+    """Records the cited functions that run while it is entered; `walk` is what it saw.
+
+    `where` says where something runs now. A rule whose guard failed was not taken, and leaves no step. Only one
+    recorder can be entered at a time in a thread; a profiler that was set before is set again at the end.
+    """
+
+    def __init__(self, where: Callable[[], Place], title: str = "") -> None:
+        self.where = where
+        self.walk = Walk(title, [])
+        self._known: dict[CodeType, tuple[str, str, str]] = {}
+        self._open: list[tuple[FrameType, Step]] = []
+        self._asleep: dict[FrameType, Step] = {}
+        self._before: Any = None
+
+    def __enter__(self) -> "Recorder":
+        self._known = _known()
+        self._before = sys.getprofile()
+        sys.setprofile(self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._before)
+        self._open.clear()
+        self._asleep.clear()
+
+    def note(self, fn: str, detail: str) -> None:
+        """A decision, told by whatever runs now."""
+        if self._open:
+            self._open[-1][1].notes.append((fn, detail))
+
+    def _event(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            known = self._known.get(frame.f_code)
+            if known is not None:
+                self._begin(frame, known)
+        elif event == "return" and self._open and self._open[-1][0] is frame:
+            self._end(frame, arg)
+
+    def _begin(self, frame: FrameType, known: tuple[str, str, str]) -> None:
+        step = self._asleep.pop(frame, None)
+        if step is None:
+            function, file, ident = known
+            now, host, context = self.where()
+            parent = self._open[-1][1].number if self._open else -1
+            number = len(self.walk.steps)
+            step = Step(number, parent, len(self._open), now, host, context, function, file, ident, [])
+            self.walk.steps.append(step)
+        self._open.append((frame, step))
+
+    def _end(self, frame: FrameType, arg: Any) -> None:
+        _, step = self._open.pop()
+        how = opname[frame.f_code.co_code[frame.f_lasti]]
+        if how == "YIELD_VALUE":
+            self._asleep[frame] = step
+        elif how.startswith("RETURN"):
+            if isinstance(arg, int):
+                step.returned = arg
+        elif step.id in RULES and self.walk.steps[-1] is step:
+            self.walk.steps.pop()
