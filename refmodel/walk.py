@@ -75,7 +75,7 @@ class Walk(Struct):
             number = step.parent
         return found[::-1]
 
-    def __iter__(self) -> Iterator[Step]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
 
@@ -124,10 +124,11 @@ def _citation(name: str, cites: tuple[str, ...]) -> tuple[str, str]:
 def _known() -> dict[CodeType, tuple[str, str, str]]:
     """By code object: (function, file, id) of everything that carries a citation."""
     found = {}
-    for entry in (*STEPS.values(), *RULES.values()):
-        if entry.kernel:
-            code = entry.fn.__code__
-            found[code] = (*_citation(entry.fn.__name__, entry.kernel), entry.id)
+    for ident, fn, kernel in [(x.id, x.fn, x.kernel) for x in STEPS.values()] + [
+        (x.id, x.fn, x.kernel) for x in RULES.values()
+    ]:
+        if kernel:
+            found[fn.__code__] = (*_citation(fn.__name__, kernel), ident)
     return found
 
 

@@ -14,7 +14,7 @@ from refmodel.tcp.whole import capability, epoll, errqueue, poll
 from refmodel.tcp.whole.net import Net, Timer, Wait
 from refmodel.tcp.whole.poll import O_CLOEXEC, O_NONBLOCK, Blocking, File
 from refmodel.tcp.whole.skb import MsgHdr, SockAddr
-from refmodel.tcp.whole.sockfile import SocketFile, StreamFile, sock_create
+from refmodel.tcp.whole.sockfile import SocketFile, StreamFile, __sock_sendmsg, sock_create, sock_recvmsg
 
 MSG_DONTWAIT: Final = 0x40
 MSG_CMSG_CLOEXEC: Final = 0x40000000
@@ -358,7 +358,7 @@ def sys_sendto(
         flags |= MSG_DONTWAIT
     msg = MsgHdr(n, flags, addr)
     msg.fault = fault
-    value = yield from file.sendmsg(msg, n)
+    value = yield from __sock_sendmsg(file, msg, n)
     if file.f_count > 1:
         file.f_count -= 1
         return Ret(value)
@@ -390,7 +390,7 @@ def sys_sendmsg(
     flags &= ~MSG_INTERNAL_SENDMSG_FLAGS
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
-    value = yield from file.sendmsg(MsgHdr(n, flags, addr, tuple(cmsgs), iov=sizes), n)
+    value = yield from __sock_sendmsg(file, MsgHdr(n, flags, addr, tuple(cmsgs), iov=sizes), n)
     return (yield from _done(proc, file, value))
 
 
@@ -403,7 +403,7 @@ def sys_recvfrom(proc: Process, fd: int, n: int, flags: int = 0, fault: bool = F
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg()
-    value = yield from file.recvmsg(msg, min(n, MAX_RW_COUNT), flags, fault)
+    value = yield from sock_recvmsg(file, msg, min(n, MAX_RW_COUNT), flags, fault)
     if file.f_count > 1:
         file.f_count -= 1
         return Ret(value, msg.msg_name)
@@ -427,7 +427,7 @@ def sys_recvmsg(proc: Process, fd: int, iov: Iterable[int], flags: int = 0, cont
     if file.flags & O_NONBLOCK:
         flags |= MSG_DONTWAIT
     msg = errqueue.RecvMsg(controllen, flags & MSG_CMSG_CLOEXEC)
-    value = yield from file.recvmsg(msg, n, flags)
+    value = yield from sock_recvmsg(file, msg, n, flags)
     data = Msg(msg.msg_flags, msg.msg_name, tuple(msg.cmsgs)) if value >= 0 else None
     return (yield from _done(proc, file, value, data))
 

@@ -119,7 +119,10 @@ def _local(net: "Net", addr: bytes) -> bool:
     return not net.local_addrs or addr in net.local_addrs or addr == bytes(15) + b"\x01"
 
 
-@cited("net/ipv4/af_inet.c:__inet_bind", "net/ipv6/af_inet6.c:__inet6_bind")
+@cited(
+    "net/ipv4/af_inet.c:inet_bind", "net/ipv4/af_inet.c:__inet_bind", "net/ipv6/af_inet6.c:inet6_bind",
+    "net/ipv6/af_inet6.c:__inet6_bind",
+)  # fmt: skip
 def inet_bind(sk: InetSock, addr: SockAddr) -> int:
     """Gives the socket a local address and port: 0, or a negative errno."""
 
@@ -253,6 +256,7 @@ def __inet_accept(newsk: Sock) -> None:
     newsk.ss_state = SS_CONNECTED
 
 
+@cited("net/ipv4/af_inet.c:inet_accept")
 def inet_accept(sk: Sock, flags: int) -> Generator[Wait, bool, Sock | int]:
     """accept(2) of a listener; source net/ipv4/af_inet.c:inet_accept."""
     newsk = yield from inet_csk_accept(sk, flags)
@@ -336,6 +340,7 @@ def __inet_stream_connect(sk: Sock, uaddr: SockAddr | None, noblock: bool, is_se
     return 0
 
 
+@cited("net/ipv4/af_inet.c:inet_stream_connect")
 def inet_stream_connect(sk: Sock, uaddr: SockAddr, noblock: bool) -> Blocking:
     """connect(2); source net/ipv4/af_inet.c:inet_stream_connect."""
     stream.lock_sock(sk)

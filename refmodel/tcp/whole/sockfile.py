@@ -43,14 +43,12 @@ class SocketFile(File):
         return MSG_DONTWAIT if self.flags & O_NONBLOCK else 0
 
     def read(self, proc: "Process", n: int) -> Blocking:
-        """read(2); nothing asked for is nothing read; source net/socket.c:sock_read_iter."""
-        if not n:
-            return 0
-        return (yield from self.recvmsg(errqueue.RecvMsg(), n, self.noblock()))
+        """read(2)."""
+        return (yield from sock_read_iter(self, n))
 
     def write(self, proc: "Process", n: int) -> Blocking:
-        """write(2); source net/socket.c:sock_write_iter."""
-        return (yield from self.sendmsg(MsgHdr(n, self.noblock()), n))
+        """write(2)."""
+        return (yield from sock_write_iter(self, n))
 
     def release(self, proc: "Process") -> Blocking:
         """The last descriptor is closed: so is the socket; source net/ipv4/af_inet.c:inet_release."""
@@ -112,6 +110,53 @@ class SocketFile(File):
     def close(self, timeout: int) -> Generator[Wait, bool, None]:
         """The socket's last descriptor is gone; it may linger for `timeout` jiffies."""
         raise NotImplementedError
+
+
+# net/socket.c: from the descriptor to the protocol
+
+
+@cited("net/socket.c:sock_read_iter")
+def sock_read_iter(file: SocketFile, n: int) -> Blocking:
+    """A read; nothing asked for is nothing read."""
+    if not n:
+        return 0
+    return (yield from sock_recvmsg(file, errqueue.RecvMsg(), n, file.noblock()))
+
+
+@cited("net/socket.c:sock_write_iter")
+def sock_write_iter(file: SocketFile, n: int) -> Blocking:
+    """A write is a sendmsg without address, flags and control messages."""
+    return (yield from __sock_sendmsg(file, MsgHdr(n, file.noblock()), n))
+
+
+@cited("net/socket.c:__sock_sendmsg")
+def __sock_sendmsg(file: SocketFile, msg: MsgHdr, n: int) -> Blocking:
+    """What a security module has nothing against is sent."""
+    return (yield from sock_sendmsg_nosec(file, msg, n))
+
+
+@cited("net/socket.c:sock_sendmsg_nosec")
+def sock_sendmsg_nosec(file: SocketFile, msg: MsgHdr, n: int) -> Blocking:
+    """The family's sendmsg: AF_INET and AF_INET6 share the way on from here."""
+    return (yield from inet_sendmsg(file, msg, n))
+
+
+@cited("net/ipv4/af_inet.c:inet_sendmsg", "net/ipv6/af_inet6.c:inet6_sendmsg")
+def inet_sendmsg(file: SocketFile, msg: MsgHdr, n: int) -> Blocking:
+    """The protocol's sendmsg, tcp_sendmsg or udp_sendmsg."""
+    return (yield from file.sendmsg(msg, n))
+
+
+@cited("net/socket.c:sock_recvmsg")
+def sock_recvmsg(file: SocketFile, msg: errqueue.RecvMsg, n: int, flags: int, fault: bool = False) -> Blocking:
+    """What a security module has nothing against is received."""
+    return (yield from inet_recvmsg(file, msg, n, flags, fault))
+
+
+@cited("net/ipv4/af_inet.c:inet_recvmsg", "net/ipv6/af_inet6.c:inet6_recvmsg")
+def inet_recvmsg(file: SocketFile, msg: errqueue.RecvMsg, n: int, flags: int, fault: bool = False) -> Blocking:
+    """The protocol's recvmsg, tcp_recvmsg or udp_recvmsg."""
+    return (yield from file.recvmsg(msg, n, flags, fault))
 
 
 class StreamFile(SocketFile):

@@ -176,6 +176,7 @@ def tcp_splice_read(sk: Sock, pipe: "Pipe", length: int, noblock: bool) -> Block
 def splice_to_socket(pipe: "Pipe", file: "SocketFile", length: int, flags: int) -> Blocking:
     """Sends what is in a pipe, 16 buffers at a time; MSG_MORE while the pipe holds more of it."""
     from refmodel.tcp.whole.files import take
+    from refmodel.tcp.whole.sockfile import __sock_sendmsg
 
     spliced = ret = 0
     freed = False
@@ -205,7 +206,7 @@ def splice_to_socket(pipe: "Pipe", file: "SocketFile", length: int, flags: int) 
         if file.flags & O_NONBLOCK:
             msg_flags |= MSG_DONTWAIT
         size = length - remain
-        ret = yield from file.sendmsg(MsgHdr(size, msg_flags, frags=tuple(segs)), size)
+        ret = yield from __sock_sendmsg(file, MsgHdr(size, msg_flags, frags=tuple(segs)), size)
         if ret <= 0:
             break
         spliced += ret
