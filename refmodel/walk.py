@@ -1,8 +1,9 @@
 """A packet's walk through the stack: which functions of the kernel ran, where, in which context, and what they decided.
 
-A walk is recorded from a run of the model: every function that carries a citation (`rule.cited`, `rule.step`, a rule
-itself) and is called between `Recorder.__enter__` and `__exit__` becomes a step, nested as it was called. What a
-function says through `note` while it runs is its decision and the reason for it. The recorder sees calls through the
+A walk is recorded from a run of the model: every function that carries a citation (`rule.cited`, `rule.step`)
+and is called between `Recorder.__enter__` and `__exit__` becomes a step, nested as it was called. What a
+function says through `note` while it runs is its decision and the reason for it; where it asks a proved machine, the
+rule that fired is told too, and not what the rule itself calls. The recorder sees calls through the
 interpreter's profiling hook, so a run that nobody watches pays nothing.
 """
 
@@ -14,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
-from refmodel.rule import RULES, STEPS
+from refmodel.engine.run import Dispatcher
+from refmodel.rule import STEPS
 
 
 class Place(NamedTuple):
@@ -29,8 +31,8 @@ class Step(Struct):
     """One call: `function` and its `file` as in the kernel; `depth` 0 is outermost.
 
     `notes` are (function, decision) pairs told inside it and not inside a call of its own. `returned` is what it
-    returned if that is a number or a truth value, else None. `number` counts the steps from 0, `parent` is the number
-    of the step that called it (-1: none).
+    returned if that is a number or a truth value, else None; `rules` are the ids of the rules that fired in it.
+    `number` counts the steps from 0, `parent` is the number of the step that called it (-1: none).
     """
 
     number: int
@@ -44,6 +46,7 @@ class Step(Struct):
     id: str
     notes: list[tuple[str, str]]
     returned: int | bool | None = None
+    rules: list[str] = []
 
     @property
     def layer(self) -> str:
@@ -78,6 +81,8 @@ class Walk(Struct):
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
+
+APPLY: Final = Dispatcher.apply.__code__
 
 LAYERS: Final = (
     ("system call", ("net/socket.c", "fs/", "io_uring/", "kernel/")),
@@ -124,19 +129,17 @@ def _citation(name: str, cites: tuple[str, ...]) -> tuple[str, str]:
 def _known() -> dict[CodeType, tuple[str, str, str]]:
     """By code object: (function, file, id) of everything that carries a citation."""
     found = {}
-    for ident, fn, kernel in [(x.id, x.fn, x.kernel) for x in STEPS.values()] + [
-        (x.id, x.fn, x.kernel) for x in RULES.values()
-    ]:
-        if kernel:
-            found[fn.__code__] = (*_citation(fn.__name__, kernel), ident)
+    for x in STEPS.values():
+        if x.kernel:
+            found[x.fn.__code__] = (*_citation(x.fn.__name__, x.kernel), x.id)
     return found
 
 
 class Recorder:
     """Records the cited functions that run while it is entered; `walk` is what it saw.
 
-    `where` says where something runs now. A rule whose guard failed was not taken, and leaves no step. Only one
-    recorder can be entered at a time in a thread; a profiler that was set before is set again at the end.
+    `where` says where something runs now. Only one recorder can be entered at a time in a thread; a profiler that was
+    set before is set again at the end.
     """
 
     def __init__(self, where: Callable[[], Place], title: str = "") -> None:
@@ -145,6 +148,7 @@ class Recorder:
         self._known: dict[CodeType, tuple[str, str, str]] = {}
         self._open: list[tuple[FrameType, Step]] = []
         self._asleep: dict[FrameType, Step] = {}
+        self._machine: FrameType | None = None  # a dispatcher at work
         self._before: Any = None
 
     def __enter__(self) -> "Recorder":
@@ -164,10 +168,17 @@ class Recorder:
             self._open[-1][1].notes.append((fn, detail))
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
+        if self._machine is not None:
+            if event == "return" and frame is self._machine:
+                self._machine = None
+                if self._open and arg is not None:
+                    self._open[-1][1].rules.append(arg[0].id)
+        elif event == "call":
             known = self._known.get(frame.f_code)
             if known is not None:
                 self._begin(frame, known)
+            elif frame.f_code is APPLY:
+                self._machine = frame
         elif event == "return" and self._open and self._open[-1][0] is frame:
             self._end(frame, arg)
 
@@ -187,8 +198,5 @@ class Recorder:
         how = opname[frame.f_code.co_code[frame.f_lasti]]
         if how == "YIELD_VALUE":
             self._asleep[frame] = step
-        elif how.startswith("RETURN"):
-            if isinstance(arg, int):
-                step.returned = arg
-        elif step.id in RULES and self.walk.steps[-1] is step:
-            self.walk.steps.pop()
+        elif how.startswith("RETURN") and isinstance(arg, int):
+            step.returned = arg

@@ -1,0 +1,1 @@
+"""A host: the layers wired together, and networks of hosts."""
