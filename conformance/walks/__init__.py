@@ -1,0 +1,1 @@
+"""Packets' walks: shown as text, diagrams and pages, and held against what a live kernel did."""
