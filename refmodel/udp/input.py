@@ -72,7 +72,9 @@ def udp_rcv(net: "Net", packet: Datagram) -> None:
         return
     _count(net, v4, "NoPorts")
     net.note("udp_rcv", f"nobody has port {packet.dport}")
-    if v4:
+    if net.below is not None:
+        net.below.port_unreachable()
+    elif v4:
         icmp_send.icmp_send(net, packet.saddr, packet.daddr, packet.tos, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH,
                             20 + packet.ulen)  # fmt: skip
     else:

@@ -393,9 +393,14 @@ def udp_send_skb(sk: UdpSock, cork: Cork, v4: bool) -> int:
         return err
     parts = [min(size, datalen - at) for at in range(0, datalen, size)] if 0 < size < datalen else [datalen]
     for part in parts:
-        _ip_send_skb(sk, cork, part, not no_check, v4)
+        err = _ip_send_skb(sk, cork, part, not no_check, v4) or err
     _tstamp_tx(sk, cork, datalen, v4)
     _free(sk, cork)
+    if err and not (err == -errno.ENOBUFS and not (sk.recverr if v4 else sk.recverr6)):
+        return err
+    if err:
+        _count(sk, v4, "SndbufErrors")
+        return 0
     _count(sk, v4, "OutDatagrams")
     return 0
 
@@ -430,8 +435,8 @@ def _tstamp_tx(sk: UdpSock, cork: Cork, datalen: int, v4: bool) -> None:
 
 
 @cited("net/ipv4/ip_output.c:__ip_make_skb", "net/ipv6/ip6_output.c:__ip6_make_skb", "net/ipv4/ip_output.c:ip_send_skb")
-def _ip_send_skb(sk: UdpSock, cork: Cork, datalen: int, check: bool, v4: bool) -> None:
-    """The IP header of a datagram, and the way to the device or to a socket of this host."""
+def _ip_send_skb(sk: UdpSock, cork: Cork, datalen: int, check: bool, v4: bool) -> int:
+    """The IP header of a datagram, and the way to the device or to a socket of this host: 0, or a negative errno."""
     net = sk.net
     dst = route.ip_route_output(net, cork.daddr)
     packet = Datagram(cork.saddr, cork.daddr, sk.inet_sport, cork.dport, datalen)
@@ -449,7 +454,10 @@ def _ip_send_skb(sk: UdpSock, cork: Cork, datalen: int, check: bool, v4: bool) -
         packet.ttl = cork.ttl if cork.ttl >= 0 else dst.hoplimit or ipopt.IPV6_HOPLIMIT_DEFAULT
         if sk.inet_opts.get("AUTOFLOWLABEL", int(net.p.auto_flowlabels == 1)):
             packet.flowlabel = table.flow_hash(cork.saddr, sk.inet_sport, cork.daddr, cork.dport) & 0xFFFFF
+    if net.below is not None:
+        return net.below.send_datagram(sk, packet, cork.fragsize)
     ip_output(net, packet, cork.fragsize)
+    return 0
 
 
 @cited("net/ipv4/ip_output.c:ip_do_fragment", "net/ipv6/ip6_output.c:ip6_fragment", "RFC 791 2.3", "RFC 8200 4.5")

@@ -197,6 +197,8 @@ def sk_setup_caps(sk: Sock, dst: Dst) -> None:
 
 def source_address(net: "Net", daddr: bytes) -> bytes:
     """The address that routing chooses for packets to `daddr`."""
+    if net.below is not None:
+        return net.below.source_address(daddr)
     if daddr in net.local_addrs or is_loopback(daddr):
         return daddr
     for addr in net.local_addrs:
@@ -228,6 +230,10 @@ def tcp_v4_connect(sk: Sock, uaddr: SockAddr) -> int:
         return -errno.ENETUNREACH
     if v6 and len(bound) == 4 and not bind.is_any(bound):
         return -errno.ENETUNREACH
+    if net.below is not None and (err := net.below.route_error(daddr)):
+        if err == -errno.ENETUNREACH:
+            net.count("Ip6OutNoRoutes" if v6 else "IpOutNoRoutes")
+        return err
     was_mapped = sk.mapped
     sk.mapped = sk.sk_family == AF_INET6 and not v6
     dst = route.ip_route_output(net, daddr)

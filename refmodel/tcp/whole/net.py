@@ -10,7 +10,7 @@ hrtimer fires at its microsecond, behind the wheel's, and in the order of arming
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -89,6 +89,25 @@ class Wait:
         self.hr = hr
 
 
+class Below(Protocol):
+    """The layers below the transport protocols, of a host that has them; without them what is sent leaves at once."""
+
+    def route(self, daddr: bytes, dst: Dst) -> None:
+        """Fills in what the routing tables say of the way to `daddr`."""
+
+    def route_error(self, daddr: bytes) -> int:
+        """0, or the negative errno of a way that refuses."""
+
+    def source_address(self, daddr: bytes) -> bytes:
+        """The address that routing chooses for packets to `daddr`."""
+
+    def send_datagram(self, sk: Any, packet: Any, mtu: int) -> int:
+        """A refmodel.udp.sock.Datagram leaves, cut where it is larger than `mtu`: 0, or a negative errno."""
+
+    def port_unreachable(self) -> None:
+        """The datagram that came in last finds no socket: its sender is told."""
+
+
 class Net:
     """One network namespace, which is one host.
 
@@ -133,6 +152,7 @@ class Net:
         self.tap_rx = 0  # how many packets have arrived
         self.tap_read = 0  # up to which of them the packet socket has been read
         self.gso_enabled = True  # the device takes super-segments
+        self.below: Below | None = None
         self.qdisc: Any = None  # refmodel.tcp.whole.fq, or None: what is sent leaves at once
         self.next_port = 32768
         self.task_frag = 0  # how many bytes of page frags (32768 a page) the task has used

@@ -51,7 +51,9 @@ def ip_route_output(net: "Net", daddr: bytes) -> Dst:
     if dst is None:
         dst = net.dst[daddr] = Dst()
         dst.own = True
-    if dst.own:
+    if net.below is not None:
+        net.below.route(daddr, dst)
+    elif dst.own:
         _copy_metrics(dst, net.default_dst)
     dst.v6 = len(daddr) == 16
     dst.net = net

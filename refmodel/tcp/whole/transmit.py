@@ -386,13 +386,11 @@ def ttl_of(sk: Sock, dst: Dst | None, v6: bool) -> int:
     return 64 if v6 else sk.net.p.ip_default_ttl
 
 
-@cited(
-    "net/ipv4/ip_output.c:__ip_queue_xmit",
-    "net/ipv6/inet6_connection_sock.c:inet6_csk_xmit",
-    "net/core/dev.c:__dev_queue_xmit",
-)
 def queue_xmit(sk: Sock, skb: Skb, packet: Packet, clone: bool) -> int:
-    """Hands a segment to IP and the device: it leaves at once, or waits in the queueing discipline on our memory."""
+    """Hands a segment to IP and the device: it leaves at once, or waits in the queueing discipline on our memory.
+
+    Source net/ipv4/ip_output.c:ip_queue_xmit, net/ipv6/inet6_connection_sock.c:inet6_csk_xmit.
+    """
     net = sk.net
     if sk.sk_dst is None:
         from refmodel.tcp.whole import route
@@ -402,7 +400,7 @@ def queue_xmit(sk: Sock, skb: Skb, packet: Packet, clone: bool) -> int:
             return err
     if skb.tx_flags:
         errqueue.skb_sched_timestamp(sk, skb, packet)
-    if net.qdisc is None:
+    if net.qdisc is None and net.below is None:
         net.xmit(packet)
         if net.tap and clone:
             skb.packet = packet
