@@ -332,31 +332,46 @@ class Reader:
         tail = struct.Struct(self._order + "I").unpack_from
         flags = struct.pack(self._order + "HH", 2, 4)
         buf, end = stream.buf, len(stream.buf)
-        while stream.pos + 32 <= end:
-            pos = stream.pos
+        pos, n = stream.pos, self.frames
+        last = -1  # the interface of the frame before: its number in the section
+        at = linktype = scale = offset = 0
+        direction: Direction = ""
+        while pos + 32 <= end:
             kind, size, number, high, low, caplen, orig_len = head(buf, pos)
-            data_end = pos + 28 + caplen
-            options = pos + 28 + (caplen + 3 & ~3)
-            if kind != EPB or pos + size > end or tail(buf, pos + size - 4)[0] != size:
-                return
-            direction: Direction = ""
-            if size != 32 + (caplen + 3 & ~3):
+            stop = pos + size
+            padded = 32 + (caplen + 3 & ~3)
+            if kind != EPB or stop > end or size < padded or tail(buf, stop - 4)[0] != size:
+                break
+            if size != padded:
                 # Beside nothing, only the direction: epb_flags of four bytes, and the end of the options.
-                if (
-                    options + 16 != pos + size
-                    or buf[options : options + 4] != flags
-                    or buf[options + 8 : options + 12] != NO_MORE
-                ):
-                    return
-                (word,) = tail(buf, options + 4)
-                direction = DIRECTIONS[word & 3]
-            at = self._section + number
-            if at >= len(self.interfaces) or (i := self.interfaces[at]).linktype in (113, 276):
-                return
-            time = (high << 32 | low) * 1_000_000_000 // i.ticks + i.offset * 1_000_000_000
-            self.frames += 1
-            stream.pos = pos + size
-            yield Frame(self.frames, time, i.linktype, at, buf[pos + 28 : data_end], orig_len, direction, "")
+                options = pos + padded - 4
+                if options + 16 != stop or buf[options : options + 4] != flags or buf[stop - 8 : stop - 4] != NO_MORE:
+                    break
+                direction = DIRECTIONS[tail(buf, options + 4)[0] & 3]
+            elif direction:
+                direction = ""
+            if number != last:
+                at = self._section + number
+                if at >= len(self.interfaces) or (i := self.interfaces[at]).linktype in (113, 276):
+                    break
+                last, linktype, offset = number, i.linktype, i.offset * 1_000_000_000
+                scale = 0 if 1_000_000_000 % i.ticks else 1_000_000_000 // i.ticks
+            n += 1
+            data = pos + 28
+            pos = stop
+            ticks = high << 32 | low
+            self.frames, stream.pos = n, pos
+            yield Frame(
+                n,
+                (ticks * scale if scale else ticks * 1_000_000_000 // self.interfaces[at].ticks) + offset,
+                linktype,
+                at,
+                buf[data : data + caplen],
+                orig_len,
+                direction,
+                "",
+            )
+        self.frames, stream.pos = n, pos
 
     def _block(self, kind: int, body: bytes) -> Frame | None:
         if kind == EPB:

@@ -25,7 +25,7 @@ from conformance.oracle.connection import Connection as Oracle
 from conformance.oracle.view import BY_ITSELF
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
-from refmodel.packet import decode
+from refmodel.packet import LINKTYPE_ETHERNET, decode
 from refmodel.packet.segment import segment
 from refmodel.profile import OutOfRange, UnknownProfile
 from refmodel.tcp.params import tcp_params
@@ -252,26 +252,37 @@ def check_frames(
     `engine` decides who follows TCP: `oracle` with the whole of it, `rules` with the proved connection machine, which
     knows no loss recovery and searches all that may have happened: slower, and a second judge.
     """
-    flows = Flows(setup, share, labelled, ENGINES[engine])
+    flows = Flows(setup, labelled, ENGINES[engine])
     neighbours = Taps(setup) if share.part == 0 else None
     datagrams = Datagrams(setup)
     cut = cuts(setup)
-    last = 0
-    for f in frames:
-        report.frames += 1
-        last = max(last, f.time // 1000)
-        s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
-        if neighbours is not None:
-            if s is None:
-                packet = decode(f.data, f.linktype, f.orig_len)
-                neighbours.frame(f, packet)
-                datagrams.frame(f, packet)
-            else:
+    shared = share.parts > 1
+    count = last = 0
+    try:
+        for f in frames:
+            count += 1
+            if f.time > last:
+                last = f.time
+            mine = not shared or share.sees(f)
+            if not mine and neighbours is None:
+                continue
+            s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
+            if neighbours is not None:
+                if s is None:
+                    packet = decode(f.data, f.linktype, f.orig_len)
+                    neighbours.frame(f, packet)
+                    datagrams.frame(f, packet)
+                    continue
                 neighbours.frame(f, s)
-            if cut and s is not None:
-                neighbours.counts[CUT] += 1
-        if s is not None and not cut:
-            flows.follow(s, tap_of(f.interface, f.linktype, f.data))
+                if cut:
+                    neighbours.counts[CUT] += 1
+            if s is not None and mine and not cut:
+                flows.follow(
+                    s, f.interface if f.linktype == LINKTYPE_ETHERNET else tap_of(f.interface, f.linktype, f.data)
+                )
+    finally:
+        report.frames += count
+    last //= 1000
     judged = flows.finish(last, report.frames)
     report.verdicts += [v for _, v in judged]
     if neighbours is not None:

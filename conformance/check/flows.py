@@ -2,8 +2,8 @@
 
 The law: memory is bounded by the connections that are open, not by the frames. A connection both of whose ends are
 closed or in TIME_WAIT is judged and let go once it was quiet for as long as TIME_WAIT lasts; what comes after that to
-the same addresses and ports meets closed ends. Several processes may share a capture: each takes the connections whose
-hash falls to it.
+the same addresses and ports meets closed ends. Several processes may share a capture: each takes the connections that
+are dealt to it.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,9 @@ from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
 from conformance.check.verdict import Verdict
 from conformance.oracle.end import End
-from refmodel.packet.segment import Segment
+from conformance.pcap import Frame
+from refmodel.packet import LINKTYPE_ETHERNET
+from refmodel.packet.segment import Segment, segment
 from refmodel.tcp.state import TCP_TIMEWAIT_LEN
 
 Key = tuple[bytes, int, bytes, int, int]  # the two ends in order, and the tap
@@ -25,18 +27,50 @@ QUIET: Final = TCP_TIMEWAIT_LEN + 5_000_000  # us: the timer wheel may be 2 s la
 LOOK: Final = 4096  # segments between two looks for connections that are over
 REMEMBERED: Final = 65_536  # connections that were let go, the latest
 LABELS_UP_TO: Final = 20_000  # frames: beyond it labels are kept only on request
+DEALT: Final = 65_536  # connections that are dealt in turn to the processes that share a capture
+FRAME: Final = 8  # what a frame costs its connection's process
+NEIGHBOURS: Final = 1  # what each frame costs the process that follows the neighbours
+IPV4_PLAIN: Final = b"\x08\x00\x45"  # h_proto, then version and length of an IPv4 header without options
+TCP: Final = b"\x06"
 
 
 class Share:
-    """The `part`th of `parts` processes that share a capture."""
+    """The `part`th of `parts` processes that share a capture.
+
+    The connections are dealt in the order of their first frames, each to the process that has the least to do so far;
+    as every process sees every frame, all deal the same. The first process follows the neighbours too, which costs it
+    `NEIGHBOURS` of `FRAME` for each frame. Behind `DEALT` connections a hash decides.
+    """
 
     def __init__(self, part: int = 0, parts: int = 1) -> None:
         self.part, self.parts = part, parts
+        self.dealt: dict[bytes, int] = {}
+        self.load = [0] * parts
 
-    def takes(self, key: Key) -> bool:
+    def sees(self, f: Frame) -> bool:
+        """Takes the next frame of the capture: whether its connection falls to this process, if it has one."""
+        data = f.data
+        if f.linktype == LINKTYPE_ETHERNET and data[12:15] == IPV4_PLAIN and data[23:24] == TCP:
+            return self.deals(data[26:30], data[30:34], data[34:36], data[36:38])
+        s = segment(f.number, f.time, data, f.linktype, f.orig_len)
+        if s is None:
+            return True
+        return self.deals(s.saddr, s.daddr, s.source.to_bytes(2, "big"), s.dest.to_bytes(2, "big"))
+
+    def deals(self, saddr: bytes, daddr: bytes, source: bytes, dest: bytes) -> bool:
         """Whether a connection falls to this process; the same in every process."""
-        ports = key[1].to_bytes(2, "big") + key[3].to_bytes(2, "big")
-        return self.parts == 1 or crc32(key[0] + key[2] + ports) % self.parts == self.part
+        key = saddr + source + daddr + dest
+        load = self.load
+        load[0] += NEIGHBOURS
+        owner = self.dealt.get(key)
+        if owner is None:
+            if len(self.dealt) >= 2 * DEALT:
+                owner = (crc32(saddr + source) ^ crc32(daddr + dest)) % self.parts
+            else:
+                owner = load.index(min(load))
+                self.dealt[key] = self.dealt[daddr + dest + saddr + source] = owner
+        load[owner] += FRAME
+        return owner == self.part
 
 
 class Flows:
@@ -46,8 +80,8 @@ class Flows:
     of each connection that was let go whether its later segments are ignored, as after a divergence.
     """
 
-    def __init__(self, setup: Setup, share: Share, labelled: bool, make: Callable[..., Any] = Connection) -> None:
-        self.setup, self.share, self.labelled, self.make = setup, share, labelled, make
+    def __init__(self, setup: Setup, labelled: bool, make: Callable[..., Any] = Connection) -> None:
+        self.setup, self.labelled, self.make = setup, labelled, make
         self.open: dict[Key, Any] = {}
         self.gone: dict[Key, bool] = {}
         self.judged: list[tuple[int, Verdict]] = []
@@ -65,8 +99,6 @@ class Flows:
             key = (b, s.dest, a, s.source, tap)
         c = self.open.get(key)
         if c is None:
-            if self.share.parts > 1 and not self.share.takes(key):
-                return
             c = self._first(key, s)
             if c is None:
                 return

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from conformance.check.capture import captures_in
-from conformance.check.flows import Flows, Share
+from conformance.check.flows import Flows
 from conformance.check.setup import Setup, setup_for, tap_of
 from conformance.check.verdict import Outcome, Verdict
 from conformance.oracle.connection import Connection
@@ -17,7 +17,7 @@ from refmodel.packet.segment import segment
 def follow(path: Path) -> tuple[Setup, list[Verdict]]:
     """The setup of a capture and the verdicts on its connections."""
     setup = setup_for(path)
-    flows = Flows(setup, Share(), True, Connection)
+    flows = Flows(setup, True, Connection)
     last, n = 0, 0
     with Reader(path) as r:
         for f in r:

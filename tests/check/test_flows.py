@@ -11,7 +11,7 @@ from bench.traffic import connection, write
 from conformance.check import flows as flows_module
 from conformance.check import tcp as tcp_module
 from conformance.check.capture import RULES, captures_in, check_capture, check_frames, check_together
-from conformance.check.flows import QUIET, Flows, Share
+from conformance.check.flows import FRAME, NEIGHBOURS, QUIET, Flows, Share
 from conformance.check.frontier import Frontier
 from conformance.check.setup import Setup, setup_for
 from conformance.check.tcp import Connection
@@ -73,17 +73,48 @@ def test_one_process_and_several_find_the_same_divergence(tmp_path: Path) -> Non
     assert check_together(broken, jobs=2) == alone
 
 
-def test_every_connection_falls_to_exactly_one_share() -> None:
-    keys = [(b"\x0a\0\0\1", port, b"\x0a\0\0\2", 80) for port in range(1000, 3000)]
-    taken = [[Share(k, 3).takes(key) for k in range(3)] for key in keys]
-    assert all(sum(row) == 1 for row in taken)
-    assert min(map(sum, zip(*taken, strict=True))) > 500
+def test_every_frame_falls_to_exactly_one_share_and_with_all_others_of_its_connection() -> None:
+    shares = [Share(k, 3) for k in range(3)]
+    owners: dict[int, set[int]] = {}
+    for number, (at, data) in enumerate(x for k in range(90) for x in connection(k)):
+        f = Frame(number, at, 1, 0, data, len(data))
+        (owner,) = (k for k, share in enumerate(shares) if share.sees(f))
+        s = segment(number, at, data)
+        assert s is not None
+        owners.setdefault(max(s.source, s.dest), set()).add(owner)
+    assert all(len(x) == 1 for x in owners.values())
+    held = [sum(x == {k} for x in owners.values()) for k in range(3)]
+    assert held[1] == pytest.approx(held[2], abs=2)
+    assert FRAME * held[0] + NEIGHBOURS * 90 == pytest.approx(FRAME * held[1], abs=2 * FRAME)
+
+
+def test_frames_that_are_not_plain_ipv4_fall_where_their_connection_does() -> None:
+    plain = [data for _, data in connection(0)]
+    tagged = [data[:12] + b"\x81\0\0\x05" + data[12:] for data in plain]
+    for part in range(3):
+        share = Share(part, 3)
+        for k in range(5):
+            assert share.sees(Frame(1, 0, 1, 0, next(connection(k))[1], 60)) in (True, False)
+        first = share.sees(Frame(2, 0, 1, 0, plain[1], len(plain[1])))
+        assert {share.sees(Frame(3, 0, 1, 0, data, len(data))) for data in tagged} == {first}
+
+
+def test_connections_beyond_those_that_are_dealt_in_turn_fall_to_one_share_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flows_module, "DEALT", 4)
+    shares = [Share(k, 2) for k in range(2)]
+    for k in range(40):
+        seen = [[share.sees(Frame(1, 0, 1, 0, data, len(data))) for share in shares] for _, data in connection(k)]
+        assert sum(seen[0]) == 1
+        assert all(x == seen[0] for x in seen)
+    assert len(shares[0].dealt) == 8
 
 
 def test_finished_connections_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     connections, look = 200, 512
     monkeypatch.setattr(flows_module, "LOOK", look)
-    flows = Flows(Setup(kernel="6.12"), Share(), False)
+    flows = Flows(Setup(kernel="6.12"), False)
     most = number = last = 0
     for k in range(connections):
         for at, data in connection(k, SECOND):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from conformance.check.flows import Flows, Share
+from conformance.check.flows import Flows
 from conformance.check.setup import setup_for, tap_of
 from conformance.check.verdict import Outcome, Verdict
 from conformance.oracle import connection
@@ -35,7 +35,7 @@ def verdicts(path: Path, seen: Seen, short: bool, monkeypatch: pytest.MonkeyPatc
     """The verdicts with or without the short way."""
     monkeypatch.setattr(connection, "FAST", short)
     segments, last, n = seen
-    flows = Flows(setup_for(path), Share(), True, connection.Connection)
+    flows = Flows(setup_for(path), True, connection.Connection)
     for s, tap in segments:
         flows.follow(s, tap)
     return [v for _, v in flows.finish(last, n)]
