@@ -52,7 +52,7 @@ def _count(net: "Net", v4: bool, name: str) -> None:
 # ---------------------------------------------------------------- datagrams that arrive
 
 
-@cited("net/ipv4/udp.c:__udp4_lib_rcv", "net/ipv6/udp.c:__udp6_lib_rcv", "RFC 1122 4.1.3")
+@cited("net/ipv4/udp.c:udp_rcv", "net/ipv4/udp.c:__udp4_lib_rcv", "net/ipv6/udp.c:__udp6_lib_rcv", "RFC 1122 4.1.3")
 def udp_rcv(net: "Net", packet: Datagram) -> None:
     """A datagram arrives from IP: to its socket, or to nobody, which its sender is told."""
     v4 = len(packet.saddr) == 4
@@ -82,7 +82,7 @@ def udp_rcv(net: "Net", packet: Datagram) -> None:
                               40 + packet.ulen)  # fmt: skip
 
 
-@cited("net/ipv4/udp.c:__udp_queue_rcv_skb", "net/ipv4/udp.c:udp_queue_rcv_one_skb")
+@cited("net/ipv4/udp.c:udp_queue_rcv_skb", "net/ipv4/udp.c:udp_queue_rcv_one_skb", "net/ipv4/udp.c:__udp_queue_rcv_skb")
 def udp_queue_rcv_skb(sk: UdpSock, packet: Datagram) -> int:
     """Charges a datagram to its socket: 0, or -1 if there is no room."""
     net, v4 = sk.net, len(packet.saddr) == 4

@@ -104,6 +104,10 @@ def _route(sk: UdpSock, daddr: bytes, connected: bool) -> Dst | int:
     if connected and sk.sk_dst is not None:
         route.dst_mtu(sk.sk_dst)
         return sk.sk_dst
+    if sk.net.below is not None and (err := sk.net.below.route_error(daddr)):
+        if err == -errno.ENETUNREACH:
+            sk.net.count("Ip6OutNoRoutes" if v6 else "IpOutNoRoutes")
+        return err
     dst = route.ip_route_output(sk.net, daddr)
     if connected:
         sk.sk_dst = dst

@@ -1,6 +1,7 @@
 """The objects of UDP: sockets, datagrams that wait to be read, datagrams on the wire.
 
-The law: payload has no content; a datagram is a number of bytes. A datagram on the wire is a packet of its own, or the
+The law: payload has no content here; a datagram is a number of bytes (`payload` is for a host whose wire carries
+content). A datagram on the wire is a packet of its own, or the
 first or a later fragment of one.
 """
 
@@ -29,8 +30,8 @@ class Datagram:
     """
 
     __slots__ = (
-        "bad_csum", "by", "check", "daddr", "df", "dport", "flowlabel", "frag", "len", "more", "mtu", "saddr", "sport",
-        "tap", "time", "tos", "truesize", "ttl", "ulen",
+        "bad_csum", "by", "check", "daddr", "df", "dport", "flowlabel", "frag", "len", "more", "mtu", "payload",
+        "saddr", "sport", "tap", "time", "tos", "truesize", "ttl", "ulen",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Datagram:
         self.more = False
         self.mtu = 0
         self.truesize = 0
+        self.payload = b""
         self.by = ""
         self.time = 0
         self.tap = 0
