@@ -51,6 +51,7 @@ def main() -> None:
 @click.option("--profile", "kernel", default="", help="Kernel to hold the capture against: 6.1, 6.12 or 6.18.")
 @click.option("--reader", type=click.Choice(["native", "pyshark"]), default="native", show_default=True)
 @click.option("--jobs", "-j", type=click.IntRange(min=0), default=0, help="Processes; 0 means all cores.")
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Check on the workers of this dask scheduler.")
 @click.option(
     "--engine",
     type=click.Choice(["oracle", "rules"]),
@@ -76,6 +77,7 @@ def check(
     kernel: str,
     reader: str,
     jobs: int,
+    scheduler: str,
     engine: str,
     kind: str,
     as_json: bool,
@@ -94,8 +96,10 @@ def check(
       refmodel check -v captures/tcp-active-open.pcapng
       refmodel check --profile 6.1 --json mine.pcap
       refmodel check --report out --format github captures/
+      refmodel check --scheduler tcp://10.0.0.1:8786 captures/
     """
     from conformance.check.capture import captures_in, check_all
+    from conformance.check.spread import ClusterError
     from conformance.check.verdict import FileReport
     from conformance.pyshark_reader import missing
     from conformance.report.annotate import annotate_all
@@ -124,14 +128,17 @@ def check(
         fail(f"no captures (*.pcap, *.pcapng, *.cap, also .gz) in {', '.join(map(str, paths))}")
     reports: list[FileReport] = []
     labelled = verbose or kind != "text" or report is not None or annotate is not None
-    with progress("checking", len(files)) as step, Interrupt() as interrupted:
-        for r in check_all(files, kernel, reader, jobs, interrupted, labelled, engine):
-            reports.append(r)
-            step(Path(r.path).name)
-            if kind == "text":
-                print_file(r, out, verbose)
-                if dissect:
-                    print_dissections(r, out)
+    try:
+        with progress("checking", len(files)) as step, Interrupt() as interrupted:
+            for r in check_all(files, kernel, reader, jobs, interrupted, labelled, engine, scheduler):
+                reports.append(r)
+                step(Path(r.path).name)
+                if kind == "text":
+                    print_file(r, out, verbose)
+                    if dissect:
+                        print_dissections(r, out)
+    except ClusterError as why:
+        fail(str(why))
     if kind != "text":
         sys.stdout.write(rendered(kind, reports))
     elif len(reports) > 1:

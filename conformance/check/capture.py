@@ -4,11 +4,13 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from conformance.check.datagrams import Datagrams
@@ -17,6 +19,7 @@ from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
+from conformance.check.spread import LARGE, Part, none_modelled, spread
 from conformance.check.tcp import Connection as Rules
 from conformance.check.verdict import FileReport, Outcome, Verdict
 from conformance.live.classes import CUT
@@ -31,13 +34,21 @@ from refmodel.profile import OutOfRange, UnknownProfile
 from refmodel.tcp.params import tcp_params
 
 ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
-LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
-POLL: Final = 0.2  # s
+FEW: Final = 8  # files: so many small ones are not worth another process
 GARBAGE: Final = 50_000  # objects between two looks for cycles: connections are long-lived, and many
 WHOLE: Final = Share()
 ORACLE: Final = "oracle"
 RULES: Final = "rules"
 ENGINES: Final[dict[str, Callable[..., Any]]] = {ORACLE: Oracle, RULES: Rules}
+
+
+class Options(Struct, frozen=True):
+    """How a capture is checked; see `check_all`."""
+
+    kernel: str = ""
+    reader: str = "native"
+    labelled: bool = False
+    engine: str = ORACLE
 
 
 def _never() -> bool:
@@ -65,29 +76,27 @@ def check_all(
     stop: Callable[[], bool] = _never,
     labelled: bool = False,
     engine: str = ORACLE,
+    scheduler: str = "",
 ) -> Iterator[FileReport]:
     """Checks many captures, on `jobs` processes (0: all cores), in the order given, until `stop()` says so.
 
-    Many files are spread over the processes; of few files each large one is shared by all processes. `labelled` keeps
-    the label of every frame of a large capture too.
+    Many files are spread over the processes, and each large one is shared by all of them. `labelled` keeps the label
+    of every frame of a large capture too. `scheduler` is a dask scheduler's address: then its workers check, which must
+    find the files under the same names; raises ClusterError.
     """
+    if scheduler:
+        from conformance.check.cluster import on_cluster
+
+        yield from on_cluster(scheduler, files, Options(kernel, reader, labelled, engine), stop)
+        return
     n = jobs or os.cpu_count() or 1
-    if n == 1 or len(files) < 8:
+    if n == 1 or (len(files) < FEW and all(f.stat().st_size < LARGE for f in files)):
         for f in files:
             if stop():
                 return
-            if n > 1 and f.stat().st_size >= LARGE:
-                yield check_together(f, kernel, reader, n, stop, labelled, engine)
-            else:
-                yield check_capture(f, kernel, reader, stop, labelled, engine)
+            yield check_capture(f, kernel, reader, stop, labelled, engine)
         return
-    with ProcessPoolExecutor(min(n, len(files)), initializer=_worker) as pool:
-        each = [kernel], [reader], [_never], [labelled], [engine]
-        for r in pool.map(check_capture, files, *(x * len(files) for x in each), chunksize=4):
-            yield r
-            if stop():
-                pool.shutdown(wait=False, cancel_futures=True)
-                return
+    yield from check_together(files, kernel, reader, n, stop, labelled, engine)
 
 
 def _worker(stopped: Any = None) -> None:
@@ -101,40 +110,45 @@ _STOPPED: list[Any] = []
 
 
 def _stopped() -> bool:
-    return bool(_STOPPED[-1].is_set())
+    return bool(_STOPPED) and bool(_STOPPED[-1].is_set())
 
 
 def check_together(
-    path: Path,
+    files: Sequence[Path],
     kernel: str = "",
     reader: str = "native",
     jobs: int = 2,
     stop: Callable[[], bool] = _never,
     labelled: bool = False,
     engine: str = ORACLE,
-) -> FileReport:
-    """`check_capture` by `jobs` processes: each reads the file and follows the connections that fall to it."""
+) -> Iterator[FileReport]:
+    """`check_all` by `jobs` processes of this machine, which stay until all is done."""
+    options = Options(kernel, reader, labelled, engine)
     context = get_context()
     stopped = context.Event()
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker, initargs=(stopped,)) as pool:
-        parts = [pool.submit(_part, path, kernel, reader, labelled, engine, k, jobs) for k in range(jobs)]
-        while wait(parts, POLL).not_done:
-            if stop():
-                stopped.set()
-        done = [f.result() for f in parts]
-    report = done[0][0]
-    connections = [x for r, firsts in done for x in zip(firsts, r.verdicts, strict=False)]
-    others = report.verdicts[len(done[0][1]) :]
-    report.verdicts = [v for _, v in sorted(connections, key=lambda x: x[0])] + others
-    _none_modelled(report)
-    return report
+        whole, part = partial(check_files, options), partial(check_part, options)
+        yield from spread(pool, files, jobs, whole, part, stop, stopped.set)
 
 
-def _part(
-    path: Path, kernel: str, reader: str, labelled: bool, engine: str, k: int, parts: int
-) -> tuple[FileReport, list[int]]:
+def check_files(options: Options, files: Sequence[Path]) -> list[FileReport]:
+    """The reports on several captures, in a process of a pool: as far as it was not stopped."""
+    found = []
+    for f in files:
+        if _stopped():
+            break
+        found.append(check_capture(f, options.kernel, options.reader, _stopped, options.labelled, options.engine))
+    return found
+
+
+def check_part(options: Options, path: Path, k: int, parts: int) -> Part:
+    """What the `k`th of `parts` processes finds in a capture, with the first frames of its connections."""
     report = FileReport(str(path))
-    return report, _check_into(report, path, kernel, reader, _stopped, labelled, Share(k, parts), engine)
+    share = Share(k, parts)
+    firsts = _check_into(
+        report, path, options.kernel, options.reader, _stopped, options.labelled, share, options.engine
+    )
+    return report, firsts
 
 
 def _warm() -> None:
@@ -194,14 +208,6 @@ def _check_into(
     finally:
         gc.set_threshold(*thresholds)
     return firsts
-
-
-def _none_modelled(report: FileReport) -> None:
-    if not report.frames and not report.error:
-        report.error = f"{report.path}: no frames: nothing to check"
-    elif report.frames and not report.verdicts:
-        why = f"none of the {report.frames} frames belongs to a modelled layer"
-        report.verdicts.append(Verdict("capture", "", Outcome.NOT_MODELLED, why))
 
 
 def _with_losses(v: Verdict, lost: int) -> Verdict:
@@ -289,5 +295,5 @@ def check_frames(
         assumed = None if setup.hosts or setup.extra.get("told", True) else flows.linux
         report.verdicts += neighbours.finish(last, assumed) + datagrams.finish()
     if share.parts == 1:
-        _none_modelled(report)
+        none_modelled(report)
     return [n for n, _ in judged]
