@@ -4,13 +4,14 @@ import pytest
 
 from refmodel.engine.prove import prove
 from refmodel.engine.sampled import differences
+from refmodel.nic.itr import NIC_ITR
 from refmodel.nic.napi import NAPI
 from refmodel.nic.rx import NIC_RX
 from refmodel.nic.tx import NIC_TX
 from refmodel.nic.vector import NIC_VECTOR
 from refmodel.rule import Machine
 
-MACHINES = (NIC_TX, NIC_RX, NAPI, NIC_VECTOR)
+MACHINES = (NIC_TX, NIC_RX, NAPI, NIC_VECTOR, NIC_ITR)
 FALSE_OF_LINUX = {
     "nic_tx": {"drop_rings", "link_loss_mended", "stopped_queue_rang"},
 }

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from refmodel.engine.prove import prove_with
+from refmodel.nic.itr import NIC_ITR
 from refmodel.nic.napi import NAPI
 from refmodel.nic.rx import NIC_RX
 from refmodel.nic.tx import NIC_TX
@@ -12,6 +13,7 @@ from refmodel.nic.vector import NIC_VECTOR
 from refmodel.rule import Machine
 
 TX, RX, POLL, VECTOR = "refmodel.nic.tx", "refmodel.nic.rx", "refmodel.nic.napi", "refmodel.nic.vector"
+ITR = "refmodel.nic.itr"
 
 
 class Seed(NamedTuple):
@@ -223,7 +225,35 @@ VECTOR_SEEDS = (
          "handler_again", "handler_unmasks"),
 )  # fmt: skip
 
-SEEDS = (*TX_SEEDS, *RX_SEEDS, *NAPI_SEEDS, *VECTOR_SEEDS)
+ITR_SEEDS = (
+    Seed("a higher rate is added to, without an end", NIC_ITR, ITR,
+         "min(itr + new // 4, new)", "itr + new // 4", "poll_ends_later", "rate_in_range"),
+    Seed("the conservative mode keeps the lowest latency", NIC_ITR, ITR,
+         "Latency.LOW if p.conservative and found == Latency.LOWEST else found", "found",
+         "poll_ends_later", "conservative_is_never_lowest"),
+    Seed("a rate waits though it was written", NIC_ITR, ITR,
+         "after_poll(s, e, p, waits=False)", "after_poll(s, e, p, waits=True)", "poll_ends_now",
+         "waits_for_its_vector"),
+    Seed("a higher rate comes at once", NIC_ITR, ITR,
+         "min(itr + new // 4, new) if new > itr else new", "new", "poll_ends_later", "rises_in_steps"),
+    Seed("a lower rate comes in steps", NIC_ITR, ITR,
+         "if new > itr else new", "if new > itr else new + (itr - new) // 2", "poll_ends_later", "falls_at_once"),
+    Seed("a new rate is forgotten", NIC_ITR, ITR,
+         "after_poll(s, e, p, waits=True), ()", "after_poll(s, e, p, waits=False), ()", "poll_ends_later",
+         "change_is_written"),
+    Seed("the rate waits on after it was written", NIC_ITR, ITR,
+         "replace(s, waits=False), (WriteRate(itr=s.itr", "s, (WriteRate(itr=s.itr", "interrupt_writes",
+         "interrupt_leaves_none"),
+    Seed("the handler clears the wait and writes nothing", NIC_ITR, ITR,
+         "replace(s, waits=False), (WriteRate(itr=s.itr, every=False),)", "replace(s, waits=False), ()",
+         "interrupt_writes", "writes_only_changes"),
+    Seed("the watchdog pushes transmit descriptors alone", NIC_ITR, ITR,
+         "after = Watchdog.RDTR if s.watchdog == Watchdog.TIDV else Watchdog.RDTR_AGAIN",
+         "after = Watchdog.RDTR if s.watchdog == Watchdog.TIDV else Watchdog.IDLE", "watchdog_tidv",
+         "pushed_in_turn"),
+)  # fmt: skip
+
+SEEDS = (*TX_SEEDS, *RX_SEEDS, *NAPI_SEEDS, *VECTOR_SEEDS, *ITR_SEEDS)
 
 
 def ident(seed: Seed) -> str:
@@ -240,7 +270,7 @@ def test_the_proof_catches_and_names_the_fault(seed: Seed) -> None:
 
 def test_every_property_has_a_fault_of_its_own() -> None:
     caught = {(s.machine.name, s.caught) for s in SEEDS}
-    for machine in (NIC_TX, NIC_RX, NAPI, NIC_VECTOR):
+    for machine in (NIC_TX, NIC_RX, NAPI, NIC_VECTOR, NIC_ITR):
         stated = (*machine.properties("invariant"), *machine.properties("transition"))
         wanted = {q.id.rsplit(".", 1)[1] for q in stated if not q.falsified}
         assert wanted - {c for m, c in caught if m == machine.name} == set()
