@@ -21,7 +21,7 @@ from typing import Final
 from conformance.live.kernel import NetNamespace, set_features
 from conformance.live.tun import Tun
 from conformance.live.userfault import Fault
-from conformance.live.walk_trace import KernelWalk, TraceError, Tracer, own, parse, tracer
+from conformance.live.walk_trace import KernelWalk, TraceError, Tracer, tracer
 
 PORT: Final = 9000
 VETH_RING_SIZE: Final = 256
@@ -310,8 +310,8 @@ def masquerade(n: Net) -> Act:
     """The first datagram of a flow through a router with MASQUERADE: a conntrack entry, a new source."""
     a, r, b = _router(n)
     with r.inside():
-        run("iptables -t nat -A POSTROUTING -o walk1b -j MASQUERADE")
-        run("iptables -A FORWARD -i walk0b -j ACCEPT")
+        run("iptables-legacy -t nat -A POSTROUTING -o walk1b -j MASQUERADE")
+        run("iptables-legacy -A FORWARD -i walk0b -j ACCEPT")
     sender, receiver = n.udp(a), n.udp(b, "10.77.2.2")
 
     def act() -> None:
@@ -325,7 +325,7 @@ def dnat(n: Net) -> Act:
     """The first datagram of a flow that a router with DNAT leads elsewhere."""
     a, r, b = _router(n)
     with r.inside():
-        run("iptables -t nat -A PREROUTING -p udp --dport 7 -j DNAT --to-destination 10.77.2.2:9000")
+        run("iptables-legacy -t nat -A PREROUTING -p udp --dport 7 -j DNAT --to-destination 10.77.2.2:9000")
     sender, receiver = n.udp(a), n.udp(b, "10.77.2.2")
 
     def act() -> None:
@@ -340,7 +340,7 @@ def filtered(n: Net) -> Act:
     a, b = n.namespace(), n.namespace()
     n.veth(a, b, 0, (f"{A}/24", f"{B}/24"))
     with b.inside():
-        run("iptables -A INPUT -p udp --dport 9000 -j DROP")
+        run("iptables-legacy -A INPUT -p udp --dport 9000 -j DROP")
     sender = n.udp(a)
     return lambda: sender.sendto(bytes(100), (B, PORT))
 
@@ -462,15 +462,14 @@ def record(name: str, trace: Tracer) -> KernelWalk:
         with trace.on():
             act()
             time.sleep(0.01)
-        seen = [e for e in parse(trace.text) if e.time >= net.begun]
-        calls = own(seen, pids, net.devices)
+        calls = trace.calls(pids, net.devices, net.begun)
         if net.one:
             calls = tuple(c for c in calls if c.packet in (-1, 0))
     finally:
         net.close()
         os.sched_setaffinity(0, here)
     says = (case.__doc__ or "").strip()
-    return KernelWalk(name, says, os.uname().release, "tracepoints", calls)
+    return KernelWalk(name, says, os.uname().release, trace.how, calls)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

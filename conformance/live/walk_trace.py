@@ -105,6 +105,11 @@ class Seen(Struct, frozen=True):
         return next((v for k, v in _FIELD.findall(self.detail) if k in names and v != NOTHING), "")
 
 
+def without_suffix(symbol: str) -> str:
+    """A function's name without what compilers append: .part.0, .constprop.0, .isra.0."""
+    return _CLONE.sub("", symbol)
+
+
 def parse(text: str) -> list[Seen]:
     """The events of a trace file with stack traces; raises TraceError where a stack belongs to no event."""
     events: list[Seen] = []
@@ -114,7 +119,7 @@ def parse(text: str) -> list[Seen]:
         nonlocal stack
         if stack is not None:
             e = events.pop()
-            frames = [_CLONE.sub("", f) for f in stack if not _TRACER.match(f)]
+            frames = [without_suffix(f) for f in stack if not _TRACER.match(f)]
             events.append(Seen(e.time, e.pid, e.cpu, e.flags, e.event, e.detail, tuple(reversed(frames))))
             stack = None
 
@@ -213,6 +218,8 @@ def tracefs() -> Iterator[Path]:
 class Tracer:
     """A trace instance; `text` is what it has seen while it was on."""
 
+    how = "tracepoints"
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.text = ""
@@ -230,6 +237,10 @@ class Tracer:
         m = re.search(r"entries-in-buffer/entries-written: (\d+)/(\d+)", self.text)
         if m is not None and m[1] != m[2]:
             raise TraceError(f"of {m[2]} entries the buffer holds {m[1]}")
+
+    def calls(self, pids: set[int], devices: set[str], begun: int) -> tuple[KernelCall, ...]:
+        """What was seen since `begun` (ns of CLOCK_MONOTONIC) of these processes and devices."""
+        return own([e for e in parse(self.text) if e.time >= begun], pids, devices)
 
 
 @contextmanager
@@ -264,5 +275,5 @@ def out_of_line() -> set[str]:
         for line in f:
             _, kind, name, *_ = line.split()
             if kind in "tTwW":
-                found.add(_CLONE.sub("", name))
+                found.add(without_suffix(name))
     return found

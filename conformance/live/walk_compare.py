@@ -1,0 +1,208 @@
+"""The kernel's walk of a packet beside the model's: every function seen that the model has, in its place and order.
+
+A chain of the kernel's is one moment: its functions, outermost first, are all running. The model has it if some step
+of its walk is the chain's last known function and is nested in the others in that order, not before what came before.
+A kernel may leave functions out of a chain (inlined, or called as the last thing); the model may not.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from msgspec import Struct, field
+
+from conformance.live.walk_classes import ALIASES, class_of
+from conformance.live.walk_trace import KernelCall, KernelWalk
+from refmodel.rule import RULES, STEPS
+from refmodel.walk import Walk
+
+CALL: Final = "call"
+"""The event of a walk from function_graph: each is a call of its own."""
+
+
+class Step(NamedTuple):
+    """A step of a model's walk: its function, the number of the step that called it (-1: none), and its context."""
+
+    function: str
+    parent: int = -1
+    context: str = "process"
+
+
+class Difference(Struct, frozen=True):
+    """What the model does not have: the number of the kernel's call, and why."""
+
+    call: int
+    why: str
+
+    def text(self, walk: KernelWalk) -> str:
+        """In one line, with the chain."""
+        c = walk.calls[self.call]
+        return f"{walk.name} {c.event} in {c.context}: {' > '.join(c.chain)}: {self.why}"
+
+
+class Comparison(Struct):
+    """What came of it. `placed` pairs a number of the kernel's calls with one of the model's steps.
+
+    `left_out` has the classes of functions that the model leaves out; `renamed` what goes by another name; `inlined`
+    functions of the model's walk that the kernel has not out of line; `unseen` those that it has, and that no chain
+    shows: nothing beneath them was traced, or they called their last as a jump.
+    """
+
+    placed: list[tuple[int, int]] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    left_out: dict[str, set[str]] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    inlined: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """The figures in one line."""
+        left = sum(len(f) for f in self.left_out.values())
+        return (
+            f"{len(self.placed)} moments in place, {len(self.differences)} differences; {left} functions left out by "
+            f"class, {len(self.renamed)} by another name, {len(self.inlined)} inlined, {len(self.unseen)} not shown"
+        )
+
+
+def known_functions() -> set[str]:
+    """The kernel functions that the model has, by the citations of its rules and steps."""
+    cites = [c for r in RULES.values() for c in r.kernel] + [c for s in STEPS.values() for c in s.kernel]
+    return {c.rsplit(":", 1)[1] for c in cites}
+
+
+def steps_of(walk: Walk) -> list[Step]:
+    """A model's walk as a plain sequence."""
+    return [Step(s.function, s.parent, context_of(s.context)) for s in walk.steps]
+
+
+def context_of(words: str) -> str:
+    """process, softirq or hardirq, as trace flags would say of the model's context."""
+    low = words.lower()
+    if "softirq" in low or "timer" in low:
+        return "softirq"
+    return "hardirq" if "interrupt" in low or "hardirq" in low else "process"
+
+
+class Tree:
+    """A model's walk with what stands where: for each step the last step within it, for each function its steps."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.last = list(range(len(steps)))
+        self.of: dict[str, list[int]] = {}
+        for n in range(len(steps) - 1, -1, -1):
+            parent = steps[n].parent
+            if parent >= 0:
+                self.last[parent] = max(self.last[parent], self.last[n])
+        for n, s in enumerate(steps):
+            self.of.setdefault(s.function, []).append(n)
+
+    def nested(self, n: int, chain: Sequence[str]) -> bool:
+        """Whether step `n` is the chain's last, within steps that are the others, in that order."""
+        if self.steps[n].function != chain[-1]:
+            return False
+        wanted = len(chain) - 2
+        at = self.steps[n].parent
+        while at >= 0 and wanted >= 0:
+            wanted -= self.steps[at].function == chain[wanted]
+            at = self.steps[at].parent
+        return wanted < 0
+
+    def find(self, chain: Sequence[str], since: int, fresh: bool) -> int | None:
+        """The first step that has `chain`, and is not over at the moment `since`; if `fresh`, it begins after it."""
+        fitting = (n for n in self.of.get(chain[-1], ()) if (n > since if fresh else self.last[n] >= since))
+        return next((n for n in fitting if self.nested(n, chain)), None)
+
+
+class Comparer:
+    """Follows a kernel's walk along the model's."""
+
+    def __init__(self, kernel: KernelWalk, steps: Sequence[Step], known: Collection[str]) -> None:
+        self.kernel, self.tree, self.known = kernel, Tree(steps), known
+        self.at: dict[str, int] = {}
+        self.out = Comparison()
+
+    def run(self, out_of_line: Collection[str]) -> Comparison:
+        """Compares all calls. `out_of_line`: the functions which that kernel has out of line."""
+        before = ""
+        for i, c in enumerate(self.kernel.calls):
+            chain = self._chain(i, c)
+            if c.context != "process" and before == "process":
+                self.at[c.context] = max(self.at.get(c.context, -1), self.at.get("process", -1))
+            before = c.context
+            if chain and not (c.event == CALL and self._name(c.chain[-1]) is None):
+                self._place(i, c, chain)
+        seen = {n for f in self.kernel.functions() if (n := self._name(f)) is not None}
+        for f in dict.fromkeys(s.function for s in self.tree.steps):
+            if f not in out_of_line and f not in seen:
+                self.out.inlined.append(f)
+            elif f not in seen:
+                self.out.unseen.append(f)
+        return self.out
+
+    def _name(self, function: str) -> str | None:
+        """The model's name of a kernel's function; None if it has none."""
+        if function in self.known:
+            return function
+        alias = ALIASES.get(function)
+        return alias[0] if alias is not None and alias[0] in self.known else None
+
+    def _chain(self, i: int, c: KernelCall) -> list[str]:
+        """What the model has of a chain; what it has not is put into its class, or is a difference."""
+        chain: list[str] = []
+        for f in c.chain:
+            name = self._name(f)
+            if name is None:
+                left = class_of(f)
+                if left is None:
+                    self._differs(i, f"{f} is not in the model and in no class")
+                else:
+                    self.out.left_out.setdefault(left.name, set()).add(f)
+                continue
+            if name != f:
+                self.out.renamed[f] = name
+            if not chain or chain[-1] != name or name == f:
+                chain.append(name)
+        return chain
+
+    def _place(self, i: int, c: KernelCall, chain: list[str]) -> None:
+        since, fresh = self.at.get(c.context, -1), c.event == CALL
+        n = self.tree.find(chain, since, fresh)
+        if n is None:
+            self._differs(i, self._why(chain, since))
+            return
+        self.at[c.context] = max(since, n)
+        context = self.tree.steps[n].context
+        if context != c.context:
+            self._differs(i, f"the model does {chain[-1]} in {context}")
+        else:
+            self.out.placed.append((i, n))
+
+    def _why(self, chain: list[str], since: int) -> str:
+        """Why no step has the chain: the first of its functions with which it goes wrong."""
+        for k in range(1, len(chain) + 1):
+            if self.tree.find(chain[:k], -1, False) is None:
+                where = f" within {chain[k - 2]}" if k > 1 else ""
+                missing = "" if chain[k - 1] in self.tree.of else "; it is nowhere in the walk"
+                return f"the model's walk has no {chain[k - 1]}{where}{missing}"
+        return f"the model's walk has {chain[-1]} there only before {self.tree.steps[max(since, 0)].function}"
+
+    def _differs(self, i: int, why: str) -> None:
+        if not any(d.why == why for d in self.out.differences):
+            self.out.differences.append(Difference(i, why))
+
+
+def compare(
+    kernel: KernelWalk,
+    steps: Iterable[Step],
+    known: Collection[str] | None = None,
+    out_of_line: Collection[str] | None = None,
+) -> Comparison:
+    """Compares a kernel's walk with a model's `steps`.
+
+    `known` are the functions that the model has (default: by its registry); `out_of_line` those which the kernel has
+    out of line (default: the walk's own list of what it has not, and what it shows).
+    """
+    steps = list(steps)
+    if out_of_line is None:
+        out_of_line = {s.function for s in steps} - set(kernel.inlined)
+    return Comparer(kernel, steps, known_functions() if known is None else known).run(out_of_line)
