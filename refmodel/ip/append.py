@@ -25,46 +25,13 @@ from refmodel.ip.header import SIZEOF_IPHDR, ip_hdr, new_header
 from refmodel.ip.icmpmib import icmp_out_count
 from refmodel.ip.ident import ip_select_ident
 from refmodel.ip.net import Ip, Ipcb, IpOptions
-from refmodel.ip.sock import Flowi4, IpSock, ip_dont_fragment, ip_sk_ignore_df, ip_sk_use_pmtu
+from refmodel.ip.sock import Cork, Flowi4, Ipcm, IpSock, ip_dont_fragment, ip_sk_ignore_df, ip_sk_use_pmtu
 from refmodel.packet.wire import ones_sum
 from refmodel.rule import cited
 from refmodel.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, SkBuff
 
 HW_CSUM: Final = frozenset(("tx-checksum-ip-generic", "tx-checksum-ipv4"))
 NET_XMIT_CN: Final = 2
-
-
-class Ipcm:
-    """struct ipcm_cookie: what one call to send asks for. `tos` -1 and `ttl` 0 are the socket's."""
-
-    __slots__ = ("addr", "gso_size", "mark", "opt", "priority", "tos", "ttl")
-
-    def __init__(self, addr: bytes, opt: IpOptions | None = None) -> None:
-        self.addr = addr
-        self.opt = opt
-        self.gso_size = 0
-        self.tos = -1
-        self.ttl = 0
-        self.mark = 0
-        self.priority = 0
-
-
-class Cork:
-    """struct inet_cork: a datagram that is being put together; `length` bytes are in it, `fragsize` is the MTU."""
-
-    __slots__ = ("addr", "dst", "fragsize", "gso_size", "length", "mark", "opt", "priority", "tos", "ttl")
-
-    def __init__(self, ipc: Ipcm, rt: Route, fragsize: int) -> None:
-        self.fragsize = fragsize
-        self.opt = ipc.opt.copy() if ipc.opt is not None else None
-        self.addr = ipc.addr
-        self.gso_size = ipc.gso_size
-        self.dst = rt
-        self.length = 0
-        self.ttl = ipc.ttl
-        self.tos = ipc.tos
-        self.mark = ipc.mark
-        self.priority = ipc.priority
 
 
 @cited("net/ipv4/ip_output.c:ip_setup_cork")

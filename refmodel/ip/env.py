@@ -16,36 +16,28 @@ Okfn = Callable[[SkBuff], int]
 
 
 class Route(Protocol):
-    """struct rtable, as IP reads it.
+    """struct rtable, as IP reads it: what routing puts into `skb.dst`.
 
-    `rt_type` is an RTN_ number, `rt_flags` RTCF_ bits. `rt_gw_family` is 0, AF_INET or AF_INET6 and `gateway` the
-    address of that family (b"" without one). `error` is a positive errno of a route that refuses. `pmtu` is what ICMP
-    taught (0: nothing) until the tick `expires`, `mtu` the route's own metric (0: none), `mtu_locked` either of the
-    locks of ip_mtu_locked. `hoplimit` is the route's metric (0: none).
+    `rt_type` is an RTN_ number, `rt_flags` RTCF_ bits. `rt_gw4` is the next hop (an integer in host order; 0: the
+    destination itself is on the link). `error` is a positive errno of a route that refuses. `rt_pmtu` is what ICMP
+    taught (0: nothing) until the tick `expires`; `metrics` are the route's own by RTAX number. `input` and `output`
+    name the functions that dst_input and dst_output call ("": dst_discard).
     """
 
     rt_type: int
     rt_flags: int
-    rt_is_input: bool
+    is_input: bool
     rt_uses_gateway: bool
-    rt_gw_family: int
-    gateway: bytes
+    rt_gw4: int
     dev: NetDevice
     error: int
-    pmtu: int
+    rt_pmtu: int
     expires: int
-    mtu: int
-    mtu_locked: bool
-    hoplimit: int
+    rt_mtu_locked: bool
+    metrics: dict[int, int]
     rt_iif: int
-
-    @property
-    def input(self) -> str:
-        """The function that dst_input calls: "ip_local_deliver", "ip_forward", "ip_error", "ip_mr_input", ..."""
-
-    @property
-    def output(self) -> str:
-        """The function that dst_output calls: "ip_output", "ip_mc_output", "ip_rt_bug", "dst_discard_out"."""
+    input: str
+    output: str
 
 
 class InDev(Protocol):
@@ -152,9 +144,6 @@ class IpEnv(Env, Protocol):
     # neighbours
     def ip_neigh_gw4(self, dev: NetDevice, daddr: bytes) -> Any:
         """The neighbour entry of an IPv4 address, made if need be; None if that fails."""
-
-    def ip_neigh_gw6(self, dev: NetDevice, addr: bytes) -> Any:
-        """The neighbour entry of an IPv6 address."""
 
     def neigh_output(self, neigh: Any, skb: SkBuff, skip_cache: bool) -> int:
         """Hands the packet to the neighbour's output: 0, or an error."""

@@ -22,7 +22,7 @@ from refmodel.ip.const import (
     IPSKB_FRAG_PMTU,
 )
 from refmodel.ip.header import ip_hdr, ip_is_fragment, ip_send_check
-from refmodel.ip.net import IPCB, Ip, Ipcb
+from refmodel.ip.net import IPCB, Ip, Ipcb, copy_metadata
 from refmodel.ip.sock import IpSock
 from refmodel.packet.wire import checksum
 from refmodel.rule import (
@@ -194,22 +194,6 @@ def ip_fragment(net: Ip, sk: IpSock | None, skb: SkBuff, mtu: int, out: Output) 
         env.kfree_skb(skb, Reason.NOT_SPECIFIED)
         return -errno.EMSGSIZE
     return ip_do_fragment(net, sk, skb, out)
-
-
-def copy_metadata(to: SkBuff, skb: SkBuff) -> None:
-    """What a part of a packet has of the whole; source net/ipv4/ip_output.c:ip_copy_metadata."""
-    to.pkt_type = skb.pkt_type
-    to.priority = skb.priority
-    to.protocol = skb.protocol
-    to.skb_iif = skb.skb_iif
-    to.dst = skb.dst
-    to.dev = skb.dev
-    to.mark = skb.mark
-    to.hash = skb.hash
-    to.nfct, to.nfctinfo = skb.nfct, skb.nfctinfo
-    to.sk = skb.sk
-    to.tstamp = skb.tstamp
-    to.by = skb.by
 
 
 def skb_checksum_help(skb: SkBuff) -> None:

@@ -8,9 +8,8 @@ import errno
 from typing import Final
 
 from refmodel.ip.const import IPPROTO_TCP, IPPROTO_UDP
-from refmodel.ip.fragment import copy_metadata
 from refmodel.ip.header import ip_hdr, ip_send_check
-from refmodel.ip.net import IPCB, Ip
+from refmodel.ip.net import IPCB, Ip, copy_metadata
 from refmodel.packet.wire import checksum, pseudo_header
 from refmodel.rule import cited, pure
 from refmodel.skbuff import (

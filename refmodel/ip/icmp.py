@@ -42,7 +42,7 @@ from refmodel.ip.limits import (
     peer_refuses,
 )
 from refmodel.ip.net import IPCB, Ip, IpOptions, dst, inet_getpeer
-from refmodel.ip.sock import Flowi4, IpSock
+from refmodel.ip.sock import Flowi4, Ipcm, IpSock
 from refmodel.packet.wire import checksum
 from refmodel.rule import cited
 from refmodel.skbuff import CHECKSUM_NONE, PACKET_HOST, SkBuff
@@ -168,9 +168,7 @@ def icmp_sk() -> IpSock:
 
 
 @cited("net/ipv4/icmp.c:icmp_push_reply")
-def icmp_push_reply(
-    net: Ip, sk: IpSock, message: bytearray, fl4: Flowi4, ipc: append.Ipcm, rt: Route, about: SkBuff
-) -> None:
+def icmp_push_reply(net: Ip, sk: IpSock, message: bytearray, fl4: Flowi4, ipc: Ipcm, rt: Route, about: SkBuff) -> None:
     """The message, header first, gets its checksum and leaves."""
     message[2:4] = bytes(2)
     message[2:4] = checksum(bytes(message)).to_bytes(2, "big")
@@ -199,7 +197,7 @@ def icmp_reply(net: Ip, message: bytearray, skb: SkBuff) -> None:
         return
     sk = icmp_sk()
     sk.tos = iph.tos
-    ipc = append.Ipcm(iph.saddr)
+    ipc = Ipcm(iph.saddr)
     fl4 = Flowi4(iph.saddr, env.fib_compute_spec_dst(skb), iph.tos & INET_DSCP_MASK, IPPROTO_ICMP)
     if opt.optlen:
         ipc.opt = opt
@@ -272,7 +270,7 @@ def __icmp_send(net: Ip, skb: SkBuff, type: int, code: int, info: int, opt: IpOp
     if isinstance(echo, int):
         env.note("__icmp_send", "its options cannot be turned round")
         return
-    ipc = append.Ipcm(iph.saddr, echo)
+    ipc = Ipcm(iph.saddr, echo)
     fl4 = Flowi4(echo.faddr if echo.srr else iph.saddr, saddr, sk.tos & INET_DSCP_MASK, IPPROTO_ICMP)
     back = icmp_route_lookup(net, fl4)
     if back is None:
@@ -294,7 +292,7 @@ def __icmp_send(net: Ip, skb: SkBuff, type: int, code: int, info: int, opt: IpOp
 def _source(net: Ip, skb: SkBuff, rt: Route) -> bytes:
     """The source of an error about a packet for somebody else: the route's choice, or of the device it came in by."""
     env = net.env
-    if rt.rt_is_input and env.ip.icmp_errors_use_inbound_ifaddr:
+    if rt.is_input and env.ip.icmp_errors_use_inbound_ifaddr:
         dev = env.dev_get_by_index(skb.skb_iif)
         if dev is not None:
             return env.inet_select_addr(dev, ip_hdr(skb).saddr, RT_SCOPE_LINK)

@@ -288,5 +288,6 @@ INPUTS: Final = {
     "ip_forward": ip_forward,
     "ip_error": ip_error,
     "dst_discard": dst_discard,
+    "": dst_discard,
 }
 """The functions that a route may name as its input."""

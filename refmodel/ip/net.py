@@ -92,6 +92,22 @@ def skb_clone(skb: SkBuff) -> SkBuff:
     return new
 
 
+def copy_metadata(to: SkBuff, skb: SkBuff) -> None:
+    """What a part of a packet has of the whole; source net/ipv4/ip_output.c:ip_copy_metadata."""
+    to.pkt_type = skb.pkt_type
+    to.priority = skb.priority
+    to.protocol = skb.protocol
+    to.skb_iif = skb.skb_iif
+    to.dst = skb.dst
+    to.dev = skb.dev
+    to.mark = skb.mark
+    to.hash = skb.hash
+    to.nfct, to.nfctinfo = skb.nfct, skb.nfctinfo
+    to.sk = skb.sk
+    to.tstamp = skb.tstamp
+    to.by = skb.by
+
+
 class InetPeer:
     """struct inet_peer: what is remembered of a host. `rate_tokens` and `rate_last` are in ticks."""
 

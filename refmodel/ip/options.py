@@ -7,6 +7,7 @@ wrong octet. Every option but those with the copied bit stands in a datagram's f
 import errno
 from typing import Final
 
+from refmodel.ip import icmp
 from refmodel.ip.const import (
     ICMP_PARAMETERPROB,
     INADDR_ANY,
@@ -25,7 +26,6 @@ from refmodel.ip.const import (
     RTN_UNICAST,
 )
 from refmodel.ip.header import SIZEOF_IPHDR, ip_hdr, ip_send_check
-from refmodel.ip.icmp import icmp_send
 from refmodel.ip.net import IPCB, Ip, IpOptions, dst
 from refmodel.netdevice import NetDevice
 from refmodel.rule import cited
@@ -230,7 +230,7 @@ def ip_options_compile(net: Ip, opt: IpOptions, skb: SkBuff | None, privileged: 
         return 0
     if skb is not None:
         net.env.note("ip_options_compile", f"octet {bad} of the header is wrong: parameter problem")
-        icmp_send(net, skb, ICMP_PARAMETERPROB, 0, bad << 24)
+        icmp.icmp_send(net, skb, ICMP_PARAMETERPROB, 0, bad << 24)
     return -errno.EINVAL
 
 
@@ -261,7 +261,7 @@ def ip_options_rcv_srr(net: Ip, skb: SkBuff, dev: NetDevice) -> int:
         if not opt.is_strictroute:
             return 0
         env.note("ip_options_rcv_srr", "a strict route that does not name this host")
-        icmp_send(net, skb, ICMP_PARAMETERPROB, 0, 16 << 24)
+        icmp.icmp_send(net, skb, ICMP_PARAMETERPROB, 0, 16 << 24)
         return -errno.EINVAL
     if rt.rt_type != RTN_LOCAL:
         return -errno.EINVAL
@@ -269,7 +269,7 @@ def ip_options_rcv_srr(net: Ip, skb: SkBuff, dev: NetDevice) -> int:
     nexthop = INADDR_ANY
     while pointer <= space:
         if pointer + 3 > space:
-            icmp_send(net, skb, ICMP_PARAMETERPROB, 0, (srr + 2 & 0xFF) << 24)
+            icmp.icmp_send(net, skb, ICMP_PARAMETERPROB, 0, (srr + 2 & 0xFF) << 24)
             return -errno.EINVAL
         nexthop = bytes(data[srr + pointer - 1 : srr + pointer + 3])
         was, skb.dst = skb.dst, None

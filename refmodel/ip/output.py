@@ -10,8 +10,6 @@ from typing import Any, Final
 from refmodel.dropreason import Reason
 from refmodel.ip import fragment, gso, options
 from refmodel.ip.const import (
-    AF_INET,
-    AF_INET6,
     INET_DSCP_MASK,
     IP_DF,
     IP_MAX_MTU,
@@ -21,6 +19,8 @@ from refmodel.ip.const import (
     IPV4_MIN_MTU,
     NF_INET_LOCAL_OUT,
     NF_INET_POST_ROUTING,
+    RTAX_HOPLIMIT,
+    RTAX_MTU,
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
@@ -42,10 +42,11 @@ GATEWAY_MTU: Final = 576  # over a gateway, where the MTU is locked
 def ip_dst_mtu_maybe_forward(net: Ip, rt: Route, forwarding: bool) -> int:
     """The MTU of a route; what ICMP taught does not count for packets of others."""
     locked = ip_mtu_locked(rt)
-    if (net.env.ip.ip_forward_use_pmtu or locked or not forwarding) and rt.pmtu and net.env.jiffies < rt.expires:
-        return min(rt.pmtu, IP_MAX_MTU)
-    if rt.mtu:
-        return min(rt.mtu, IP_MAX_MTU)
+    if (net.env.ip.ip_forward_use_pmtu or locked or not forwarding) and rt.rt_pmtu and net.env.jiffies < rt.expires:
+        return min(rt.rt_pmtu, IP_MAX_MTU)
+    own = rt.metrics.get(RTAX_MTU, 0)
+    if own:
+        return min(own, IP_MAX_MTU)
     mtu = rt.dev.mtu
     if locked and rt.rt_uses_gateway and mtu > GATEWAY_MTU:
         mtu = GATEWAY_MTU
@@ -71,7 +72,7 @@ def ip_select_ttl(net: Ip, sk: IpSock, rt: Route) -> int:
     """The socket's time to live, the route's, or the default."""
     if sk.uc_ttl >= 0:
         return sk.uc_ttl
-    return rt.hoplimit or net.env.ip.ip_default_ttl
+    return rt.metrics.get(RTAX_HOPLIMIT, 0) or net.env.ip.ip_default_ttl
 
 
 # ---------------------------------------------------------------- from the transport protocols
@@ -313,31 +314,25 @@ def ip_finish_output2(net: Ip, sk: IpSock | None, skb: SkBuff) -> int:
         env.count(f"IpExtOut{kind}Octets", skb.len)
     if env.kernel >= 612:
         _count_out(net, skb)
-    neigh, is_v6gw = ip_neigh_for_gw(net, rt, skb)
+    neigh = ip_neigh_for_gw(net, rt, skb)
     if neigh is None:
         env.note("ip_finish_output2", "no neighbour entry could be made")
         env.kfree_skb(skb, Reason.NEIGH_CREATEFAIL)
         return -errno.ENOBUFS
-    return env.neigh_output(neigh, skb, is_v6gw)
+    return env.neigh_output(neigh, skb, False)
 
 
 @cited("include/net/route.h:ip_neigh_for_gw")
-def ip_neigh_for_gw(net: Ip, rt: Route, skb: SkBuff) -> tuple[Any, bool]:
-    """The neighbour: the gateway of either family, or the destination itself; whether it is an IPv6 gateway."""
-    if rt.rt_gw_family == AF_INET:
-        net.env.note("ip_neigh_for_gw", "gateway " + ".".join(map(str, rt.gateway)))
-        return net.env.ip_neigh_gw4(rt.dev, rt.gateway), False
-    if rt.rt_gw_family == AF_INET6:
-        net.env.note("ip_neigh_for_gw", "an IPv6 gateway")
-        return net.env.ip_neigh_gw6(rt.dev, rt.gateway), True
-    daddr = ip_hdr(skb).daddr
-    net.env.note("ip_neigh_for_gw", "on the link: " + ".".join(map(str, daddr)))
-    return net.env.ip_neigh_gw4(rt.dev, daddr), False
+def ip_neigh_for_gw(net: Ip, rt: Route, skb: SkBuff) -> Any:
+    """The neighbour: the gateway, or the destination itself. Gateways of IPv6 are not modelled."""
+    daddr = rt_nexthop(rt, ip_hdr(skb).daddr)
+    net.env.note("ip_neigh_for_gw", ("gateway " if rt.rt_gw4 else "on the link: ") + ".".join(map(str, daddr)))
+    return net.env.ip_neigh_gw4(rt.dev, daddr)
 
 
 def rt_nexthop(rt: Route, daddr: bytes) -> bytes:
     """The next hop's address; source include/net/route.h:rt_nexthop."""
-    return rt.gateway if rt.rt_gw_family == AF_INET else daddr
+    return rt.rt_gw4.to_bytes(4, "big") if rt.rt_gw4 else daddr
 
 
 OUTPUTS: Final = {
@@ -345,5 +340,6 @@ OUTPUTS: Final = {
     "ip_mc_output": ip_mc_output,
     "ip_rt_bug": ip_rt_bug,
     "dst_discard_out": dst_discard_out,
+    "": dst_discard_out,
 }
 """The functions that a route may name as its output."""

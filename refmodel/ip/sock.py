@@ -2,10 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from refmodel.ip.const import INADDR_ANY, IP_PMTUDISC_DO, IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE, IP_PMTUDISC_WANT
+from refmodel.ip.const import (
+    INADDR_ANY,
+    IP_PMTUDISC_DO,
+    IP_PMTUDISC_OMIT,
+    IP_PMTUDISC_PROBE,
+    IP_PMTUDISC_WANT,
+    RTAX_LOCK,
+    RTAX_MTU,
+)
 
 if TYPE_CHECKING:
-    from refmodel.ip.append import Cork
     from refmodel.ip.env import Route
     from refmodel.ip.net import IpOptions
     from refmodel.skbuff import SkBuff
@@ -35,6 +42,39 @@ class Flowi4:
         self.dport = dport
         self.oif = oif
         self.mark = mark
+
+
+class Ipcm:
+    """struct ipcm_cookie: what one call to send asks for. `tos` -1 and `ttl` 0 are the socket's."""
+
+    __slots__ = ("addr", "gso_size", "mark", "opt", "priority", "tos", "ttl")
+
+    def __init__(self, addr: bytes, opt: "IpOptions | None" = None) -> None:
+        self.addr = addr
+        self.opt = opt
+        self.gso_size = 0
+        self.tos = -1
+        self.ttl = 0
+        self.mark = 0
+        self.priority = 0
+
+
+class Cork:
+    """struct inet_cork: a datagram that is being put together; `length` bytes are in it, `fragsize` is the MTU."""
+
+    __slots__ = ("addr", "dst", "fragsize", "gso_size", "length", "mark", "opt", "priority", "tos", "ttl")
+
+    def __init__(self, ipc: Ipcm, rt: "Route", fragsize: int) -> None:
+        self.fragsize = fragsize
+        self.opt = ipc.opt.copy() if ipc.opt is not None else None
+        self.addr = ipc.addr
+        self.gso_size = ipc.gso_size
+        self.dst = rt
+        self.length = 0
+        self.ttl = ipc.ttl
+        self.tos = ipc.tos
+        self.mark = ipc.mark
+        self.priority = ipc.priority
 
 
 class IpSock:
@@ -67,7 +107,7 @@ class IpSock:
 
 def ip_mtu_locked(rt: "Route") -> bool:
     """The path's MTU must not be learnt; source include/net/ip.h:ip_mtu_locked."""
-    return rt.mtu_locked
+    return rt.rt_mtu_locked or bool(rt.metrics.get(RTAX_LOCK, 0) & 1 << RTAX_MTU)
 
 
 def ip_dont_fragment(sk: IpSock, rt: "Route") -> bool:
