@@ -14,6 +14,7 @@ LATE: Final = 3_000  # ms: longer than any timer's slack
 DELACK: Final = 700  # ms: longer than any delayed acknowledgment, with its slack
 TIMER: Final = 150 * MS  # ns: what was sent after such a silence, a timer sent
 STEP: Final = 1_000  # ns
+PATH: Final = 4_000  # ms: longer than any frame is on its way
 LEAD: Final = 1_000_000  # ns: more than stamps of two processors differ by
 IW: Final = 10  # segments: the initial window
 
@@ -84,14 +85,24 @@ def _repeat(t: Trace, k: int, r: random.Random) -> Made | None:
     if not _answers_show(t, f):
         return None
     frames = list(t.frames)
-    with_ids(t, frames, f.way, k, 1)
-    again = edited(replace(t.frames[k], time=t.frames[k].time + STEP), lambda e: e.ip_id(1))
+    n = t.packets(f)
+    with_ids(t, frames, f.way, k, n)
+    again = edited(replace(t.frames[k], time=t.frames[k].time + STEP), lambda e: e.ip_id(n))
     return Made([*frames[: k + 1], again, *frames[k + 1 :]], k + 1)
 
 
 def _answers_show(t: Trace, f: Fact) -> bool:
-    """What reached a far host twice behind the tap would show: in a DSACK, or in the timestamp of what it sent then."""
-    return t.is_near(f) or (f.s.tsval is not None if f.s.seg_len else t.both_sack(f.way))
+    """What reached a far host twice behind the tap would show: in a DSACK, or in the timestamp of what it sent then.
+
+    But not what comes late without text, which is answered by such an acknowledgment (tcp_validate_incoming).
+    """
+    if t.is_near(f):
+        return True
+    if f.s.seg_len:
+        return f.s.tsval is not None
+    since = f.s.time - PATH * MS
+    late = any(not x.s.seg_len and x.s.time > since and ahead(x.s.seq, f.s.ack_seq) < 0 for x in t.earlier(f, False))
+    return t.both_sack(f.way) and not late
 
 
 @kind("ack-uncaused", "an acknowledgment that nothing caused", "net/ipv4/tcp_input.c:tcp_ack_snd_check")
@@ -131,23 +142,33 @@ def _acked(t: Trace, k: int, r: random.Random) -> Made | None:
         return None
     for x in t.later(acked, False):  # what its sender sent after it processed that
         if x.s.len and x.nxt is not None and ahead(x.s.seq, s.end_seq) >= 0 and x.s.time - acked.s.time > 50 * MS:
+            if not _has(x, acked):
+                return None
             j = x.k
             break
     else:
         return None
     frames = list(t.frames)
-    with_ids(t, frames, f.way, j, 1)
+    with_ids(t, frames, f.way, j, t.packets(f))
     shown = t.facts[j].s
+    step = t.packets(t.facts[j])
     ms = (shown.tsval - s.tsval) if shown.tsval is not None and s.tsval is not None else 0
 
     def again(e: Edit) -> None:
         stamp(e, ms, (shown.tsecr or 0) - (s.tsecr or 0))
         e.add(ACK_SEQ, shown.ack_seq - s.ack_seq)
         e.window(shown.window)
-        e.ip_id(((shown.ip_id or 0) + 1 - (s.ip_id or 0)) & 0xFFFF)
+        e.ip_id(((shown.ip_id or 0) + step - (s.ip_id or 0)) & 0xFFFF)
 
     new = edited(replace(t.frames[k], time=t.frames[j].time + STEP, interface=t.frames[j].interface), again)
     return Made([*frames[: j + 1], new, *frames[j + 1 :]], j + 1)
+
+
+def _has(x: Fact, cause: Fact) -> bool:
+    """The sender of `x` shows that it had got its peer's frame `cause`, or one that was sent after it."""
+    if x.s.tsecr is not None and cause.s.tsval is not None:
+        return ahead(x.s.tsecr, cause.s.tsval) >= 0
+    return ahead(x.s.ack_seq, cause.s.seq) > 0
 
 
 # ---------------------------------------------------------------- exchanged

@@ -163,6 +163,14 @@ class Trace:
             return 0 < (b.ip_id - a.ip_id) & 0xFFFF < 0x8000
         return a.tsval is None or b.tsval is None or ahead(b.tsval, a.tsval) >= 0
 
+    def packets(self, fact: Fact) -> int:
+        """How many segments, each with an id of its own, a frame is on the wire: a super-frame is cut by the MSS."""
+        s = fact.s
+        mine, theirs = self.syns.get(fact.way), self.syns.get(fact.back)
+        mss = min(x.mss or 536 for x in (mine, theirs) if x is not None) if mine or theirs else 0
+        unit = mss - (12 if s.tsval is not None else 0)
+        return -(-s.len // unit) if s.len and unit > 0 else 1
+
     def both_sack(self, way: Way) -> bool:
         """Both SYNs permitted SACK."""
         mine, theirs = self.syns.get(way), self.syns.get(back_of(way))

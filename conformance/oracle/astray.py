@@ -9,8 +9,11 @@ from typing import Final
 
 from conformance.oracle.sack import Range
 from refmodel.packet.segment import Segment
+from refmodel.types import H32, M32
 
 MOST: Final = 8_192  # segments that are remembered
+RECENT: Final = 512
+TCP_PAWS_WINDOW: Final = 1
 LEAST_MSS: Final = 500  # bytes: what is longer may not yet be cut into the segments that arrive
 
 
@@ -18,12 +21,16 @@ class Astray:
     """The segments with text that were on their way and are not acknowledged, as unwrapped ranges.
 
     `inputs`: how many could still be answered by an acknowledgment without data. `top`: where the furthest ended.
+    `stamps`: the timestamps that were on their way, in the order of the tap. `recent`: the last segments, as
+    ranges with their timestamps and when the tap saw them.
     """
 
-    __slots__ = ("inputs", "top", "under_way")
+    __slots__ = ("inputs", "recent", "stamps", "top", "under_way")
 
     def __init__(self) -> None:
         self.under_way: deque[Range] = deque(maxlen=MOST)
+        self.stamps: deque[int] = deque(maxlen=MOST)
+        self.recent: deque[tuple[int, int, int | None, int]] = deque(maxlen=RECENT)
         self.inputs = 0
         self.top = -1
 
@@ -31,15 +38,31 @@ class Astray:
         """A copy to go on from."""
         new = Astray()
         new.under_way, new.inputs, new.top = self.under_way.copy(), self.inputs, self.top
+        new.stamps, new.recent = self.stamps.copy(), self.recent.copy()
         return new
 
-    def comes(self, seq: int, end: int, pieces: int) -> None:
-        """The tap saw a segment, which may come in `pieces`."""
+    def comes(self, seq: int, end: int, pieces: int, tsval: int | None, at: int) -> None:
+        """The tap saw a segment at `at` us, which may come in `pieces`."""
         self.inputs += pieces
+        self.stamped(tsval)
+        self.recent.append((seq, end, tsval, at))
         if seq == end:
             return
         self.under_way.append((seq, end))
         self.top = max(self.top, end)
+
+    def asked(self, ack: int, edge: int, echo: int | None, since: int) -> bool:
+        """Takes a segment, seen since `since` us, that its end did not look into (`is_refused`); False without one."""
+        for k, (seq, end, tsval, at) in enumerate(self.recent):
+            if at >= since and is_refused(seq, end, tsval, ack, edge, echo):
+                del self.recent[k]
+                return True
+        return False
+
+    def stamped(self, tsval: int | None) -> None:
+        """The tap saw a timestamp on its way."""
+        if tsval is not None and (not self.stamps or self.stamps[-1] != tsval):
+            self.stamps.append(tsval)
 
     def acknowledged(self, ack: int) -> None:
         """What lies below `ack` is through."""
@@ -65,6 +88,18 @@ class Astray:
         if high <= ack:
             return True
         return self.borders(high, pending, mss) and (low < ack or self.borders(low, pending, mss))
+
+
+def is_refused(seq: int, end: int, tsval: int | None, ack: int, edge: int, echo: int | None) -> bool:
+    """Whether an end answers a segment without a word of its text: it is empty and old, or beyond the window `edge`.
+
+    Or its timestamp is old where `echo` has come. Of text below `ack` a DSACK would tell.
+    Source: net/ipv4/tcp_input.c:tcp_sequence, tcp_paws_discard, tcp_send_dupack.
+    """
+    if seq < ack:
+        return seq == end
+    late = echo is not None and tsval is not None and TCP_PAWS_WINDOW < (echo - tsval) & M32 < H32
+    return late or end > edge
 
 
 def behind(s: Segment, last: Segment | None) -> bool:

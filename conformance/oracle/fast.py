@@ -236,7 +236,7 @@ def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> bool:
     """`Sender.classify` of new data and of what is empty; False: not decided, and nothing changed."""
     f = tx.f
     nxt = f.nxt
-    if not tx.started or not tx.agreed or s.seq != nxt & M32:
+    if not tx.started or not tx.agreed or s.seq != nxt & M32 or tx.soon >= 0:
         return False
     board = f.board
     stack = e.stack
@@ -533,7 +533,7 @@ def answers(tx: Any, p: Segment, now: int, n: int) -> bool:
             arm(f, now)
         else:
             f.armed, f.kind = now, NONE
-    tx.past.append((p.number, now, una, ack))
+    tx.past.append((p.number, now, una, ack, p.tsval))
     return True
 
 
@@ -576,7 +576,7 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     end = nxt + n
     pieces = rx._pieces(p) if rx.loose else 1
     if rx.loose:
-        rx.astray.comes(nxt, end, pieces)
+        rx.astray.comes(nxt, end, pieces, tsval, now)
     if not n:
         return True
     re.dsack = None

@@ -452,6 +452,7 @@ class Life:
         if st == St.NEW_SYN_RECV and pure and self.dues:
             label = self.cause(s)
             if label is not None:
+                end.rx.echo_advances(s)
                 end.tx.classify(s)
                 return label
         if not end.stack.linux or self._adopts():

@@ -7,7 +7,8 @@ needs a cause, and one cause sends one.
 
 from typing import Any, Final
 
-from conformance.oracle.astray import LEAST_MSS, Astray, behind, overtaken
+from conformance.oracle.astray import LEAST_MSS, Astray, behind, is_refused, overtaken
+from conformance.oracle.clock import SWAPPED
 from conformance.oracle.constraint import Constraint
 from conformance.oracle.delays import OLD_DELACK_MAX, TCP_DELACK_MAX, AckClock
 from conformance.oracle.end import End, Excuse, Label, Refusal, us
@@ -186,7 +187,7 @@ class Receiver:
         end = seq + s.len + (flags & FIN)
         at = us(s)
         if self.loose:
-            self.astray.comes(seq, end, self._pieces(s))
+            self.astray.comes(seq, end, self._pieces(s), s.tsval, at)
         why = self.acceptable(s, nxt, self.ts_recent)
         if why:
             self.refuses(s, why)
@@ -283,7 +284,7 @@ class Receiver:
         """An input was dropped behind the tap; on its way to a far end it may only be late."""
         if self.loose and self.known:
             seq = unwrap(s.seq, self.re.nxt)
-            self.astray.comes(seq, seq + s.seg_len, self._pieces(s))
+            self.astray.comes(seq, seq + s.seg_len, self._pieces(s), s.tsval, us(s))
             self._grows(s)
             self.ofo_told += self._pieces(s) if s.len else 0
 
@@ -341,6 +342,7 @@ class Receiver:
         self.wup = self.re.nxt
         self.ts_recent, self.ts_at, self.top = s.tsval, us(s), s.tsval
         self.ts_ok = s.tsval is not None
+        self.astray.stamped(s.tsval)
         self.promise.asks(s, self.re.nxt)
         self._agree(False, s)
 
@@ -424,6 +426,7 @@ class Receiver:
         self.stale = self._superseded(s)
         if self.stale:
             return
+        self.echo_advances(s)
         if self.credits and at - self.credit_at > (FAR_AWAY if self.loose else self.end.stack.late + HELD_BACK):
             self.credits = 0
         if 0 <= self.clock.since < at - TCP_DELACK_MAX and end.ident.steps_since_last(s) == 0 and self._withholds(at):
@@ -669,10 +672,9 @@ class Receiver:
         if not all(self.astray.holds(b, ack, texts, self.promise.advmss) for b in seen):
             return False
         t = s.tsecr
-        if t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok:
-            known = t in {p.tsval for p in end.pending} or t in {tsval for _, _, tsval in self.stamps}
-            if not known and not unknown and (self.top is None or newer(t, self.top)):
-                return False
+        news = t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok
+        if news and not (unknown or self.was_stamped(t) or any(t == p.tsval for p in end.pending)):
+            return False
         shown = 0
         for i, (low, high) in enumerate(pending):
             if low < high and (high <= ack or any(a <= low and high <= b for a, b in seen)):
@@ -693,6 +695,39 @@ class Receiver:
         if t is not None and self.ts_ok:
             self.ts_recent = t
         return True
+
+    def was_stamped(self, t: int | None) -> bool:
+        """Whether a timestamp was on its way to this end, or may have been before what the tap remembers."""
+        stamps = self.astray.stamps
+        if t in stamps or not stamps:
+            return True
+        return (not self.promise.asked or len(stamps) == stamps.maxlen) and newer(stamps[0], t or 0)
+
+    def echo_advances(self, s: Segment) -> None:
+        """Raises Refusal if `s`, which left behind the last output, echoes less: ts_recent does not go back.
+
+        Source: net/ipv4/tcp_input.c:tcp_store_ts_recent, net/ipv4/tcp_minisocks.c:tcp_timewait_state_process.
+        """
+        last = self.latest
+        if last is None or not last.tsecr or s.tsecr is None or not self.end.stack.linux or s.flags & SYN:
+            return
+        if newer(last.tsecr, s.tsecr) and self._left_behind(s, last) and us(s) - us(last) < DAYS24:
+            raise Refusal(
+                "echo-is-ts-recent",
+                f"TSecr {s.tsecr}, but frame {last.number}, which left before it, echoes {last.tsecr}",
+                [f"TSecr from {last.tsecr}"],
+            )
+
+    def _left_behind(self, s: Segment, last: Segment) -> bool:
+        """Whether `s` left behind `last` for certain: by its id, its timestamp, its numbers, or the tap's place."""
+        ids = self.end.ident.ids
+        if s.ip_id and last.ip_id and ids.trusted:
+            return not ids.kind
+        if s.tsval is not None and last.tsval is not None and s.tsval != last.tsval:
+            return newer(s.tsval, last.tsval)
+        if newer(s.ack_seq, last.ack_seq) or (s.len and s.seq == last.end_seq == self.end.tx.snd_nxt):
+            return True
+        return self.end.stack.exact and us(s) - us(last) > SWAPPED
 
     def _drops(self, s: Segment, above: int) -> tuple[Excuse, ...]:
         """Inputs with text that were taken for processed, and were late or dropped."""
@@ -851,7 +886,11 @@ class Receiver:
             return Label("__tcp_ack_snd_check")
         if not end.stack.linux or self.fuzzy or not self.known:
             return Label("tcp_send_ack")
-        if self.loose and (self.astray.inputs > 0 or end.pending):
+        if (
+            self.loose
+            and (self.astray.inputs > 0 or end.pending)
+            and not (self._bare(s) and not self._answers_refused(s))
+        ):
             return Label("__tcp_ack_snd_check", "of what overtook, or came twice, behind the tap")
         last = self.latest
         if last is not None and overtaken(s, last):
@@ -872,6 +911,32 @@ class Receiver:
             ),
             excuses=(*self._drops(s, self.wup - 1), _missing(s, "it answers something")),
         )
+
+    def _bare(self, s: Segment) -> bool:
+        """Whether it tells of no text that came: what came out of order or twice would show in its SACK blocks.
+
+        Source: net/ipv4/tcp_input.c:tcp_data_queue, tcp_data_queue_ofo.
+        """
+        last = self.latest
+        if last is None or last.flags & SYN or not (self.re.sack and self.sack_known) or self.dsack_off:
+            return False
+        if s.truncated or s.ip_id == 0 or (s.ip_id is None and self.end.life.fin_end):
+            return False
+        same = s.ack_seq == last.ack_seq and s.window == last.window and s.sack == last.sack
+        return same and not (s.sack and _tells_twice(s))
+
+    def _answers_refused(self, s: Segment) -> bool:
+        """Whether a segment that the end did not look into may have asked for it: an old one, a SYN or an RST.
+
+        Source: net/ipv4/tcp_input.c:tcp_validate_incoming, tcp_oow_rate_limited: at most two a second without text.
+        """
+        ack, window = unwrap(s.ack_seq, self.re.nxt), self.promise.says(s)
+        edge = ack + window if window >= 0 else UNBOUNDED
+        for p in self.end.pending:
+            seq = unwrap(p.seq, ack)
+            if p.flags & (SYN | RST) or is_refused(seq, seq + p.seg_len, p.tsval, ack, edge, s.tsecr):
+                return True
+        return self.astray.asked(ack, edge, s.tsecr, us(s) - self.end.stack.late)
 
     def _advance(self, at: int, opens: bool) -> Label:
         """What acknowledged new data: at once, the timer, or a read.
@@ -1039,6 +1104,14 @@ def _release(kernel: str) -> tuple[int, ...]:
 
 def _missing(s: Segment, what: str) -> Excuse:
     return Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6)
+
+
+def _tells_twice(s: Segment) -> bool:
+    """Whether the first SACK block is a DSACK; source net/ipv4/tcp_input.c:tcp_check_dsack."""
+    (low, high), *rest = s.sack
+    if (low - s.ack_seq) & M32 >= H32:
+        return True
+    return bool(rest) and (low - rest[0][0]) & M32 < H32 and (rest[0][1] - high) & M32 < H32
 
 
 def _merged(ranges: list[Range]) -> list[Range]:

@@ -27,7 +27,7 @@ from conformance.oracle.timers import RTO_MAX, RTO_MIN
 from conformance.oracle.vantage import unfilled
 from refmodel.packet.codec import checksums
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import FIN
+from refmodel.packet.transport import FIN, SYN
 from refmodel.packet.wire import Checksum
 
 
@@ -45,6 +45,12 @@ class Repeats(SenderState):
         board = f.board
         self.what = AGAIN
         now = self.now
+        if lo < (known := self._echoed(s)) and self._end.stack.linux:
+            raise Refusal(
+                "retransmits-acknowledged",
+                f"seq {s.seq} lies {known - lo} bytes below what the segment acknowledges whose timestamp it echoes",
+                [f"seq from {known & M32}"],
+            )
         if lo < f.una:
             self.what = OLD
             if (self.middle and not self.past) or not near or self._strays(s):
@@ -71,6 +77,10 @@ class Repeats(SenderState):
         if near and not self._end.stack.close:
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
+        if self._at_once(s, e, hi):
+            if near or s.orig_len - s.l3 < IP_MIN:
+                raise self._too_soon(s.number)
+            self.soon = s.number if s.len <= mss or s.len % mss == 0 else -1
         self.at = i
         if self._behind(s) and not self._excused(s, i, lo, hi, now):
             self._catch_up(s)
@@ -84,6 +94,27 @@ class Repeats(SenderState):
                 raise
             self.what, self.how, self.sure = OLD, BY_WRITE, False
         return LABELS[self.how]
+
+    def _at_once(self, s: Segment, e: Sent, hi: int) -> bool:
+        """The frame before carries the same, and no time passed since: no arrival tells of its loss, and no timer ran.
+
+        Source net/ipv4/tcp_output.c:tcp_schedule_loss_probe, which waits for TCP_TIMEOUT_MIN_US at least.
+        """
+        last = self._end.last_sent
+        if last is None or not self.contiguous or not self._end.stack.linux or self.syn_lost or hi < e.end:
+            return False
+        again = last.seg_len and (last.seq - s.seq) & M32 == 0 and last.end_seq == s.end_seq and not last.flags & SYN
+        return bool(again) and s.tsval is not None and s.tsval == last.tsval and not self._strays(s)
+
+    def _too_soon(self, number: int) -> Refusal:
+        """Frame `number` repeats the frame before it; the ids tell where a smaller path MTU may be behind it."""
+        self.soon = -1
+        return Refusal(
+            "retransmission-early",
+            f"frame {number} left at once behind a frame that carries the same",
+            ["new data", "an ACK"],
+            [("tcp_send_loss_probe", "2 ms are the least")],
+        )
 
     def _excused(self, s: Segment, i: int, lo: int, hi: int, now: int) -> bool:
         try:

@@ -53,6 +53,10 @@ class Sender(Departures, Repeats):
         if not self.agreed:
             self._agree()
         self._counts_ids(s)
+        if self.soon >= 0:
+            soon, self.soon = self.soon, -1
+            if self.contiguous:
+                raise self._too_soon(soon)
         if f.board.out and self.now - f.due > SECOND:
             self._late(s)
         nxt = f.nxt

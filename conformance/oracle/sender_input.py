@@ -48,7 +48,7 @@ class Inputs(SenderState):
                 f.wnd = f.max_window = s.window
                 self.wl1 = s.seq
                 self.right = max(self.right, ack + s.window)
-                self.past.append((s.number, now, self.iss, ack))
+                self.past.append((s.number, now, self.iss, ack, s.tsval))
                 self.syn_lost = ack == una and bool(f.board.q)
                 if self.syn_lost:
                     f.restart(now)
@@ -65,7 +65,7 @@ class Inputs(SenderState):
         blocks = [(self._number(a), self._number(b)) for a, b in sack[:4]] if sack else []
         if ack < una:
             if blocks and ack >= una - max(f.max_window, 1):
-                self.past.append((s.number, now, una, una))
+                self.past.append((s.number, now, una, una, None))
                 f.ack(ack, now, self._ece(flags), blocks, -1 if s.tsecr is None else s.tsecr, ack, 0, True)
             return
         win = s.window << self.wscale
@@ -88,7 +88,7 @@ class Inputs(SenderState):
             f.ack(ack, now, flag, blocks, -1 if s.tsecr is None else s.tsecr, ack, 1, False)
         else:
             f.una = ack
-        self.past.append((s.number, now, una, f.una))
+        self.past.append((s.number, now, una, f.una, s.tsval))
 
     def _echo(self, s: Segment, now: int) -> int:
         """The round trip in us that the echoed timestamp tells, -1 for none; source tcp_input.c:tcp_rtt_tsopt_us."""

@@ -12,6 +12,7 @@ from conformance.oracle.recovery import (
     OPEN,
     Flow,
 )
+from conformance.oracle.sack import unwrap
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
     BY_WRITE,
@@ -56,6 +57,7 @@ class SenderState:
         self.last_id = -1
         self.missed = 0
         self.contiguous = self.from_start = False
+        self.soon = -1  # a frame that repeats the one before it at once: the next id tells whether it was cut smaller
         self.early = -1  # the input whose ACK was processed before its data
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
@@ -72,7 +74,8 @@ class SenderState:
         self.probed = 0
         self.beyond = -1  # an acknowledgment of what the tap did not see
         self.last_ts = -1
-        self.past: deque[tuple[int, int, int, int]] = deque(maxlen=PAST)
+        # Inputs: number, us, snd_una before and after, TSval (None: an old one).
+        self.past: deque[tuple[int, int, int, int, int | None]] = deque(maxlen=PAST)
         self.what = NOTHING
         self.how = BY_WRITE
         self.lo = self.hi = self.at = self.now = self.unseen = self.hidden = 0
@@ -256,6 +259,40 @@ class SenderState:
         """Whether a timer of `delay` us that is due at `due` fires at `now`: never early, late by slack."""
         return -EARLY <= now - due <= slack(delay, self._end.stack.hz) + EARLY
 
+    def _echoed(self, s: Segment) -> int:
+        """How far the end had been acknowledged for certain when it sent `s`: TSecr shows which input it had, -1: none.
+
+        What the peer sent before the timestamp that is echoed acknowledged no more than what it sent with it.
+        """
+        t = s.tsecr
+        if self.middle:
+            return -1
+        if not t:
+            return self._brought(s)
+        older, same = -1, 0
+        inputs = [(tsval, after) for _, _, _, after, tsval in self.past if tsval is not None]
+        for p in self._end.pending:
+            if p.tsval is not None and p.flags & (ACK | SYN | RST) == ACK:
+                inputs.append((p.tsval, self._number(p.ack_seq)))
+        for tsval, after in inputs:
+            if tsval == t:
+                same = min(same or after, after)
+            elif (t - tsval) & M32 < H32:
+                older = max(older, after)
+        return max(older, same or -1)
+
+    def _brought(self, s: Segment) -> int:
+        """The same by the acknowledgment number of `s`, where there are no timestamps: what brought its last byte."""
+        rx = self._end.rx
+        if s.tsval is not None or not s.flags & ACK or not rx.known:
+            return -1
+        told = {n: after for n, _, _, after, _ in self.past}
+        found = [told.get(n, -1) for n, _, seq, end in rx.arrivals if seq < unwrap(s.ack_seq, end) <= end]
+        for p in self._end.pending:
+            if p.seg_len and 0 < (s.ack_seq - p.seq) & M32 <= p.seg_len:
+                found.append(self._number(p.ack_seq))
+        return min(found, default=-1)
+
     def _unprocessed(self, s: Segment, lo: int, strict: bool, last: bool = False) -> Iterator[Excuse]:
         """Inputs that may have been processed only behind the frame, or never: those that moved snd_una beyond `lo`.
 
@@ -263,7 +300,7 @@ class SenderState:
         """
         stack = self._end.stack
         now = s.time // 1000
-        for n, at, before, after in self.past:
+        for n, at, before, after, _ in self.past:
             if not (after > lo >= before or (last and n == self.past[-1][0])):
                 continue
             if now - at <= stack.late:
@@ -279,7 +316,7 @@ class SenderState:
         if stack.lossy is not False and self._behind(s):
             waits = self._end.pending[0].number
             yield Excuse("dropped", waits, f"what came behind it would explain frame {s.number}")
-        for k, (n, at, before, after) in enumerate(list(self.past)[:-4:-1]):
+        for k, (n, at, before, after, _) in enumerate(list(self.past)[:-4:-1]):
             if now - at <= min(stack.late, 2_000):
                 yield Excuse("late", n, f"it came {now - at} us before frame {s.number}", until=s.number, cost=1 + k)
             if stack.lossy is not False and after >= before:

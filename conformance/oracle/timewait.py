@@ -109,6 +109,7 @@ def explain(life: "Life", s: Segment) -> Label | None:
 
 
 def _answer(life: "Life", s: Segment, note: str) -> Label:
+    life.end.rx.echo_advances(s)
     life.end.tx.classify(s)
     return Label("tcp_v4_timewait_ack", note)
 
