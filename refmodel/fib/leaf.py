@@ -12,7 +12,20 @@ from typing import Annotated, ClassVar, Final
 from msgspec.structs import replace
 
 from refmodel.fib.types import RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_UNIVERSE, RTN
-from refmodel.rule import Effect, Event, Machine, Params, State, assume, invariant, machine, pure, require, rule, transition
+from refmodel.rule import (
+    Effect,
+    Event,
+    Machine,
+    Params,
+    State,
+    assume,
+    invariant,
+    machine,
+    pure,
+    require,
+    rule,
+    transition,
+)
 from refmodel.types import Range, u8
 
 FIB_PROPS_ERROR: Final = {
@@ -313,9 +326,7 @@ def found_is_no_reject(s: Lookup) -> bool:
 @invariant()
 def error_says_why(s: Lookup) -> bool:
     """The error is none while looking and when found, the type's when rejected, EAGAIN when there is nothing."""
-    return s.err == (
-        FIB_PROPS_ERROR[s.type] if s.walk == Walk.REJECTED else EAGAIN if s.walk == Walk.NOTHING else 0
-    )
+    return s.err == (FIB_PROPS_ERROR[s.type] if s.walk == Walk.REJECTED else EAGAIN if s.walk == Walk.NOTHING else 0)
 
 
 @transition()

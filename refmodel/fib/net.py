@@ -62,7 +62,7 @@ class FibRule:
     __slots__ = (
         "action", "ctarget", "dport_range", "dscp", "dscp_full", "dst", "dst_len", "flags", "iifindex", "iifname",
         "ip_proto", "mark", "mark_mask", "oifindex", "oifname", "pref", "proto", "sport_range", "src", "src_len",
-        "suppress_prefixlen", "table", "target",
+        "suppress_prefixlen", "table", "target", "uid_range",
     )  # fmt: skip
 
     def __init__(self, pref: int, action: int = FrAct.TO_TBL, table: int = 0) -> None:
@@ -89,14 +89,14 @@ class FibRule:
         self.dst_len = 0
         self.dscp = 0
         self.dscp_full = False
+        self.uid_range = (0, 0xFFFFFFFF)
 
     def __repr__(self) -> str:
         return f"<rule {self.pref} {FrAct(self.action).name} {self.table or self.target}>"
 
 
-def _default_rule(pref: int, table: int, flags: int) -> FibRule:
+def _default_rule(pref: int, table: int) -> FibRule:
     rule = FibRule(pref, FrAct.TO_TBL, table)
-    rule.flags = flags
     rule.proto = 2
     return rule
 
@@ -120,9 +120,9 @@ class Fib:
         self.infos: list[FibInfo] = []
         # The default rules are not of the kind that custom ones are: lookups pass them by until there is another one.
         self.rules = [
-            _default_rule(0, RT_TABLE_LOCAL, FIB_RULE_PERMANENT),
-            _default_rule(0x7FFE, RT_TABLE_MAIN, 0),
-            _default_rule(0x7FFF, RT_TABLE_DEFAULT, 0),
+            _default_rule(0, RT_TABLE_LOCAL),
+            _default_rule(0x7FFE, RT_TABLE_MAIN),
+            _default_rule(0x7FFF, RT_TABLE_DEFAULT),
         ]
         self.fib_has_custom_rules = False
         self.fib_has_custom_local_routes = False

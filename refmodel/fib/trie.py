@@ -1,34 +1,23 @@
-"""Tables: longest-prefix lookup, insertion with netlink's flags, deletion, flushing.
+"""Tables as they change: insertion with netlink's flags, deletion, flushing, and how local and main come apart."""
 
-A table's trie is a map from (prefix, length) to the list of its routes in the kernel's order: table 255 before 254 where
-the two share a trie, then higher DSCP first, then lower metric, then older first (or newer, if prepended). The kernel's
-compressed trie gives the same walk: from the longest matching prefix to the shortest.
-"""
+from errno import EEXIST, ENOENT, ESRCH
 
-from errno import EAGAIN, EEXIST, ENOENT, ESRCH
-
-from refmodel.fib.leaf import FIB_PROPS_ERROR, Alias, Look, LookupParams, Nexthop, NhLook, alias_look, nexthop_look
+from refmodel.fib.lookup import fib_get_table
 from refmodel.fib.net import Fib
 from refmodel.fib.semantics import fib_create_info, fib_metrics_match, fib_nh_match, fib_release_info
 from refmodel.fib.types import (
-    FIB_LOOKUP_IGNORE_LINKSTATE,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
     RT_SCOPE_NOWHERE,
-    RTN,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
     RTNH_F_DEAD,
-    RTNH_F_LINKDOWN,
     FibAlias,
     FibConfig,
     FibInfo,
-    FibNh,
-    FibResult,
     FibTable,
-    Flow4,
-    dotted,
-    inet_make_mask,
 )
 from refmodel.rule import cited
 
@@ -36,63 +25,6 @@ from refmodel.rule import cited
 def rt_cache_flush(net: Fib) -> None:
     """All cached routes are out of date; source net/ipv4/route.c:rt_cache_flush."""
     net.rt_genid += 1
-
-
-@cited("net/ipv4/fib_trie.c:fib_lookup_good_nhc")
-def fib_lookup_good_nhc(net: Fib, nhc: FibNh, p: LookupParams) -> NhLook:
-    """Looks at one nexthop: dead, without carrier, on another device, or good."""
-    dev = nhc.fib_nh_dev
-    ignore = dev is not None and net.orconf(dev, "ignore_routes_with_linkdown")
-    flags = nhc.fib_nh_flags
-    return nexthop_look(
-        Nexthop(bool(flags & RTNH_F_DEAD), bool(flags & RTNH_F_LINKDOWN), ignore, nhc.fib_nh_oif), p
-    )
-
-
-@cited("net/ipv4/fib_trie.c:fib_table_lookup")
-def fib_table_lookup(net: Fib, tb: FibTable, flp: Flow4, res: FibResult, fib_flags: int) -> int:
-    """Looks up the longest prefix in one table; fills `res` and returns 0, or returns a negative errno."""
-    p = LookupParams(flp.tos, flp.scope, flp.oif, bool(fib_flags & FIB_LOOKUP_IGNORE_LINKSTATE))
-    trie = tb.trie
-    for plen in range(32, -1, -1):
-        head = trie.get((flp.daddr & inet_make_mask(plen), plen))
-        if head is None:
-            continue
-        for fa in head:
-            fi = fa.fa_info
-            look = alias_look(
-                Alias(RTN(fa.fa_type), fa.fa_dscp, fi.fib_dead, fi.fib_scope, bool(fi.fib_flags & RTNH_F_DEAD)), p
-            )
-            if look in (Look.DSCP, Look.DEAD_INFO, Look.SCOPE):
-                continue
-            fa.fa_accessed = True
-            if look is Look.REJECT:
-                error = FIB_PROPS_ERROR[RTN(fa.fa_type)]
-                net.env.note("fib_table_lookup", f"table {tb.tb_id}: {_prefix(fa)} is {RTN(fa.fa_type).name.lower()}")
-                return -error
-            if look is Look.DEAD_ROUTE:
-                continue
-            for nhsel, nhc in enumerate(fi.fib_nh):
-                if fib_lookup_good_nhc(net, nhc, p) is not NhLook.GOOD:
-                    continue
-                res.prefix = fa.prefix
-                res.prefixlen = plen
-                res.nh_sel = nhsel
-                res.nhc = nhc
-                res.type = fa.fa_type
-                res.scope = fi.fib_scope
-                res.dscp = fa.fa_dscp
-                res.fi = fi
-                res.table = tb
-                res.fa_head = head
-                net.env.note("fib_table_lookup", f"table {tb.tb_id}: {_prefix(fa)} {RTN(fa.fa_type).name.lower()}")
-                return 0
-    net.env.note("fib_table_lookup", f"table {tb.tb_id}: no route to {dotted(flp.daddr)}")
-    return -EAGAIN
-
-
-def _prefix(fa: FibAlias) -> str:
-    return f"{dotted(fa.prefix)}/{fa.plen}"
 
 
 def fib_find_alias(fah: list[FibAlias], dscp: int, prio: int, tb_id: int) -> int | None:
@@ -224,3 +156,18 @@ def fib_table_flush(net: Fib, tb: FibTable) -> int:
         _remove(tb, fa)
         fib_release_info(net, fa.fa_info)
     return len(dead)
+
+
+@cited("net/ipv4/fib_frontend.c:fib_unmerge")
+def fib_unmerge(net: Fib) -> None:
+    """Gives table local a trie of its own; from then on main has no local routes."""
+    local, main = fib_get_table(net, RT_TABLE_LOCAL), fib_get_table(net, RT_TABLE_MAIN)
+    if local is None or main is None or local.trie is not main.trie:
+        return
+    both = main.trie
+    local.trie, main.trie = {}, {}
+    for key, fah in both.items():
+        for tb in (local, main):
+            own = [fa for fa in fah if fa.tb_id == tb.tb_id]
+            if own:
+                tb.trie[key] = own

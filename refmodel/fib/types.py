@@ -279,7 +279,7 @@ class Fnhe:
 
 
 class FibNh:
-    """A nexthop: struct fib_nh with its fib_nh_common. `exceptions` are chains by hash; `upper_bound` as of multipath."""
+    """A nexthop: struct fib_nh with its fib_nh_common. `exceptions` are chains by hash."""
 
     __slots__ = (
         "exceptions", "fib_nh_dev", "fib_nh_flags", "fib_nh_gw4", "fib_nh_oif", "fib_nh_scope", "fib_nh_upper_bound",
