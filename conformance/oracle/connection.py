@@ -6,7 +6,7 @@ that no excuse saves diverges; one that ran out of attempts is inconclusive.
 """
 
 import heapq
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,16 +66,17 @@ class Connection:
         self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
         self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         self.labelled = True
+        self.calm = False  # a usual frame can be followed at once
         self.frames = 0
         self.last = us(first)
         self.kept: deque[Segment] = deque(maxlen=2 * AROUND + 1)
         self.prelude: list[Segment] | None = []
         self.ends: tuple[End, End]
+        self.address, self.port = self.sides[0]
         self.ended: Divergence | None = None
         self.unknown = ""
         self.judged: list[str] = ["both"]
         self.labels: list[tuple[int, int, Label, St]] = []
-        self.fired: Counter[str] = Counter()
         self.records: list[Segment] = []
         self.queue: deque[Segment] = deque()
         self.refused: Refusal | None = None
@@ -110,6 +111,7 @@ class Connection:
         stacks: Sequence[Stack] = infer(
             shown, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
         )
+        self.address, self.port = self.sides[0]
         self.ends = ends = self._fresh(stacks)
         if self._reused():
             assert self.before is not None
@@ -156,11 +158,48 @@ class Connection:
     def feed(self, s: Segment) -> None:
         """Takes the next segment."""
         self.frames += 1
-        at = us(s)
-        if at > self.last:
-            self.last = at
-        for x in self.view.takes(s):
-            self._enter(x)
+        now = s.time // 1000
+        if now > self.last:
+            self.last = now
+        if not self.calm:
+            for x in self.view.takes(s):
+                self._enter(x)
+            self.calm = self._is_calm()
+        elif self.view.passes(s):
+            self.kept.append(s)
+            self.records.append(s)
+            a, b = self.ends
+            try:
+                if s.source == self.port and s.saddr == self.address:
+                    label = fast.follow(a, b, s, now)
+                    if self.labelled:
+                        self.labels.append((s.number, 0, label, a.state))
+                else:
+                    label = fast.follow(b, a, s, now)
+                    if self.labelled:
+                        self.labels.append((s.number, 1, label, b.state))
+            except Refusal as why:
+                self._refuses(why)
+                self.calm = self._is_calm()
+            if len(self.records) >= 2 * CHECKPOINT and self.refused is None:
+                self._checkpoint()
+        else:
+            for x in self.view.takes(s):
+                self._enter(x)
+            self.calm = self._is_calm()
+
+    def _is_calm(self) -> bool:
+        """Whether a usual frame can be followed at once, between two ends that are both judged."""
+        return (
+            FAST
+            and self.prelude is None
+            and self.refused is None
+            and self.ended is None
+            and not self.unknown
+            and not self.queue
+            and not cut(self.first)
+            and all(e.stack.linux and not e.given_up and not e.probing for e in self.ends)
+        )
 
     def _enter(self, s: Segment) -> None:
         """Takes the next segment in the order in which they were sent."""
@@ -193,11 +232,14 @@ class Connection:
         try:
             self._take(s)
         except Refusal as why:
-            if not self._was_damaged() and not self._was_doubled():
-                self.refused = why
-                return
-        if len(self.records) >= 2 * CHECKPOINT:
+            self._refuses(why)
+        if len(self.records) >= 2 * CHECKPOINT and self.refused is None:
             self._checkpoint()
+
+    def _refuses(self, why: Refusal) -> None:
+        """The last frame was refused; it is put off unless the tap alone excuses it."""
+        if not self._was_damaged() and not self._was_doubled():
+            self.refused = why
 
     def _pump(self, final: bool) -> None:
         """Goes on with the frames that wait; `final`: no more will come."""
@@ -245,7 +287,8 @@ class Connection:
             else:
                 receiver.settle(us(s), s.number)
             receiver.hears(s)
-        self.labels.append((s.number, sender.side, label, sender.state))
+        if self.labelled or cut(self.first):
+            self.labels.append((s.number, sender.side, label, sender.state))
 
     def _foreign(self, e: End, s: Segment) -> Label:
         """A foreign stack is held to what binds every TCP; what breaks that is said, and not followed any more."""
@@ -259,9 +302,7 @@ class Connection:
         """Forgets the older half of the frames that can be followed again."""
         self.settled = self.decided = self.decided[-REMEMBERED:]
         if not self.labelled:
-            for _, _, label, _ in self.labels[: -CHECKPOINT or None]:
-                self.fired[label.by] += 1
-            del self.labels[:-CHECKPOINT]
+            self.labels.clear()
         self.records.clear()
         self.marks = [(len(self.labels), self._copies())]
 

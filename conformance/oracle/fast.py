@@ -29,18 +29,29 @@ from conformance.oracle.sender_rules import (
 )
 from conformance.oracle.timers import MIN_RTT_WINDOW, RTO_MAX
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, PSH
+from refmodel.packet.transport import ACK, PSH, RST, SYN
 from refmodel.tcp.state import St
 from refmodel.types import H32, M32
 
 ESTABLISHED: Final = St.ESTABLISHED
 NOT_CALM: Final = ~PSH
+OPENS_OR_RESETS: Final = SYN | RST
 MICROSECONDS: Final = 1_000_000
 READ: Final = Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
 AT_ONCE: Final = Label("__tcp_ack_snd_check")
 QUICK: Final = Label("__tcp_ack_snd_check", "quick acknowledgments are on")
 WRITTEN: Final = LABELS[BY_WRITE]
 WANTS: Final = "TcpExt.TCPWantZeroWindowAdv"
+
+
+def follow(e: End, r: End, s: Segment, now: int) -> Label:
+    """`e` sends a frame to `r`: who of `e` sent it. Raises Refusal."""
+    label = sends(e, s)
+    settle(r, now, s.number)
+    if s.flags & OPENS_OR_RESETS:
+        r.ident.heard(s)
+    r.pending.append(s)
+    return label
 
 
 def settle(e: End, now: int, frame: int) -> None:

@@ -12,13 +12,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, RST, SYN
+from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.types import H32, M32
 
 TWICE: Final = 200_000  # ns between two sights of one frame, at two devices
 SWAPPED: Final = 60_000  # ns: stamps of two processors may be so far out of order
 SKEWED: Final = 200_000  # ns: the same where some were seen to be
 REMEMBERED: Final = 256  # frames among which a copy is looked for
+NOT_USUAL: Final = SYN | RST
 
 # What a frame alone shows, whatever the tap did not see.
 BY_ITSELF: Final = frozenset({
@@ -37,17 +38,54 @@ class View:
     `skewed`: an answer was stamped before its question.
     """
 
-    __slots__ = ("_held", "_recent", "_tops", "copies", "skewed")
+    __slots__ = ("_held", "_other", "_recent", "_tops", "_who", "copies", "skewed")
 
     def __init__(self) -> None:
         self.copies: dict[int, int] = {}
         self.skewed = False
         self._recent: dict[Key, Segment] = {}
-        self._tops: dict[tuple[bytes, int], int] = {}  # what each end has sent so far
+        self._who: tuple[bytes, int] | None = None  # who sent the first frame
+        self._other = 1  # the other end's place in `_tops`: 0 where an end talks to itself
+        self._tops: list[int | None] = [None, None]  # what each end has sent so far
         self._held: list[Segment] = []  # an answer whose question may come yet, and what came behind it
+
+    def passes(self, s: Segment) -> bool:
+        """`takes` of a frame that alone can be followed, as usual; False: not decided, and nothing changed."""
+        flags = s.flags
+        who = self._who
+        if self._held or flags & NOT_USUAL or not flags & ACK or who is None:
+            return False
+        other = self._other
+        k = 0 if s.source == who[1] and s.saddr == who[0] else other
+        tops = self._tops
+        top, heard = tops[k], tops[other - k]
+        if top is None or heard is None:
+            return False
+        d = s.ack_seq - heard
+        if d and (0 < d < H32 or d < -H32):
+            return False
+        if s.sack and self.skewed:
+            return False
+        recent = self._recent
+        key = (s.seq, s.ack_seq, s.ip_id, s.source, flags)
+        if key in recent:
+            return False
+        if len(recent) >= REMEMBERED:
+            recent.clear()
+        recent[key] = s
+        end = s.seq + s.len + (flags & FIN)
+        if end != top:
+            end &= M32
+            d = end - top
+            if 0 < d < H32 or d < -H32:
+                tops[k] = end
+        return True
 
     def takes(self, s: Segment) -> Sequence[Segment]:
         """The frames that can be followed now that the tap has seen `s`, in their order."""
+        if self._who is None:
+            self._who = (s.saddr, s.source)
+            self._other = int(self._who != (s.daddr, s.dest))
         key = (s.seq, s.ack_seq, s.ip_id, s.source, s.flags)
         recent = self._recent
         p = recent.get(key)
@@ -88,25 +126,30 @@ class View:
             self._sends(s)
         return held
 
+    def _place(self, s: Segment) -> int:
+        """Which of the two ends sent a frame."""
+        return 0 if (s.saddr, s.source) == self._who else self._other
+
     def _sends(self, s: Segment) -> None:
         if s.flags & RST:
             return
-        who = (s.saddr, s.source)
+        k = self._place(s)
         end = s.end_seq
-        top = self._tops.get(who)
+        top = self._tops[k]
         if top is None or 0 < (end - top) & M32 < H32:
-            self._tops[who] = end
+            self._tops[k] = end
 
     def is_new(self, s: Segment) -> bool:
         """Whether a SYN lies behind all that its sender has sent: no copy or repetition of the connection's own."""
-        top = self._tops.get((s.saddr, s.source))
+        top = self._tops[self._place(s)]
         return top is not None and 0 < (s.end_seq - top) & M32 < H32
 
     def _answers_more(self, s: Segment) -> bool:
         """Whether a segment acknowledges what the tap has not seen yet; selectively too where stamps are skewed."""
-        top = self._tops.get((s.daddr, s.dest))
+        k = self._place(s)
+        top = self._tops[self._other - k]
         if top is None:  # its SYN-ACK may come yet
-            return not s.flags & (SYN | RST) and (s.saddr, s.source) in self._tops and not s.seg_len
+            return not s.flags & (SYN | RST) and self._tops[k] is not None and not s.seg_len
         if 0 < (s.ack_seq - top) & M32 < H32:
             return True
         return self.skewed and bool(s.sack) and any(0 < (end - top) & M32 < H32 for _, end in s.sack)
