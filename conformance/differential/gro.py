@@ -1,8 +1,9 @@
 """GRO, the model against the live kernel: frames into a veth with GRO on, and what comes up on the other end.
 
-Each sequence must fall into one poll. The receiving veth's NAPI is threaded, its thread has the sender's processor, and
-the sender is a real-time task: so the thread runs when the sender waits, and takes all that was sent in one poll. What
-comes up is seen by a packet socket with a virtio header, which tells a super-segment's size and type.
+A sequence is to fall into one poll. The receiving veth's NAPI is threaded, its thread has the sender's processor, and
+the sender is a real-time task: so the thread runs when the sender waits, and takes all that was sent. Where the poll
+ended the tracepoint napi:napi_poll tells, and the model polls the same. What comes up is seen by a packet socket with a
+virtio header, which tells a super-segment's size and type.
 """
 
 import os
@@ -10,8 +11,9 @@ import random
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ from conformance.differential.gro_frames import DST, SRC, sequence
 from conformance.differential.receive_env import ReceiveEnv, receive
 from conformance.live.errors import LabUnavailable
 from conformance.live.kernel import NetNamespace
+from conformance.live.ktrace import follow
 from refmodel.netdevice import NetDevice
 from refmodel.profile import nearest, version_number
 from refmodel.receive.napi import dev_set_threaded
@@ -61,7 +64,8 @@ class Up(Struct, frozen=True):
 
     def text(self) -> str:
         """One line for a reader."""
-        return f"{len(self.frame)} bytes, flags {self.flags}, gso {self.gso_type} of {self.gso_size}: {self.frame[14:74].hex()}"
+        head = self.frame[14:74].hex()
+        return f"{len(self.frame)} bytes, flags {self.flags}, gso {self.gso_type} of {self.gso_size}: {head}"
 
 
 # ---------------------------------------------------------------------------------------------------------- the kernel
@@ -112,9 +116,9 @@ class Pair:
 
     def play(self, frames: list[bytes]) -> list[Up]:
         """Sends the frames so that one poll takes them, then a marker in a poll of its own; what came up before it."""
-        for f in frames:
-            self.tx.send(f)
-        os.sched_yield()
+        with real_time(self.cpu):
+            for f in frames:
+                self.tx.send(f)
         seen: list[Up] = []
         left = len(frames)
         while left > 0:
@@ -178,20 +182,24 @@ def real_time(cpu: int) -> Iterator[None]:
 # ----------------------------------------------------------------------------------------------------------- the model
 
 
-def model(frames: list[bytes], forwarding: bool, kernel: int) -> tuple[list[Up], list[tuple[str, str]]]:
-    """What comes up in the model, and its notes."""
+def model(
+    frames: list[bytes], forwarding: bool, kernel: int, polls: Sequence[int] = ()
+) -> tuple[list[Up], list[tuple[str, str]]]:
+    """What comes up in the model, and its notes. `polls`: the frames of each poll of the kernel; none: one has all."""
     env = ReceiveEnv(kernel)
     rx = receive(env)
     left = NetDevice("left", 2, SRC)
     on = {"generic-receive-offload"} | ({"rx-udp-gro-forwarding"} if forwarding else set())
     rq = VethRq(rx, NetDevice("right", 3, DST, features=frozenset(on)))
     dev_set_threaded(rx, rq.napi, True)
-    for f in frames:
+    ends = set(accumulate(polls))
+    for i, f in enumerate(frames, 1):
         skb = SkBuff(f[14:], 0, dev=left, mac_header=f[:14])
         rx.contexts.local_bh_disable()
         veth_xmit(rx, skb, left, rq)
         rx.contexts.local_bh_enable()
-    rx.contexts.settle()
+        if i in ends or i == len(frames):
+            rx.contexts.settle()
     return [up_of(s) for s in env.up], env.notes
 
 
@@ -213,11 +221,12 @@ class Difference(Struct, frozen=True):
     frames: list[bytes]
     kernel: list[Up]
     model: list[Up]
+    polls: list[int]
     notes: list[tuple[str, str]]
 
     def text(self) -> str:
         """Both sides' packets, and which frame was the first to differ."""
-        lines = [f"sequence {self.seed}: {len(self.frames)} frames"]
+        lines = [f"sequence {self.seed}: {len(self.frames)} frames in polls of {self.polls}"]
         for i in range(max(len(self.kernel), len(self.model))):
             k = self.kernel[i] if i < len(self.kernel) else None
             m = self.model[i] if i < len(self.model) else None
@@ -244,19 +253,21 @@ def compare(n: int, seed: int, progress: bool = False) -> tuple[int, int, int, l
         pair = Pair()
     except PermissionError as e:
         raise LabUnavailable("namespaces need root") from e
+    wanted = {"napi/napi_poll": f'dev_name == "{pair.receiver}"'}
     try:
-        with real_time(pair.cpu):
+        with follow(wanted) as pipe:
             for i in track(range(n), "gro", disable=not progress, console=Console(stderr=True)):
                 forwarding = i >= n // 2
                 if i == n // 2:
                     pair.forwarding(True)
                 sent = sequence(random.Random(seed * 1_000_003 + i))
                 there = pair.play(sent)
-                here, notes = model(sent, forwarding, kernel)
+                polls = [int(text.split(" work ")[1].split()[0]) for _, text in pipe.new()]
+                here, notes = model(sent, forwarding, kernel, polls)
                 frames, packets = frames + len(sent), packets + len(there)
                 merged += sum(1 for u in there if u.gso_size)
                 if there != here:
-                    found.append(Difference(i, sent, there, here, notes))
+                    found.append(Difference(i, sent, there, here, polls, notes))
     finally:
         pair.close()
     return frames, packets, merged, found

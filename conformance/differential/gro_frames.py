@@ -35,6 +35,7 @@ class Flow(Struct):
     stamp: int
     options: bool
     extension: bytes
+    flags: int = ACK
 
 
 def flow(rng: random.Random) -> Flow:
@@ -49,7 +50,7 @@ def flow(rng: random.Random) -> Flow:
         rng.choice((1, 0xFFFFF000, rng.getrandbits(32))), rng.getrandbits(32), rng.randrange(65536),
         rng.choice((1, 8, 100, 536, 1000, 1380)), rng.choice((0, 0xFFF0, rng.getrandbits(16))),
         rng.choice((1, 1, 1, 0, 0, 2)), rng.random() < 0.7, 64, rng.choice((0, 0, 2, 8)), rng.getrandbits(20),
-        rng.getrandbits(32), rng.random() < 0.5, extension,
+        rng.getrandbits(32), rng.random() < 0.5, extension, ACK | rng.choice((0,) * 12 + (CWR, ECE, ECE | CWR)),
     )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def sequence(rng: random.Random) -> list[bytes]:
     flows = [flow(rng) for _ in range(rng.choice((1, 1, 2, 2, 3, 5, 12)))]
     calm = rng.random() < 0.4
     frames: list[bytes] = []
-    for _ in range(rng.randrange(2, 40)):
+    for _ in range(rng.randrange(2, 40) if rng.random() < 0.9 else rng.randrange(40, 140)):
         f = rng.choice(flows)
         frames.append(one(rng, f, 0.03 if calm else 0.25))
         if not calm and rng.random() < 0.05 and len(frames) > 1:
@@ -72,7 +73,7 @@ def one(rng: random.Random, f: Flow, oddness: float) -> bytes:
     """The next segment of a flow, with chance `oddness` something odd about it."""
     odd = rng.choice(ODDITIES) if rng.random() < oddness else ""
     vary(rng, f, odd)
-    flags = ACK | {"psh": PSH, "fin": FIN | PSH, "syn": SYN, "rst": RST, "urg": URG, "ece": ECE, "cwr": CWR}.get(odd, 0)
+    flags = f.flags | FLAGS.get(odd, 0)
     size = {"short": rng.randrange(1, f.mss + 1), "long": f.mss + rng.randrange(1, 40), "ack": 0}.get(odd, f.mss)
     payload = rng.randbytes(size)
     upper = udp(f, payload, odd) if f.udp else tcp(rng, f, flags, payload, odd)
@@ -88,6 +89,7 @@ def one(rng: random.Random, f: Flow, oddness: float) -> bytes:
     return DST + source + ethertype.to_bytes(2, "big") + packet
 
 
+FLAGS: Final = {"psh": PSH, "fin": FIN | PSH, "syn": SYN, "rst": RST, "urg": URG, "ece": ECE, "cwr": CWR}
 ODDITIES: Final = (
     "psh", "fin", "syn", "rst", "urg", "ece", "cwr", "short", "long", "ack", "gap", "back", "newack", "win", "ttl",
     "tos", "df", "ident", "step", "badsum", "badip", "options", "fragment", "padding", "cut", "mac", "ethertype",

@@ -30,7 +30,7 @@ class Silent:
 
 
 class ReceiveEnv:
-    """An `Env` of refmodel.receive: `up` is what taps saw, `delivered` what protocols got, `drops` with their reasons."""
+    """An `Env` of refmodel.receive: `up` is what taps saw, `delivered` what protocols got, `drops` with reasons."""
 
     def __init__(self, kernel: int = 612, hz: int = 250) -> None:
         self.now = 0
@@ -44,42 +44,55 @@ class ReceiveEnv:
 
     @property
     def jiffies(self) -> int:
+        """The tick of `now`."""
         return self.now * self.hz // 1_000_000
 
     def note(self, fn: str, detail: str = "") -> None:
+        """Keeps a decision."""
         self.notes.append((fn, detail))
 
     def count(self, name: str, n: int = 1) -> None:
+        """Counts."""
         self.mib[name] += n
 
     def random(self) -> int:
+        """Nothing here is random."""
         return 0
 
     def timer(self, name: str, fn: Callable[[Any], None], arg: Any) -> Silent:
+        """A timer that stays silent."""
         return Silent()
 
     def kfree_skb(self, skb: SkBuff, reason: Reason) -> None:
+        """Keeps a dropped packet."""
         self.drops.append((skb, reason))
 
     def consume_skb(self, skb: SkBuff) -> None:
+        """The packet came to its end."""
         return None
 
     def udp_gro_lookup(self, skb: SkBuff, sport: int, dport: int) -> bool | None:
+        """There are no sockets."""
         return None
 
     def ip_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
+        """Keeps what IPv4 gets."""
         self.delivered.append(("ip_rcv", skb))
 
     def ipv6_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
+        """Keeps what IPv6 gets."""
         self.delivered.append(("ipv6_rcv", skb))
 
     def arp_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
+        """Keeps what ARP gets."""
         self.delivered.append(("arp_rcv", skb))
 
     def br_handle_frame(self, skb: SkBuff) -> int:
+        """There is no bridge."""
         return RxHandler.PASS
 
     def packet_rcv(self, tap: Any, skb: SkBuff, orig_dev: NetDevice) -> None:
+        """Keeps what a tap sees."""
         self.up.append(skb)
 
 

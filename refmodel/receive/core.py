@@ -54,6 +54,9 @@ class Tap:
         self.dev = dev
 
 
+PacketType = Tap | int  # a packet socket, or the protocol ETH_P_ whose handler it is
+
+
 @cited("net/ethernet/eth.c:eth_type_trans", "include/linux/etherdevice.h:eth_skb_pkt_type", "IEEE 802.3 3.2.6")
 def eth_type_trans(rx: "Receive", skb: SkBuff, dev: NetDevice) -> int:
     """Takes the Ethernet header off: for whom the frame is, and of which type; the protocol."""
@@ -120,44 +123,57 @@ def netif_receive_skb_here(rx: "Receive", skb: SkBuff) -> int:
 
 @cited("net/core/dev.c:__netif_receive_skb_one_core")
 def netif_receive_skb_one_core(rx: "Receive", skb: SkBuff) -> int:
-    """One packet passes the core and goes to its protocol."""
-    skb, protocol = netif_receive_skb_core(rx, skb)
-    if protocol is None:
+    """One packet passes the core and goes to the last who wants it, as a rule its protocol."""
+    orig_dev = device(skb)
+    skb, pt_prev = netif_receive_skb_core(rx, skb)
+    if pt_prev is None:
         return NET_RX_DROP
-    deliver(rx, skb, protocol)
+    deliver_last(rx, skb, pt_prev, orig_dev)
     return NET_RX_SUCCESS
 
 
 @cited("net/core/dev.c:__netif_receive_skb_list_core", "net/core/dev.c:__netif_receive_skb_list_ptype")
 def netif_receive_skb_list_core(rx: "Receive", skbs: list[SkBuff]) -> None:
-    """Each packet of a list passes the core; runs of one protocol and device are handed over together."""
+    """Each packet of a list passes the core; runs of one last handler and device are handed over together."""
     run: list[SkBuff] = []
-    key: tuple[int, NetDevice | None] | None = None
+    pt_curr: PacketType | None = None
+    od_curr: NetDevice | None = None
     for one in skbs:
-        orig_dev = one.dev
-        skb, protocol = netif_receive_skb_core(rx, one)
-        if protocol is None:
+        orig_dev = device(one)
+        skb, pt_prev = netif_receive_skb_core(rx, one)
+        if pt_prev is None:
             continue
-        if key != (protocol, orig_dev):
-            for held in run:
-                deliver(rx, held, key[0] if key else 0)
-            run, key = [], (protocol, orig_dev)
+        if pt_curr != pt_prev or od_curr is not orig_dev:
+            netif_receive_skb_list_ptype(rx, run, pt_curr, od_curr)
+            run, pt_curr, od_curr = [], pt_prev, orig_dev
         run.append(skb)
-    for held in run:
-        deliver(rx, held, key[0] if key else 0)
+    netif_receive_skb_list_ptype(rx, run, pt_curr, od_curr)
+
+
+def netif_receive_skb_list_ptype(
+    rx: "Receive", skbs: list[SkBuff], pt_prev: PacketType | None, orig_dev: NetDevice | None
+) -> None:
+    """Hands a run of packets to the handler that they have in common."""
+    if pt_prev is not None and orig_dev is not None:
+        for skb in skbs:
+            deliver_last(rx, skb, pt_prev, orig_dev)
 
 
 # -------------------------------------------------------------------------------------------------------- the core
 
 
 @cited("net/core/dev.c:__netif_receive_skb_core")
-def netif_receive_skb_core(rx: "Receive", skb: SkBuff) -> tuple[SkBuff, int | None]:
-    """Taps, VLAN, the device's handler: the packet and the protocol that is to have it; None if it came to its end."""
-    orig_dev = skb.dev
+def netif_receive_skb_core(rx: "Receive", skb: SkBuff) -> tuple[SkBuff, PacketType | None]:
+    """Taps, VLAN, the device's handler: the packet and the last who is to have it; None if it came to its end.
+
+    Whoever wants it is served once the next one is found, so the last has the packet itself and the others copies.
+    """
+    orig_dev = device(skb)
     tci: int | None = None
     proto = 0
     while True:
         dev = device(skb)
+        pt_prev: PacketType | None = None
         skb.skb_iif = dev.ifindex
         rx.sd.processed += 1
         if tci is None and skb.protocol in (ETH_P_8021Q, ETH_P_8021AD):
@@ -165,17 +181,20 @@ def netif_receive_skb_core(rx: "Receive", skb: SkBuff) -> tuple[SkBuff, int | No
             tci = skb_vlan_untag(rx, skb)
             if tci is None:
                 return skb, None
-        # The last tap has the packet itself, not a copy, unless someone else turns up.
-        tapped = deliver_taps(rx, skb, dev, ETH_P_ALL)
+        for tap in taps(rx, dev, ETH_P_ALL):
+            pt_prev = deliver_skb(rx, skb, pt_prev, tap, orig_dev)
         if tci is not None:
-            tapped = False
+            pt_prev = deliver_skb(rx, skb, pt_prev, None, orig_dev)
             there, again = vlan_do_receive(rx, skb, dev, proto, tci)
             if again:
                 tci = None
                 continue
             if not there:
                 return skb, None
-        result = rx_handler(rx, skb, dev)
+        result = RxHandler.PASS
+        if dev.master is not None:
+            pt_prev = deliver_skb(rx, skb, pt_prev, None, orig_dev)
+            result = rx_handler(rx, skb, dev)
         if result == RxHandler.CONSUMED:
             return skb, None
         if result == RxHandler.ANOTHER:
@@ -187,13 +206,16 @@ def netif_receive_skb_core(rx: "Receive", skb: SkBuff) -> tuple[SkBuff, int | No
     if tci is not None and tci & VLAN_VID_MASK:
         skb.pkt_type = PACKET_OTHERHOST
         rx.env.note("__netif_receive_skb_core", f"no device for VLAN {tci & VLAN_VID_MASK}: not for this host")
-    tapped = (tapped and dev.master is None) | deliver_taps(rx, skb, dev, skb.protocol)
-    if result != RxHandler.EXACT and skb.protocol in HANDLERS:
-        rx.env.note("__netif_receive_skb_core", f"ptype_base: {HANDLERS[skb.protocol]}")
-        return skb, skb.protocol
-    if tapped:
-        rx.env.consume_skb(skb)
-        return skb, None
+    if result != RxHandler.EXACT:
+        if skb.protocol in HANDLERS:
+            rx.env.note("__netif_receive_skb_core", f"ptype_base: {HANDLERS[skb.protocol]}")
+            pt_prev = deliver_skb(rx, skb, pt_prev, skb.protocol, orig_dev)
+        for tap in taps(rx, None, skb.protocol):
+            pt_prev = deliver_skb(rx, skb, pt_prev, tap, orig_dev)
+    for tap in taps(rx, orig_dev, skb.protocol, device_only=True):
+        pt_prev = deliver_skb(rx, skb, pt_prev, tap, orig_dev)
+    if pt_prev is not None:
+        return skb, pt_prev
     rx.env.note("__netif_receive_skb_core", f"nobody wants {skb.protocol:#06x} from {orig_dev}")
     dropped(rx, skb, result == RxHandler.EXACT)
     return skb, None
@@ -216,30 +238,37 @@ def dropped(rx: "Receive", skb: SkBuff, exact: bool) -> None:
 HANDLERS: Final = {ETH_P_IP: "ip_rcv", ETH_P_IPV6: "ipv6_rcv", ETH_P_ARP: "arp_rcv"}
 
 
+def taps(rx: "Receive", dev: NetDevice | None, type: int, device_only: bool = False) -> list[Tap]:
+    """The taps of a type: those on all devices, then those on `dev`."""
+    everywhere = [] if device_only else [t for t in rx.taps if t.type == type and t.dev is None]
+    return everywhere + [t for t in rx.taps if t.type == type and dev is not None and t.dev is dev]
+
+
 @cited("net/core/dev.c:deliver_skb")
-def deliver_taps(rx: "Receive", skb: SkBuff, dev: NetDevice, type: int) -> bool:
-    """Taps of a type on all devices or this one get a copy each; True if there was one."""
-    seen = [t for t in rx.taps if t.type == type and t.dev is None]
-    seen += [t for t in rx.taps if t.type == type and t.dev is dev]
-    for t in seen:
-        rx.env.note("deliver_skb", f"a copy for {t.name}")
-        rx.env.packet_rcv(t, skb.copy(), dev)
-    return bool(seen)
+def deliver_skb(
+    rx: "Receive", skb: SkBuff, pt_prev: PacketType | None, found: PacketType | None, orig_dev: NetDevice
+) -> PacketType | None:
+    """Someone else wants the packet, so the one before gets a copy; who wants it now."""
+    if pt_prev is not None:
+        deliver_last(rx, skb.copy(), pt_prev, orig_dev)
+    return found
 
 
-def deliver(rx: "Receive", skb: SkBuff, protocol: int) -> None:
-    """The protocol's packet_type handler is called."""
-    handler = {ETH_P_IP: rx.env.ip_rcv, ETH_P_IPV6: rx.env.ipv6_rcv, ETH_P_ARP: rx.env.arp_rcv}[protocol]
+def deliver_last(rx: "Receive", skb: SkBuff, pt_prev: PacketType, orig_dev: NetDevice) -> None:
+    """Calls a handler: a packet socket's, or a protocol's."""
+    if isinstance(pt_prev, Tap):
+        rx.env.note("deliver_skb", f"for {pt_prev.name}")
+        rx.env.packet_rcv(pt_prev, skb, orig_dev)
+        return
+    handler = {ETH_P_IP: rx.env.ip_rcv, ETH_P_IPV6: rx.env.ipv6_rcv, ETH_P_ARP: rx.env.arp_rcv}[pt_prev]
     handler(skb, device(skb))
 
 
-@cited("net/core/dev.c:netdev_rx_handler_register", "net/bridge/br_input.c:br_handle_frame")
+@cited("net/bridge/br_input.c:br_handle_frame")
 def rx_handler(rx: "Receive", skb: SkBuff, dev: NetDevice) -> RxHandler:
     """A port of a bridge gives its packets to the bridge; other devices have no handler."""
-    if dev.master is None:
-        return RxHandler.PASS
     result = RxHandler(rx.env.br_handle_frame(skb))
-    rx.env.note("__netif_receive_skb_core", f"{dev.name} is a port of {dev.master.name}: RX_HANDLER_{result.name}")
+    rx.env.note("__netif_receive_skb_core", f"{dev.name} is a port of {dev.master}: RX_HANDLER_{result.name}")
     return result
 
 

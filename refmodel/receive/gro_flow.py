@@ -37,7 +37,7 @@ class GroFlow(State, frozen=True):
 
     `mss`: payload of its first segment, `tail`: of its last; `len` of all `count`. `start` is its sequence number,
     `end` the next one's. `total`: bytes of IP packet. `id`: the first segment's IP id, `df` its DF; `fixedid`: ids are
-    equal.
+    equal. `cwr`: it has CWR.
     """
 
     AT: ClassVar[str] = "held"
@@ -53,6 +53,7 @@ class GroFlow(State, frozen=True):
     id: u16 = 0
     df: bool = False
     fixedid: bool = False
+    cwr: bool = False
 
 
 class Segment(Event, frozen=True):
@@ -121,15 +122,21 @@ def ipid_offset(ident: int, first: int) -> int:
 
 
 @pure
-def becomes_fixed(offset: int, count: int, df: bool) -> bool:
-    """The second segment decides whether ids stand still, which they may only where DF is set."""
-    return count == 1 and df and offset == 0
+def becomes_fixed(offset: int, count: int, df: bool, kernel: int) -> bool:
+    """The second segment decides whether ids stand still, which they may where DF is set; from 6.18 on anywhere."""
+    return count == 1 and offset == 0 and (df or kernel >= 618)
 
 
 @pure
 def id_flush(offset: int, count: int, fixedid: bool) -> bool:
     """The id neither stands still nor counts segments."""
     return offset != (0 if fixedid else count & 0xFFFF)
+
+
+@pure
+def cwr_forbids(cwr: bool, first: bool, kernel: int) -> bool:
+    """A segment with CWR joins nothing; from 6.18 on nothing joins one either."""
+    return cwr or (first and kernel >= 618)
 
 
 @pure
@@ -154,19 +161,19 @@ def ends(len: int, mss: int, urg: bool, psh: bool, rst: bool, syn: bool, fin: bo
 
 
 @pure
-def fixed(s: GroFlow, e: Segment) -> bool:
+def fixed(s: GroFlow, e: Segment, p: GroParams) -> bool:
     """Whether ids stand still once this segment was looked at."""
-    return s.fixedid or (e.ipv4 and becomes_fixed(ipid_offset(e.id, s.id), s.count, e.df))
+    return s.fixedid or (e.ipv4 and becomes_fixed(ipid_offset(e.id, s.id), s.count, e.df, p.kernel))
 
 
 @pure
 def joins(s: GroFlow, e: Segment, p: GroParams) -> bool:
     """Everything that lets a segment join the held one."""
     return not (
-        e.cwr
+        cwr_forbids(e.cwr, s.cwr, p.kernel)
         or e.differs
         or e.df != s.df
-        or (e.ipv4 and id_flush(ipid_offset(e.id, s.id), s.count, fixed(s, e)))
+        or (e.ipv4 and id_flush(ipid_offset(e.id, s.id), s.count, fixed(s, e, p)))
         or wrong_size(e.len, s.mss)
         or e.seq != s.end
         or e.flush
@@ -211,11 +218,12 @@ def hold(e: Segment) -> GroFlow:
         id=e.id,
         df=e.df,
         fixedid=False,
+        cwr=e.cwr,
     )
 
 
 @pure
-def merged(s: GroFlow, e: Segment) -> GroFlow:
+def merged(s: GroFlow, e: Segment, p: GroParams) -> GroFlow:
     """A segment joins the held one."""
     return replace(
         s,
@@ -224,7 +232,7 @@ def merged(s: GroFlow, e: Segment) -> GroFlow:
         count=s.count + 1,
         end=add(s.end, e.len),
         total=s.total + e.len,
-        fixedid=fixed(s, e),
+        fixedid=fixed(s, e, p),
     )
 
 
@@ -253,7 +261,7 @@ def normal(s: GroFlow, e: Segment, p: GroParams) -> tuple[GroFlow, tuple[Effect,
 def merge(s: GroFlow, e: Segment, p: GroParams) -> tuple[GroFlow, tuple[Effect, ...]]:
     """The next segment in line joins the held one."""
     require(verdict(s, e, p) == Verdict.MERGE, "in line, of full length, equal headers")
-    return merged(s, e), ()
+    return merged(s, e, p), ()
 
 
 @rule("net/core/gro.c:skb_gro_receive", "net/ipv4/tcp_offload.c:tcp_gro_receive", at=Held.YES)

@@ -9,7 +9,7 @@ from typing import Final
 
 from refmodel.packet.wire import pseudo_header
 from refmodel.receive.env import Env
-from refmodel.receive.gro_flow import becomes_fixed, ends, id_flush, ipid_offset, wrong_size
+from refmodel.receive.gro_flow import becomes_fixed, cwr_forbids, ends, id_flush, ipid_offset, wrong_size
 from refmodel.receive.gro_skb import (
     cb,
     skb_gro_checksum_validate,
@@ -83,7 +83,7 @@ def inet_gro_flush(env: Env, skb: SkBuff, nh: int, p: SkBuff, nh2: int) -> bool:
         return True
     c = cb(p)
     offset = ipid_offset(int.from_bytes(iph[4:6], "big"), int.from_bytes(iph2[4:6], "big"))
-    if becomes_fixed(offset, c.count, bool(iph[6] & 0x40)):
+    if becomes_fixed(offset, c.count, bool(iph[6] & 0x40), env.kernel):
         c.ip_fixedid = True
     flush = id_flush(offset, c.count, c.ip_fixedid)
     env.note("inet_gro_flush", f"id {offset} after the first, {c.count} segments{', fixed' if c.ip_fixedid else ''}")
@@ -189,10 +189,9 @@ def tcp_gro_receive(env: Env, head: list[SkBuff], skb: SkBuff, off: int) -> SkBu
 def _differs(env: Env, th: bytes, n: int, skb: SkBuff, p: SkBuff) -> str:
     t = p.transport or 0
     th2 = p.data[t : t + len(th)]
-    ignored = FIN | PSH | CWR if env.kernel < 618 else FIN | PSH
-    if env.kernel < 618 and th[13] & CWR:
+    if cwr_forbids(bool(th[13] & CWR), bool(th2[13] & CWR), env.kernel):
         return "CWR"
-    if (th[13] ^ th2[13]) & ~ignored or th[12] != th2[12]:
+    if (th[13] ^ th2[13]) & ~(FIN | PSH | CWR) or th[12] != th2[12]:
         return "flags differ"
     if th[14:16] != th2[14:16]:
         return "windows differ"
