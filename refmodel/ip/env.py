@@ -84,8 +84,13 @@ class NetProtocol(Protocol):
 class IpEnv(Env, Protocol):
     """The namespace as IP sees it. `ip` are its sysctls, `inet_protos` the protocols that are there."""
 
-    ip: IpParams
-    inet_protos: Mapping[int, NetProtocol]
+    @property
+    def ip(self) -> IpParams:
+        """The sysctls."""
+
+    @property
+    def inet_protos(self) -> Mapping[int, NetProtocol]:
+        """The protocols that are there, by number."""
 
     # net/ipv4/route.c, fib_frontend.c, devinet.c
     def ip_route_input_noref(self, skb: SkBuff, daddr: bytes, saddr: bytes, dscp: int, dev: NetDevice) -> Reason | None:

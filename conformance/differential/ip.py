@@ -1,0 +1,226 @@
+"""The IP differential: random packets through the model and through the running kernel, compared packet by packet.
+
+Compared: the packets that come out, byte by byte and by device, what a UDP socket gets, the reasons of drops, and all
+counters of Ip, IpExt, Icmp and IcmpMsg. Free: the identification of what is sent without DF by the kernel itself, which
+it draws at random (its checksum must be right); times in options, as long as they lie within the sending.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from conformance.differential.ip_env import IpWorldEnv
+from conformance.differential.ip_live import Live, missing, pinned
+from conformance.differential.ip_packets import Generator, Sent
+from conformance.differential.ip_world import World
+from refmodel.ip.input import ip_rcv
+from refmodel.packet.wire import ones_sum
+from refmodel.profile import nearest
+
+WORLDS: Final = (
+    World(),
+    World(mtu=600),
+    World(mtu=1280, drop_unicast_in_l2_multicast=True, send_redirects=False),
+    World(mtu=296, sysctls={"icmp_echo_ignore_broadcasts": 0, "icmp_errors_use_inbound_ifaddr": 1}),
+    World(forwarding=False, accept_source_route=False),
+    World(mtu=576, tun=True),
+    World(tun=True, sysctls={"ip_default_ttl": 7, "ip_no_pmtu_disc": 1}),
+    World(mtu=68, sysctls={"ip_forward_use_pmtu": 1, "icmp_ignore_bogus_error_responses": 0}),
+)
+BATCH: Final = 20
+SETTLE: Final = 0.05  # s that is waited for a packet that the model expects
+
+
+@dataclass
+class Difference:
+    """What the two sides did otherwise, and the packets that led to it."""
+
+    world: World
+    number: int
+    sent: Sent
+    what: str
+    model: object
+    kernel: object
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} after packet {self.number} ({self.sent.what}, at {self.sent.device}, "
+            f"{self.sent.data[:60].hex()}) of {self.world}:\n  model  {self.model}\n  kernel {self.kernel}"
+        )
+
+
+@dataclass
+class Outcome:
+    """How many packets were compared, and what was seen on the way."""
+
+    packets: int = 0
+    out: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """One line."""
+        kinds = ", ".join(f"{k} {n}" for k, n in self.drops.most_common())
+        return f"{self.packets} packets in, {self.out} out, {len(self.differences)} differences; drops: {kinds}"
+
+
+def alike(model: tuple[str, bytes, str], kernel: tuple[str, bytes]) -> bool:
+    """A packet of the model and one of the kernel's are the same but for what is free."""
+    name, ours, by = model
+    device, theirs = kernel
+    if name != device or len(ours) != len(theirs):
+        return False
+    if ours == theirs:
+        return True
+    hlen = (theirs[0] & 15) * 4
+    if by != "icmp_push_reply" or ours[6] & 0x40 or ones_sum(theirs[:hlen]) != 0xFFFF:
+        return False
+    return ours[:4] + ours[6:10] + ours[12:] == theirs[:4] + theirs[6:10] + theirs[12:]
+
+
+def _clock(before: float, after: float, came: Sequence[tuple[str, bytes]]) -> int:
+    """The millisecond of the day that the kernel wrote into what it sent; that of sending if it wrote none."""
+    first, last = (int(t * 1000) % 86_400_000 for t in (before, after))
+    for ms in range(first, last + 1):
+        if any(ms.to_bytes(4, "big") in data for _, data in came):
+            return ms
+    return first
+
+
+class Run:
+    """One world on both sides."""
+
+    def __init__(self, world: World, seed: int, cpu: int, kernel: str) -> None:
+        self.world = world
+        self.model = IpWorldEnv(world, kernel)
+        self.live = Live(world, cpu)
+        self.packets = Generator(world, seed)
+        self.began = time.monotonic_ns()
+
+    def one(self, sent: Sent) -> tuple[str, object, object] | None:
+        """A packet through both sides: what differs, or None."""
+        model, live = self.model, self.live
+        before = time.time()
+        live.send(sent.device, sent.frame)
+        after = time.time()
+        came = live.take()
+        model.ms = _clock(before, after, came)
+        model.now = 100_000_000 + (time.monotonic_ns() - self.began) // 1000
+        skb = sent.skb()
+        skb.dev = model.devices[sent.device]
+        skb.skb_iif = skb.dev.ifindex
+        model.out, model.delivered, model.notes = [], [], []
+        ip_rcv(model.net, skb, skb.dev)
+        until = time.monotonic() + SETTLE
+        while len(came) < len(model.out) and time.monotonic() < until:
+            came += live.take()
+        ours = sorted(model.out, key=lambda x: x[0])
+        theirs = sorted(came, key=lambda x: x[0])
+        if len(ours) != len(theirs) or not all(alike(a, b) for a, b in zip(ours, theirs, strict=True)):
+            return "packets", [(d, b.hex(), w) for d, b, w in ours], [(d, b.hex()) for d, b in theirs]
+        got = live.received()
+        if got != model.delivered:
+            return "delivery", [x.hex()[:80] for x in model.delivered], [x.hex()[:80] for x in got]
+        return None
+
+    def close(self) -> None:
+        """Takes the kernel's side away."""
+        self.live.close()
+
+
+def _compare_batch(run: Run, base: Counter[str], was: dict[str, int]) -> tuple[str, object, object] | None:
+    """Reasons and counters since the last batch."""
+    model, live = run.model, run.live
+    assert live.drops is not None
+    theirs = live.drops.take()
+    ours = [str(x) for x in model.drops]
+    model.drops = []
+    if ours != theirs:
+        return "reasons", ours, theirs
+    now = live.counters()
+    kernel = {k: now[k] - was.get(k, 0) for k in now if now[k] != was.get(k, 0)}
+    mine = {k: n for k, n in (model.mib - base).items() if k.startswith(("Ip", "Icmp"))}
+    if kernel != mine:
+        return (
+            "counters",
+            {k: n for k, n in mine.items() if kernel.get(k) != n},
+            {k: n for k, n in kernel.items() if mine.get(k) != n},
+        )
+    was.clear()
+    was.update(now)
+    base.clear()
+    base.update(model.mib)
+    return None
+
+
+def run_world(
+    world: World, n: int, seed: int, cpu: int, outcome: Outcome, kernel: str, progress: Progress | None = None
+) -> None:
+    """Sends at least `n` packets through both sides of one world; stops at the first difference."""
+    run = Run(world, seed, cpu, kernel)
+    task = progress.add_task(f"mtu {world.mtu}{' tun' if world.tun else ''}", total=n) if progress is not None else None
+    try:
+        was = run.live.counters()
+        assert run.live.drops is not None
+        run.live.drops.take()
+        base: Counter[str] = Counter()
+        pending: list[Sent] = []
+        for i, sent in enumerate(run.packets.stream(n)):
+            found = run.one(sent)
+            outcome.packets += 1
+            outcome.out += len(run.model.out)
+            pending.append(sent)
+            last = i + 1 >= n
+            if found is None and (len(pending) >= BATCH or last):
+                outcome.drops.update(str(x) for x in run.model.drops)
+                found = _compare_batch(run, base, was)
+                if found is None:
+                    pending = []
+            if progress is not None and task is not None:
+                progress.advance(task)
+            if found is not None:
+                what, ours, theirs = found
+                outcome.differences.append(Difference(world, i, sent, what, ours, theirs))
+                return
+    finally:
+        run.close()
+
+
+def differential(n: int, seed: int, worlds: Sequence[World] = WORLDS, progress: Progress | None = None) -> Outcome:
+    """Sends `n` packets, divided among the worlds, through the model and the running kernel."""
+    outcome = Outcome()
+    kernel = nearest(os.uname().release)
+    with pinned() as cpu:
+        for i, world in enumerate(worlds):
+            run_world(world, -(-n // len(worlds)), seed * 1000 + i, cpu, outcome, kernel, progress)
+    return outcome
+
+
+@click.command()
+@click.option("--n", default=5000, help="How many packets.")
+@click.option("--seed", default=1, help="Which packets.")
+@click.option("--world", default=-1, help="Only that world, by its number.")
+def main(n: int, seed: int, world: int) -> None:
+    """Compares IPv4 of the model with the running kernel's."""
+    console = Console()
+    why = missing()
+    if why:
+        raise click.ClickException(why)
+    with Progress(console=console) as progress:
+        worlds = WORLDS if world < 0 else WORLDS[world : world + 1]
+        outcome = differential(n, seed, worlds, progress)
+    for d in outcome.differences:
+        console.print(str(d), markup=False, highlight=False)
+    console.print(outcome.summary(), markup=False, highlight=False)
+    raise SystemExit(1 if outcome.differences else 0)
+
+
+if __name__ == "__main__":
+    main()
