@@ -58,6 +58,12 @@ class SchedEnv(Env, Protocol):
     def ktime_get_ns(self) -> int:
         """The monotonic clock in ns."""
 
+    def local_bh_disable(self) -> None:
+        """No softirq runs on this processor until local_bh_enable (rcu_read_lock_bh)."""
+
+    def local_bh_enable(self) -> None:
+        """Softirqs that were raised meanwhile run now (rcu_read_unlock_bh)."""
+
     def raise_softirq(self, nr: str) -> None:
         """Marks a softirq as pending on this processor."""
 

@@ -155,7 +155,17 @@ def __dev_xmit_skb(env: SchedEnv, skb: SkBuff, q: Qdisc, txq: Txq) -> int:
 
 @cited("net/core/dev.c:__dev_queue_xmit")
 def __dev_queue_xmit(env: SchedEnv, skb: SkBuff) -> int:
-    """The packet goes to its device's discipline, or straight to a device that has none."""
+    """The packet goes to its device's discipline, or straight to a device that has none.
+
+    Bottom halves are disabled meanwhile: a softirq that the device raises runs at the end, in the sender's context.
+    """
+    env.local_bh_disable()
+    rc = _to_discipline_or_device(env, skb)
+    env.local_bh_enable()
+    return rc
+
+
+def _to_discipline_or_device(env: SchedEnv, skb: SkBuff) -> int:
     dev = skb.dev
     assert dev is not None
     bad = qdisc_pkt_len_init(env, skb)

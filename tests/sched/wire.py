@@ -57,6 +57,12 @@ class Wire(Bare):
     def ktime_get_ns(self) -> int:
         return self.now * 1000 + self.ns
 
+    def local_bh_disable(self) -> None:
+        pass
+
+    def local_bh_enable(self) -> None:
+        pass
+
     def raise_softirq(self, nr: str) -> None:
         self.raised.append(nr)
 
