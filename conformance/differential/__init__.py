@@ -1,1 +1,1 @@
-"""The model against the live kernel: random input on both sides, and what differs."""
+"""Differentials: random setups and questions, the model's answers held against the running kernel's."""

@@ -11,6 +11,7 @@ from refmodel.fib.frontend import (
     fib_rules_event,
 )
 from refmodel.fib.net import Fib, InDevice, InIfaddr
+from refmodel.fib.trie import rt_cache_flush
 from refmodel.fib.types import (
     IFA_F_DADFAILED,
     IFA_F_HOMEADDRESS,
@@ -227,3 +228,29 @@ def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
     fib_rules_event(net, dev, event)
     inetdev_event(net, dev, event)
     fib_netdev_event(net, dev, event)
+
+
+# ------------------------------------------------------------------------------------------------ sysctls
+
+
+@cited("net/ipv4/devinet.c:devinet_conf_proc", "net/ipv4/devinet.c:devinet_sysctl_forward")
+def devinet_conf_proc(net: Fib, who: str, name: str, value: int) -> None:
+    """Writes net.ipv4.conf.`who`.`name`: `who` is "all", "default" or a device's name; cached routes are flushed if need be.
+
+    Forwarding of all sets that of every device, and turns off the redirects of all.
+    """
+    by_name = {in_dev.dev.name: in_dev.conf for in_dev in net.in_devs.values()}
+    conf = {"all": net.conf_all, "default": net.conf_default}.get(who) or by_name[who]
+    old = getattr(conf, name)
+    setattr(conf, name, value)
+    if value == old:
+        return
+    if name == "forwarding":
+        if conf is net.conf_all:
+            net.conf_all.accept_redirects = int(not value)
+            for each in (net.conf_default, *by_name.values()):
+                each.forwarding = value
+        if conf is not net.conf_default:
+            rt_cache_flush(net)
+    elif name in ("promote_secondaries", "route_localnet", "bc_forwarding") or (name == "accept_local" and not value):
+        rt_cache_flush(net)

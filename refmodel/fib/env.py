@@ -22,5 +22,5 @@ class FibEnv(Env, Protocol):
     def arp_invalidate(self, dev: NetDevice, addr: int) -> None:
         """A neighbour whose address became a broadcast address is forgotten (arp_invalidate)."""
 
-    def ipcb_flags(self, skb: SkBuff, flags: int) -> None:
-        """Sets IPSKB_ flags in the packet's control block (IPCB(skb)->flags |= flags)."""
+    def ipcb_flags(self, skb: SkBuff, flags: int) -> int:
+        """Sets IPSKB_ flags in the packet's control block (IPCB(skb)->flags |= flags); returns all that are set."""

@@ -363,12 +363,10 @@ def _classes(skb: SkBuff, daddr: int, saddr: int, no_in_dev: bool) -> Arrives:
         is_ip=skb.protocol == ETH_P_IP,
         s_multicast=ipv4_is_multicast(saddr),
         s_lbcast=ipv4_is_lbcast(saddr),
-        s_zeronet=ipv4_is_zeronet(saddr),
-        s_zero=saddr == 0,
+        s_zero=ipv4_is_zeronet(saddr),
         s_loopback=ipv4_is_loopback(saddr),
         d_lbcast=ipv4_is_lbcast(daddr),
-        d_zeronet=ipv4_is_zeronet(daddr),
-        d_zero=daddr == 0,
+        d_zero=ipv4_is_zeronet(daddr),
         d_loopback=ipv4_is_loopback(daddr),
     )
 

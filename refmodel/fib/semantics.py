@@ -60,7 +60,8 @@ def ip_metrics_convert(net: Fib, mx: dict[int, int] | None) -> dict[int, int] | 
         elif kind == RTAX_FEATURES and val & ~RTAX_FEATURE_MASK:
             return net.refuse(EINVAL, "Unknown flag set in feature mask in metrics attribute")
         metrics[kind] = val
-    if metrics.get(RTAX_LOCK, 0) & 1 << RTAX_CWND and not metrics.get(RTAX_CWND, 0):
+    # A late fix, in 6.1 and 6.12 by way of their stable series; 6.18.44 does not have it.
+    if net.env.kernel < 618 and metrics.get(RTAX_LOCK, 0) & 1 << RTAX_CWND and not metrics.get(RTAX_CWND, 0):
         return net.refuse(EINVAL, "Locked cwnd metric must be non zero")
     return {kind: val for kind, val in metrics.items() if val}
 

@@ -72,7 +72,7 @@ class SourceLook(IntEnum):
 
 
 class Arrives(Event, frozen=True):
-    """The packet's addresses: which of them are multicast, 255.255.255.255, of net 0, all zero, of net 127.
+    """The packet's addresses: which of them are multicast, 255.255.255.255, 0.0.0.0, of net 127.
 
     `no_in_dev`: IP is off on the device. `is_ip`: it is asked for an IPv4 packet, not for ARP.
     """
@@ -81,11 +81,9 @@ class Arrives(Event, frozen=True):
     is_ip: bool = True
     s_multicast: bool = False
     s_lbcast: bool = False
-    s_zeronet: bool = False
     s_zero: bool = False
     s_loopback: bool = False
     d_lbcast: bool = False
-    d_zeronet: bool = False
     d_zero: bool = False
     d_loopback: bool = False
 
@@ -161,9 +159,9 @@ def martian(e: Arrives, p: InputParams) -> Martian:
         else Martian.BROADCAST
         if e.d_lbcast or (e.s_zero and e.d_zero)
         else Martian.SOURCE
-        if e.s_zeronet
+        if e.s_zero
         else Martian.DESTINATION
-        if e.d_zeronet
+        if e.d_zero
         else (Martian.NONE if p.route_localnet else Martian.DESTINATION)
         if e.d_loopback
         else Martian.SOURCE
@@ -248,11 +246,11 @@ def martian_dropped(s: Input, e: Arrives, p: InputParams) -> tuple[Input, tuple[
 
 @rule("net/ipv4/route.c:ip_route_input_slow", at=Stage.ARRIVED)
 def limited_broadcast(s: Input, e: Arrives, p: InputParams) -> tuple[Input, tuple[Effect, ...]]:
-    """255.255.255.255 needs no route; a source of net 0 is not checked, for a host without an address has no other."""
+    """255.255.255.255 needs no route; a source 0.0.0.0 is not checked, for a host without an address has no other."""
     require(martian(e, p) == Martian.BROADCAST and e.is_ip, "for everybody")
-    t = replace(s, broadcast=True, loopback=e.s_loopback or e.d_loopback, zero_source=e.s_zeronet)
+    t = replace(s, broadcast=True, loopback=e.s_loopback or e.d_loopback, zero_source=e.s_zero)
     t = replace(t, bad_source=e.s_multicast or e.s_lbcast, to=Stage.LOCAL)
-    if e.s_zeronet:
+    if e.s_zero:
         return replace(t, stage=Stage.LOCAL), (Decided(err=0),)
     return replace(t, stage=Stage.SOURCE), ()
 
@@ -261,7 +259,7 @@ def limited_broadcast(s: Input, e: Arrives, p: InputParams) -> tuple[Input, tupl
 def looked_up(s: Input, e: Arrives, p: InputParams) -> tuple[Input, tuple[Effect, ...]]:
     """Everything else is looked up."""
     require(martian(e, p) == Martian.NONE, "addresses that may be")
-    t = replace(s, stage=Stage.ROUTING, loopback=e.s_loopback or e.d_loopback, zero_source=e.s_zeronet, looked=True)
+    t = replace(s, stage=Stage.ROUTING, loopback=e.s_loopback or e.d_loopback, zero_source=e.s_zero, looked=True)
     return replace(t, bad_source=e.s_multicast or e.s_lbcast), ()
 
 
@@ -309,13 +307,11 @@ def source_bad(s: Input, e: Checked, p: InputParams) -> tuple[Input, tuple[Effec
 
 @assume
 def arrives_once(s: Input, e: Arrives) -> bool:
-    """A packet arrives once, and its address classes agree: what is all zero lies in net 0, no class meets another."""
+    """A packet arrives once, and no address is of two classes."""
     return (
         s.stage == Stage.ARRIVED
-        and (not e.s_zero or e.s_zeronet)
-        and (not e.d_zero or e.d_zeronet)
-        and not (e.s_zeronet and (e.s_loopback or e.s_multicast or e.s_lbcast))
-        and not (e.d_zeronet and (e.d_loopback or e.d_lbcast))
+        and not (e.s_zero and (e.s_loopback or e.s_multicast or e.s_lbcast))
+        and not (e.d_zero and (e.d_loopback or e.d_lbcast))
         and not (e.s_loopback and (e.s_multicast or e.s_lbcast))
         and not (e.d_loopback and e.d_lbcast)
     )
@@ -340,8 +336,8 @@ def no_martian_source(s: Input) -> bool:
 
 
 @invariant(at=(Stage.ROUTING, Stage.SOURCE, Stage.FORWARD, Stage.UNREACHABLE))
-def net_0_only_to_everybody(s: Input) -> bool:
-    """Net 0 is no source but of a limited broadcast."""
+def zero_source_only_to_everybody(s: Input) -> bool:
+    """0.0.0.0 is no source but of a limited broadcast."""
     return not s.zero_source
 
 

@@ -164,8 +164,8 @@ def ipv4_is_lbcast(addr: int) -> bool:
 
 
 def ipv4_is_zeronet(addr: int) -> bool:
-    """It lies in 0.0.0.0/8."""
-    return addr >> 24 == 0
+    """It is 0.0.0.0: the rest of net 0 is like any other net; source include/linux/in.h:ipv4_is_zeronet."""
+    return addr == 0
 
 
 class NhConfig(NamedTuple):
