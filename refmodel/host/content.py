@@ -12,13 +12,17 @@ HALF: Final = 1 << 31
 
 
 class Stream:
-    """The bytes of one direction of a connection; `base` is the sequence number of its first byte."""
+    """The bytes of one direction of a connection; `base` is the sequence number of its first byte.
 
-    __slots__ = ("base", "data")
+    `taken` bytes of them an application has read.
+    """
+
+    __slots__ = ("base", "data", "taken")
 
     def __init__(self, base: int) -> None:
         self.base = base
         self.data = bytearray()
+        self.taken = 0
 
     def put(self, seq: int, data: bytes) -> None:
         """Keeps `data`, which begins at sequence number `seq`; what lies before the stream's beginning is cut."""

@@ -23,6 +23,8 @@ from refmodel.neigh.types import (
     Drop,
     DropQueued,
     ErrorReport,
+    EventSend,
+    Flush,
     Neigh,
     Notify,
     Out,
@@ -67,6 +69,20 @@ class Neighbour:
     def nud(self) -> NUD:
         """nud_state; NONE of an entry that is out of the table."""
         return self.entry.state.nud_state if isinstance(self.entry.state, Neigh) else NUD.NONE
+
+    def event_send(self) -> None:
+        """Its address is asked for although no packet waits; source include/net/neighbour.h:neigh_event_send."""
+        _, effects = self.entry.feed(EventSend(self.tbl.env.now))
+        self.set_timer()
+        carry_out(self, effects, None)
+
+    def flush(self, e: Flush) -> None:
+        """Its device is gone or has changed; source net/core/neighbour.c:neigh_flush_dev."""
+        _, effects = self.entry.feed(e)
+        self.set_timer()
+        carry_out(self, effects, None)
+        if not isinstance(self.entry.state, Neigh):
+            self.tbl.hash.pop((self.dev.ifindex, self.primary_key), None)
 
     def set_timer(self) -> None:
         """Arms the kernel's timer for the deadline that the rules gave."""
@@ -180,18 +196,18 @@ def dotted(key: bytes) -> str:
     return ".".join(map(str, key)) if len(key) == 4 else ":".join(key[i : i + 2].hex() for i in range(0, 16, 2))
 
 
-@cited("include/net/route.h:ip_neigh_for_gw")
-def ip_neigh_for_gw(tbl: NeighTable, gateway: bytes, daddr: bytes, dev: NetDevice) -> Neighbour | None:
-    """The neighbour that a packet leaves through: the route's gateway, or on link the destination itself."""
-    key = gateway or daddr
+@cited("include/net/route.h:ip_neigh_gw4")
+def ip_neigh_gw4(tbl: NeighTable, daddr: bytes, dev: NetDevice) -> Neighbour | None:
+    """The entry of a next hop, made if it is not there yet; None where the table is full."""
+    key = daddr
     # arp_constructor: one entry for all addresses of a device that is point-to-point or loops back.
     if dev.flags & (IFF_LOOPBACK | IFF_POINTOPOINT) and tbl.family == Family.INET:
         key = bytes(4)
     n = neigh_lookup(tbl, key, dev)
     if n is not None:
-        tbl.env.note("ip_neigh_for_gw", f"{dotted(key)}: {n.nud.name}")
+        tbl.env.note("ip_neigh_gw4", f"{dotted(key)}: {n.nud.name}")
         return n
-    tbl.env.note("ip_neigh_for_gw", f"{dotted(key)}: no entry")
+    tbl.env.note("ip_neigh_gw4", f"{dotted(key)}: no entry")
     return __neigh_create(tbl, key, dev)
 
 

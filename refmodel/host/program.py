@@ -143,8 +143,7 @@ class Run:
         moved = False
         while not self.over:
             if self.task is not None:
-                self.process.settle()
-                if not self.task.done:
+                if not self._wakes():
                     return moved
                 self._returned(self._result(self.task))
             elif self.ns.now < self.wake:
@@ -155,6 +154,17 @@ class Run:
                 self._next(None)
             moved = True
         return moved
+
+    def _wakes(self) -> bool:
+        """The sleeping call goes on if it can; whether it is over."""
+        assert self.task is not None
+        wait = self.task.wait
+        if not self.task.done and wait is not None and (self.task.expired or wait.ready()):
+            self.ns.machine.process(self.ns, self.process.settle, self.name or "process")
+        return self.task.done
+
+    def _call(self, call: Syscall) -> None:
+        self.task = self.process.start(self._start(call))
 
     def _returned(self, result: int | bytes) -> None:
         assert self.waiting is not None
@@ -174,8 +184,7 @@ class Run:
         if call.name == "sleep":
             self.wake = self.ns.now + call.args[0]
         else:
-            with self.ns.process_context():
-                self.task = self.process.start(self._start(call))
+            self.ns.machine.process(self.ns, lambda: self._call(call), self.name or "process")
 
     def _sock(self, fd: int) -> Any:
         file = self.process.fds.get(fd)

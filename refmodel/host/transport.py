@@ -56,7 +56,11 @@ class Content:
     def read(self, sk: Sock, n: int) -> bytes:
         """The `n` bytes that an application has just read from a socket."""
         stream = self.received.get(key_of(sk))
-        return stream.get(sk.copied_seq - n & 0xFFFFFFFF, n) if stream is not None else bytes(n)
+        if stream is None:
+            return bytes(n)
+        at = stream.base + stream.taken
+        stream.taken += n
+        return stream.get(at & 0xFFFFFFFF, n)
 
     def payload(self, packet: Packet) -> bytes:
         """What a segment that leaves carries; a byte that nobody wrote (a window probe's) is zero."""
@@ -174,11 +178,13 @@ def tcp_handler(ns: "Namespace", skb: SkBuff) -> int:
     packet = tcp_packet(skb, body, 4 * doff)
     packet.bad_csum = not right(skb, IPPROTO_TCP)
     if packet.bad_csum:
+        ns.handled = skb
         ns.receive(packet)
         ns.kfree_skb(skb, Reason.TCP_CSUM)
         return 0
     if packet.saddr not in ns.local_addrs or packet.len:
         ns.content.arrived(packet, bytes(body[4 * doff :]))
+    ns.handled = skb
     ns.receive(packet)
     ns.consume_skb(skb)
     return 0
