@@ -51,7 +51,7 @@ class Step(Struct):
     @property
     def layer(self) -> str:
         """The lane of the step: the part of the stack that its file belongs to."""
-        return layer_of(self.file)
+        return "neighbour" if self.function.startswith("ip_neigh_") else layer_of(self.file)
 
     @property
     def decision(self) -> str:
@@ -85,6 +85,7 @@ class Walk(Struct):
 APPLY: Final = Dispatcher.apply.__code__
 
 LAYERS: Final = (
+    ("softirq", ("kernel/softirq", "kernel/smp", "include/linux/bottom_half")),
     ("system call", ("net/socket.c", "fs/", "io_uring/", "kernel/")),
     ("TCP", ("net/ipv4/tcp", "net/ipv6/tcp", "include/net/tcp", "net/ipv4/inet_connection_sock", "net/core/stream")),
     ("UDP", ("net/ipv4/udp", "net/ipv6/udp", "include/net/udp", "net/ipv4/datagram", "net/ipv6/datagram")),
@@ -97,7 +98,6 @@ LAYERS: Final = (
     ("ARP", ("net/ipv4/arp", "include/net/arp", "net/ipv6/ndisc", "include/net/ndisc")),
     ("neighbour", ("net/core/neighbour", "include/net/neighbour")),
     ("qdisc", ("net/sched", "include/net/sch", "include/net/pkt_sched", "lib/dynamic_queue_limits")),
-    ("NAPI", ("kernel/softirq",)),
     ("driver", ("drivers/",)),
     ("bridge", ("net/bridge",)),
     ("medium", ("IEEE",)),

@@ -23,16 +23,14 @@ def text(walk: Walk, detail: bool = False) -> str:
     out = [walk.title, ""] if walk.title else []
     rows = shown(walk, detail)
     start = rows[0].step.now if rows else 0
-    width = max((2 * r.indent + len(r.step.function) for r in rows), default=0)
     place: tuple[str, str] | None = None
     for r in rows:
         s = r.step
         if (s.host, s.context) != place:
             place = (s.host, s.context)
             out.append(f"{(s.now - start) / 1000:10.3f} ms  {s.host}, {s.context}")
-        name = "  " * r.indent + s.function
         told = said(s)
-        out.append(f"    {r.lane:<12} {name:<{width}}  {told}".rstrip())
+        out.append(f"    {r.lane:<12} {' ' * r.indent}{s.function}{': ' + told if told else ''}")
     return "\n".join(out) + "\n"
 
 

@@ -14,7 +14,7 @@ from refmodel.walk import Step, Walk
 
 ORDER: Final = (
     "application", "system call", "socket", "UDP", "TCP", "ICMP", "netfilter", "IP", "FIB", "ARP", "neighbour",
-    "bridge", "qdisc", "device", "GRO", "NAPI", "driver", "medium", "kernel",
+    "bridge", "qdisc", "device", "GRO", "softirq", "driver", "medium", "kernel",
 )  # fmt: skip
 
 

@@ -186,8 +186,21 @@ def tcp_handler(ns: "Namespace", skb: SkBuff) -> int:
         ns.content.arrived(packet, bytes(body[4 * doff :]))
     ns.handled = skb
     ns.receive(packet)
+    inet_sk_rx_dst_set(ns, skb, packet)
     ns.consume_skb(skb)
     return 0
+
+
+def inet_sk_rx_dst_set(ns: "Namespace", skb: SkBuff, packet: Packet) -> None:
+    """An established connection remembers the route by which it hears.
+
+    Source net/ipv4/tcp_ipv4.c:inet_sk_rx_dst_set.
+    """
+    sk = ns.ehash.get((packet.saddr, packet.sport, packet.daddr, packet.dport))
+    if isinstance(sk, Sock) and skb.dst is not None:
+        known = ns.rx_dst.get(id(sk))
+        if known is None or known[0] is not sk or known[1] != skb.skb_iif or known[3] != ns.fib_genid:
+            ns.rx_dst[id(sk)] = (sk, skb.skb_iif, skb.dst, ns.fib_genid)
 
 
 def tcp_packet(skb: SkBuff, body: memoryview, header: int) -> Packet:
