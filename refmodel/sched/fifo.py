@@ -11,7 +11,6 @@ from refmodel.sched.qdisc import (
     QdiscOps,
     ToFree,
     __qdisc_queue_drop_head,
-    overlimit_reason,
     psched_mtu,
     qdisc_dequeue_head,
     qdisc_drop,
@@ -32,7 +31,6 @@ def bfifo_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
     if bfifo_fits(q.backlog, qdisc_pkt_len(skb), q.limit):
         return qdisc_enqueue_tail(skb, q)
     env.note("bfifo_enqueue", f"{q.backlog} and {qdisc_pkt_len(skb)} bytes > {q.limit}: dropped")
-    overlimit_reason(env, skb)
     return qdisc_drop(skb, q, to_free)
 
 
@@ -42,7 +40,6 @@ def pfifo_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
     if pfifo_fits(q.qlen, q.limit):
         return qdisc_enqueue_tail(skb, q)
     env.note("pfifo_enqueue", f"{q.qlen} packets wait, limit {q.limit}: dropped")
-    overlimit_reason(env, skb)
     return qdisc_drop(skb, q, to_free)
 
 
@@ -50,7 +47,6 @@ def pfifo_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
 def pfifo_tail_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
     """pfifo_head_drop always takes the packet; where there is no room the oldest one goes."""
     if q.limit == 0:
-        overlimit_reason(env, skb)
         return qdisc_drop(skb, q, to_free)
     if pfifo_fits(q.qlen, q.limit):
         return qdisc_enqueue_tail(skb, q)

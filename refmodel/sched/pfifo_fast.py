@@ -24,7 +24,6 @@ from refmodel.sched.qdisc import (
     Qdisc,
     QdiscOps,
     ToFree,
-    overlimit_reason,
     qdisc_backlog_dec,
     qdisc_backlog_inc,
     qdisc_bstats_update,
@@ -33,6 +32,7 @@ from refmodel.sched.qdisc import (
 from refmodel.skbuff import SkBuff
 
 BANDS: Final = 3
+OVERLIMIT_REASON_SINCE: Final = 618  # of pfifo_fast alone: what fifos and tbf refuse is QDISC_DROP still
 
 
 class Rings:
@@ -71,7 +71,8 @@ def pfifo_fast_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) ->
     if full(ring, priv.size):
         held = f", {ring.held} slots not free yet" if ring.held else ""
         env.note("pfifo_fast_enqueue", f"band {band}: {ring.waiting} of {priv.size}{held}: dropped")
-        overlimit_reason(env, skb)
+        if env.kernel >= OVERLIMIT_REASON_SINCE:
+            skb.cb.drop_reason = Reason.QDISC_OVERLIMIT
         return qdisc_drop(skb, q, to_free)
     priv.rings[band] = produced(ring)
     priv.queues[band].append(skb)

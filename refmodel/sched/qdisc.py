@@ -21,7 +21,6 @@ from refmodel.sched.const import (
 from refmodel.sched.env import SchedEnv, Txq
 from refmodel.skbuff import SkBuff
 
-OVERLIMIT_REASON_SINCE: Final = 618
 PURGE_REASON_SINCE: Final = 612
 
 ToFree = list[SkBuff]
@@ -178,12 +177,6 @@ def qdisc_drop(skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
     __qdisc_drop(skb, to_free)
     q.drops += 1
     return NET_XMIT_DROP
-
-
-def overlimit_reason(env: SchedEnv, skb: SkBuff) -> None:
-    """Newer kernels say of a full queue that it was full (SKB_DROP_REASON_QDISC_OVERLIMIT)."""
-    if env.kernel >= OVERLIMIT_REASON_SINCE:
-        skb.cb.drop_reason = Reason.QDISC_OVERLIMIT
 
 
 @cited("include/net/sch_generic.h:qdisc_enqueue_tail")

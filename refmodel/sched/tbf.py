@@ -21,7 +21,6 @@ from refmodel.sched.qdisc import (
     QdiscOps,
     ToFree,
     frame_len,
-    overlimit_reason,
     qdisc_backlog_dec,
     qdisc_bstats_update,
     qdisc_dequeue_peeked,
@@ -197,7 +196,6 @@ def tbf_enqueue(env: SchedEnv, skb: SkBuff, q: Qdisc, to_free: ToFree) -> int:
         if skb.is_gso and skb_gso_validate_mac_len(skb, priv.max_size):
             return tbf_segment(env, skb, q, to_free)
         env.note("tbf_enqueue", f"{length} bytes > {priv.max_size} of a full bucket: dropped")
-        overlimit_reason(env, skb)
         return qdisc_drop(skb, q, to_free)
     ret = enqueue_child(env, skb, priv.qdisc, to_free)
     if ret != NET_XMIT_SUCCESS:

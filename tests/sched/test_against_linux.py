@@ -1,0 +1,19 @@
+"""Disciplines against the running kernel: the same packets, statistics, order and drops."""
+
+import pytest
+
+from conformance.live.errors import LabUnavailable
+from conformance.live.walk_trace import TraceError
+
+pytestmark = pytest.mark.live
+
+
+def test_disciplines_on_a_tun_device_do_what_linux_does() -> None:
+    from conformance.differential.qdisc import compare
+
+    try:
+        done = compare(20, 11)
+    except (LabUnavailable, TraceError, OSError) as e:
+        pytest.skip(str(e))
+    assert done.packets > 400
+    assert done.differences == [], done.differences[0].text()
