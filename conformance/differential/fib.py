@@ -246,15 +246,17 @@ class Source:
             return Link(self.r.choice(("lo", *DEVICES)), self.chance(0.7))
         return Carrier(self.r.choice(DEVICES), self.chance(0.5))
 
-    def query(self) -> Query:
-        """The next question."""
+    def query(self, own: list[int]) -> Query:
+        """The next question; `own` are the addresses that there are."""
         r = self.r
         src = self.host() if self.chance(0.45) else 0
+        if src and own and self.chance(0.5):
+            src = r.choice(own)
         iif = r.randrange(1, 5) if self.chance(0.45) else 0
-        if iif and not src and self.chance(0.9):
+        if iif and self.chance(0.9):
             src = self.host()
         return Query(
-            dst=self.host(), src=src, iif=iif, oif=self.ifindex() if not iif and self.chance(0.25) else 0,
+            dst=r.choice(own) if own and self.chance(0.12) else self.host(), src=src, iif=iif, oif=self.ifindex() if not iif and self.chance(0.25) else 0,
             mark=r.choice((0, 0, 0, 1, 2, 0x10, 0x13)), tos=r.choice((0, 0, 0, 0, 4, 8, 0x10, 0x20, 0xB8, 0x1C, 3)),
             ip_proto=r.choice((17, 17, 6, 1)), sport=r.choice((0, 0, 80, 1500)), dport=r.choice((0, 0, 80, 53, 1500)),
             fibmatch=self.chance(0.3), lookup_table=self.chance(0.9),
@@ -266,6 +268,8 @@ def start(s: Source) -> Iterator[Op]:
     if s.chance(0.9):
         yield Link("lo", True)
     for i, name in enumerate(DEVICES):
+        if s.chance(0.5):
+            yield Conf(name, "forwarding", 1)
         if s.chance(0.85):
             yield Link(name, True)
         if s.chance(0.8):
@@ -315,7 +319,7 @@ def episode(seed: int, tally: Tally, queries: int) -> int:
             for _ in range(s.r.choice((0, 1, 2, 4)) if not todo else 0):
                 if asked >= queries:
                     return asked
-                q = s.query()
+                q = s.query([a.ifa_local for a in model.fib.addr_lst])
                 asked += 1
                 k2, m2 = kernel.query(q), model.query(q)
                 tally.counts["answered" if not isinstance(k2, int) else f"errno {-k2}"] += 1

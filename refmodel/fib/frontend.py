@@ -102,8 +102,16 @@ def _bind_names(net: Fib, rule: FibRule) -> None:
 
 @cited("net/core/fib_rules.c:fib_nl2rule")
 def fib_nl2rule(net: Fib, rule: FibRule) -> int:
-    """Checks a rule in a request and completes it; 0 or -EINVAL."""
+    """Checks a rule in a request and completes it; 0 or -EINVAL.
+
+    6.18 looks at a GOTO's target last, 6.12 before the ports.
+    """
     _bind_names(net, rule)
+    first, then = (_check_ports, _check_goto) if net.env.kernel >= 618 else (_check_goto, _check_ports)
+    return first(net, rule) or then(net, rule)
+
+
+def _check_goto(net: Fib, rule: FibRule) -> int:
     if rule.action == FrAct.GOTO:
         if not rule.target:
             return net.refuse(EINVAL, "Missing goto target for action goto")
@@ -111,6 +119,10 @@ def fib_nl2rule(net: Fib, rule: FibRule) -> int:
             return net.refuse(EINVAL, "Backward goto not supported")
     elif rule.target:
         return net.refuse(EINVAL, "Unexpected goto")
+    return 0
+
+
+def _check_ports(net: Fib, rule: FibRule) -> int:
     if not _port_range_valid(rule.sport_range):
         return net.refuse(EINVAL, "Invalid sport range")
     if not _port_range_valid(rule.dport_range):

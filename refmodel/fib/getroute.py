@@ -1,7 +1,7 @@
 """What netlink says of routes: the answer to RTM_GETROUTE for one destination, and a table's dump."""
 
 from collections.abc import Iterator
-from errno import EHOSTUNREACH, ENODEV, EOPNOTSUPP
+from errno import EHOSTUNREACH, EINVAL, ENODEV, EOPNOTSUPP
 from typing import Any, Final
 
 from msgspec import Struct
@@ -84,7 +84,8 @@ def inet_rtm_getroute(net: Fib, q: Query) -> Message | int:
         fl4.iif = q.iif
         skb.dev = dev
         err = ip_route_input_rcu(net, skb, q.dst, q.src, q.tos & INET_DSCP_MASK, dev, res)
-        rt = skb.dst if err == 0 else err
+        # 6.18 has a drop reason here and no errno, so rp_filter's EXDEV is lost.
+        rt = skb.dst if err == 0 else -EINVAL if net.env.kernel >= 618 else err
         if not isinstance(rt, int) and rt.error:
             rt = -rt.error
     else:
