@@ -311,14 +311,14 @@ def done(s: Cpu, e: ActionDone, p: SoftirqParams) -> tuple[Cpu, tuple[Effect, ..
 
 @rule("kernel/softirq.c:run_ksoftirqd", at=On.TASK)
 def daemon_runs(s: Cpu, e: DaemonRuns, p: SoftirqParams) -> tuple[Cpu, tuple[Effect, ...]]:
-    """ksoftirqd runs what is raised."""
+    """The daemon ksoftirqd runs what is raised."""
     require(pending(s), "something raised")
     return starts(s, True, MAX_SOFTIRQ_RESTART), (RunAction(vector=first(s.timer, s.tx)),)
 
 
 @rule("kernel/softirq.c:run_ksoftirqd", at=On.TASK)
 def daemon_idle(s: Cpu, e: DaemonRuns, p: SoftirqParams) -> tuple[Cpu, tuple[Effect, ...]]:
-    """ksoftirqd finds that others have run all, and sleeps."""
+    """The daemon ksoftirqd finds that others have run all, and sleeps."""
     require(not pending(s), "nothing raised")
     return replace(s, daemon=False), ()
 

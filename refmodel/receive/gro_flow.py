@@ -230,7 +230,7 @@ def merged(s: GroFlow, e: Segment, p: GroParams) -> GroFlow:
         len=s.len + e.len,
         tail=e.len,
         count=s.count + 1,
-        end=add(s.end, e.len),
+        end=add(e.seq, e.len),
         total=s.total + e.len,
         fixedid=fixed(s, e, p),
     )

@@ -77,10 +77,11 @@ def napi_complete_done(rx: Receive, napi: NapiStruct, work_done: int) -> bool:
     if (p.defer_hard_irqs if work_done else s.defer_count) > 0:
         timeout = napi.gro_flush_timeout
         ret = not (timeout and defers(s, work_done, p))
-    s = replace(s, defer_count=counted(s, work_done, p))
+    napi.state = replace(s, defer_count=counted(s, work_done, p))
     if napi.gro_bitmask:
         napi_gro_flush(rx.env, napi, timeout > 0)
     gro_normal_list(rx.env, napi)
+    s = napi.state  # an interrupt may have left MISSED meanwhile
     if s.missed:
         napi.state = replace(s, sched=True, missed=False)
         rx.env.note("napi_complete_done", f"{napi.name}: MISSED, polled once more")
@@ -96,14 +97,14 @@ def napi_complete_done(rx: Receive, napi: NapiStruct, work_done: int) -> bool:
 @cited("net/core/dev.c:napi_poll", "net/core/dev.c:__napi_poll")
 def napi_poll(rx: Receive, napi: NapiStruct, repoll: deque[NapiStruct]) -> int:
     """Calls the driver's poll; one that used up its weight is flushed and polled again later. Its work."""
-    work = 0
+    work, weight = 0, napi.weight
     if napi.state.sched:
         napi.state = replace(napi.state, listed=Listed.NOWHERE)
-        work = napi.poll(napi, napi.weight)
-        rx.env.note("napi_poll", f"{napi.name}: {work} of {napi.weight}")
-    if work > napi.weight:
-        raise ValueError(f"the poll of {napi.name} did {work}, more than its budget of {napi.weight}")
-    if work < napi.weight:
+        work = napi.poll(napi, weight)
+        rx.env.note("napi_poll", f"{napi.name}: {work} of {weight}")
+    if work > weight:
+        raise ValueError(f"the poll of {napi.name} did {work}, more than its budget of {weight}")
+    if work < weight:
         return work
     if napi.state.disable:
         napi_complete_done(rx, napi, 0)

@@ -1,0 +1,1 @@
+"""The receive side: proofs, seeded faults, behaviour, and GRO against the live kernel."""
