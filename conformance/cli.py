@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from conformance.cli_run import run as run_scripts
+from conformance.cli_walk import walk
 from conformance.console import (
     DIVERGED,
     INTERRUPTED,
@@ -503,6 +504,7 @@ def rules(pattern: str, as_json: bool, properties: bool) -> None:
 
 
 main.add_command(run_scripts)
+main.add_command(walk)
 
 if __name__ == "__main__":
     main()

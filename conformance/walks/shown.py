@@ -33,6 +33,14 @@ ANSWERS: Final = {
 """What a function's answer means where it tells nothing itself: for nothing or no, and for all else."""
 
 
+MAIN: Final = NAMED | {
+    "veth_xmit", "veth_poll", "loopback_xmit", "tun_net_xmit", "ip_rcv_finish_core", "ip_forward_finish", "ip_defrag",
+    "ip_options_compile", "icmp_rcv", "br_handle_frame", "br_dev_xmit", "release_sock", "sock_def_readable",
+    "igb_poll", "igb_msix_ring", "eth_type_trans", "ip_make_skb", "ip_send_skb", "vfs_write", "vfs_read",
+}  # fmt: skip
+"""What is shown although it decides nothing."""
+
+
 class Shown(Struct):
     """One step as it is shown: `lane` is its layer, `caller` the lane of the shown step that led to it ("" at the
     beginning), `indent` how many shown steps it stands in, `skipped` how many calls between them are not shown."""
@@ -64,10 +72,10 @@ def shown(walk: Walk, detail: bool = False) -> list[Shown]:
 def _kept(steps: list[Step]) -> set[int]:
     keep: set[int] = set()
     for step in steps:
-        if step.function in NAMED or said(step):
+        if step.function in MAIN or said(step):
             number = step.number
             while number >= 0 and number not in keep:
-                if steps[number].function in NAMED or said(steps[number]):
+                if steps[number].function in MAIN or said(steps[number]):
                     keep.add(number)
                 number = steps[number].parent
     return keep

@@ -27,6 +27,7 @@ class Machine:
         self.now = 0
         self.namespaces: list[Namespace] = []
         self.current: Namespace | None = None
+        self.entered = 0  # counts how often something began to run
         self.recorder: Recorder | None = None
         self.contexts = Contexts(self, cpus)
         self.softnets = [Softnet(i) for i in range(cpus)]
@@ -56,6 +57,7 @@ class Machine:
     def within(self, ns: "Namespace", work: Callable[[], None]) -> None:
         """Runs `work` in a namespace, then comes back to the one before."""
         before, self.current = self.current, ns
+        self.entered += 1
         try:
             work()
         finally:

@@ -63,6 +63,8 @@ class Routing:
     def __init__(self) -> None:
         self.fib = Fib(self)  # type: ignore[arg-type]
         self.rx_dst: dict[int, tuple[Any, int, Route, int]] = {}
+        self._asked: dict[bytes, tuple[Route | int, int]] = {}  # routes that a transport protocol asked for just now
+        self._asked_at = (0, 0, 0)
 
     @property
     def fib_genid(self) -> int:
@@ -124,11 +126,28 @@ class Routing:
 
     def ip_route_output_key(self, flow: Any) -> Route | None:
         """Routes a flow of this host's and fills in its source."""
+        if flow.daddr in self._asked and not (flow.oif or flow.mark or self.fib.fib_has_custom_rules):
+            known, source = self._ask(flow.daddr)
+            if not isinstance(known, int) and number(flow.saddr) in (0, source):
+                flow.saddr = raw(source)
+                return known
         fl4 = flow4(flow)
         found = route.ip_route_output_flow(self.fib, fl4)
         if isinstance(found, int):
             return None
         flow.saddr = raw(fl4.saddr)
+        return found
+
+    def _ask(self, daddr: bytes) -> tuple[Route | int, int]:
+        """The route to an address and its source, or a negative errno; asked once for all that a packet needs."""
+        at = (self.now, self.fib.rt_genid, self.machine.entered)
+        if at != self._asked_at:
+            self._asked.clear()
+            self._asked_at = at
+        found = self._asked.get(daddr)
+        if found is None:
+            fl4 = Flow4(number(daddr))
+            found = self._asked[daddr] = (route.ip_route_output_flow(self.fib, fl4), fl4.saddr)
         return found
 
     def sk_dst_check(self, rt: Any) -> Route | None:
@@ -226,7 +245,7 @@ class Routing:
         if len(daddr) == 16:
             self.route6(daddr, dst)
             return
-        found = route.ip_route_output_key_hash(self.fib, Flow4(number(daddr)), None)
+        found, _ = self._ask(daddr)
         if isinstance(found, int):
             return
         dst.own = False
@@ -241,16 +260,15 @@ class Routing:
         """0, or the negative errno of a way that refuses."""
         if len(daddr) == 16:
             return self.route_error6(daddr)
-        found = route.ip_route_output_key_hash(self.fib, Flow4(number(daddr)), None)
+        found, _ = self._ask(daddr)
         return found if isinstance(found, int) else 0
 
     def source_address(self, daddr: bytes) -> bytes:
         """The address that routing chooses."""
         if len(daddr) == 16:
             return self.source_address6(daddr)
-        fl4 = Flow4(number(daddr))
-        found = route.ip_route_output_key_hash(self.fib, fl4, None)
-        return ZERO if isinstance(found, int) else raw(fl4.saddr)
+        found, source = self._ask(daddr)
+        return ZERO if isinstance(found, int) else raw(source)
 
     def route6(self, daddr: bytes, dst: Dst) -> None:
         """The way to an IPv6 address."""

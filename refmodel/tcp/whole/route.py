@@ -44,17 +44,30 @@ def _copy_metrics(dst: Dst, of: Dst) -> None:
     dst.lock = set(of.lock)
 
 
-@cited("net/ipv4/route.c:ip_route_output_key_hash_rcu", "net/ipv6/route.c:ip6_route_output_flags")
 def ip_route_output(net: "Net", daddr: bytes) -> Dst:
+    """The route to `daddr`: what the layers below say, or without such a host's only route."""
+    if net.below is None:
+        return ip_route_output_flow(net, daddr)
+    dst = net.dst.get(daddr)
+    if dst is None:
+        dst = net.dst[daddr] = Dst()
+    net.below.route(daddr, dst)
+    return _looked_at(net, dst, daddr)
+
+
+@cited("net/ipv4/route.c:ip_route_output_flow", "net/ipv6/route.c:ip6_route_output_flags")
+def ip_route_output_flow(net: "Net", daddr: bytes) -> Dst:
     """The route to `daddr`: its own, or the default route with what was learnt about this peer."""
     dst = net.dst.get(daddr)
     if dst is None:
         dst = net.dst[daddr] = Dst()
         dst.own = True
-    if net.below is not None:
-        net.below.route(daddr, dst)
-    elif dst.own:
+    if dst.own:
         _copy_metrics(dst, net.default_dst)
+    return _looked_at(net, dst, daddr)
+
+
+def _looked_at(net: "Net", dst: Dst, daddr: bytes) -> Dst:
     dst.v6 = len(daddr) == 16
     dst.net = net
     if dst.pmtu and net.jiffies >= dst.pmtu_expires:
