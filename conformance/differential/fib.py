@@ -32,6 +32,7 @@ from conformance.differential.fib_world import (
     running_version,
 )
 from refmodel.fib.getroute import Query
+from refmodel.fib.net import Fib
 from refmodel.fib.types import (
     IFA_F_NOPREFIXROUTE,
     NLM_F_APPEND,
@@ -97,9 +98,21 @@ class Source:
         """A device, once in a while one that is not there."""
         return 9 if self.chance(0.02) else self.r.randrange(1, 5)
 
-    def addr(self) -> Addr:
-        """An address comes or goes."""
+    def addr(self, fib: Fib) -> Addr:
+        """An address comes or goes; mostly one that is there goes, and new ones meet old ones in their subnet."""
         r = self.r
+        old = r.choice(fib.addr_lst) if fib.addr_lst else None
+        if old is not None and self.chance(0.3):
+            address = old.ifa_address if old.ifa_address != old.ifa_local else 0
+            return Addr(False, old.ifa_dev.dev.ifindex, old.ifa_local, old.ifa_prefixlen, address)
+        if old is not None and self.chance(0.5):
+            local = old.ifa_local if self.chance(0.2) else old.ifa_local & 0xFFFFFFF8 | r.randrange(8)
+            brd = old.ifa_broadcast if self.chance(0.5) else 0
+            nlflags = NLM_F_REPLACE | NLM_F_CREATE if self.chance(0.5) else 0
+            metric = r.choice((0, 0, 5))
+            return Addr(
+                True, old.ifa_dev.dev.ifindex, local, old.ifa_prefixlen, 0, brd, old.ifa_scope, 0, metric, nlflags
+            )
         local = self.host()
         plen = r.choice((24, 24, 24, 16, 30, 31, 32, 8, 28))
         add = self.chance(0.7)
@@ -123,9 +136,56 @@ class Source:
             r.choice((0, 0, 0, 0, RTNH_F_ONLINK, 1)),
         )  # fmt: skip
 
-    def routing(self) -> Routing:
+    def deleting(self, fib: Fib) -> Routing | None:
+        """A route that is there goes, named by some of what it is."""
+        found = [fa for tb in fib.tables.values() for fah in tb.trie.values() for fa in fah]
+        if not found:
+            return None
+        fa = self.r.choice(found)
+        fi = fa.fa_info
+        v: dict[str, Any] = {"table": fa.tb_id, "dscp": fa.fa_dscp, "type": 0, "scope": RT_SCOPE_NOWHERE, "protocol": 0}
+        for name, value in (
+            ("type", fa.fa_type), ("scope", fi.fib_scope), ("protocol", fi.fib_protocol), ("priority", fi.fib_priority),
+            ("prefsrc", fi.fib_prefsrc), ("oif", fi.fib_nh[0].fib_nh_oif), ("gw", fi.fib_nh[0].fib_nh_gw4),
+        ):  # fmt: skip
+            if self.chance(0.4):
+                v[name] = value
+        if len(fi.fib_nh) > 1 and self.chance(0.5):
+            v["mp"] = tuple(NhConfig(nh.fib_nh_oif, nh.fib_nh_gw4) for nh in fi.fib_nh[: self.r.randrange(1, 4)])
+        if self.chance(0.1):
+            v["mx"] = {2: 1400}
+        return Routing(False, fa.prefix, fa.plen, v)
+
+    def gateway(self, fib: Fib) -> int:
+        """A gateway, mostly one that some subnet has."""
+        if fib.addr_lst and self.chance(0.8):
+            return self.r.choice(fib.addr_lst).ifa_local ^ self.r.choice((1, 2, 3, 4))
+        return self.host()
+
+    def several(self, fib: Fib) -> Routing:
+        """A route with several good nexthops, or another default route."""
+        r = self.r
+        up = [(a.ifa_dev.dev.ifindex, a.ifa_local ^ r.choice((1, 2, 3))) for a in fib.addr_lst if a.ifa_dev.dev.up]
+        hops = tuple(
+            NhConfig(i if self.chance(0.7) else 0, gw if self.chance(0.85) else 0, r.choice((0, 0, 1, 7)))
+            for i, gw in (r.sample(up, min(len(up), r.randrange(1, 4))) if up else [(2, 0)])
+        )
+        dst, plen = (0, 0) if self.chance(0.5) else self.prefix()
+        v: dict[str, Any] = {"table": 254, "protocol": 4, "priority": r.choice((0, 0, 10))}
+        if plen == 0 and self.chance(0.5):
+            v |= {"gw": hops[0].gw, "oif": hops[0].rtnh_ifindex}
+        else:
+            v["mp"] = hops
+        v["nlflags"] = NLM_F_CREATE | r.choice((0, NLM_F_APPEND, NLM_F_REPLACE))
+        return Routing(True, dst, plen, v)
+
+    def routing(self, fib: Fib) -> Routing:
         """A route comes or goes."""
         r = self.r
+        if self.chance(0.2):
+            return self.several(fib)
+        if self.chance(0.15):
+            return self.deleting(fib) or self.several(fib)
         dst, plen = self.prefix()
         add = self.chance(0.75)
         v: dict[str, Any] = {"table": r.choice(TABLES)}
@@ -140,7 +200,7 @@ class Source:
             if "mp" not in v or self.chance(0.05):
                 gw = self.chance(0.6) and v["type"] == RTN.UNICAST
                 if gw:
-                    v["gw"] = self.host()
+                    v["gw"] = self.gateway(fib)
                 if not gw or self.chance(0.5):
                     v["oif"] = self.ifindex()
                 if gw and self.chance(0.2):
@@ -231,15 +291,15 @@ class Source:
         who = r.choice(DEVICES) if name == "forwarding" else r.choice(("all", "lo", *DEVICES))
         return Conf(who, name, r.choice(values))
 
-    def op(self, prefs: list[int], rules: bool) -> Op:
+    def op(self, fib: Fib, rules: bool) -> Op:
         """The next operation."""
         x = self.r.random()
         if x < 0.27:
-            return self.addr()
+            return self.addr(fib)
         if x < 0.67:
-            return self.routing()
+            return self.routing(fib)
         if x < 0.8 and rules:
-            return self.ruling(prefs)
+            return self.ruling([r.pref for r in fib.rules])
         if x < 0.9:
             return self.conf()
         if x < 0.97:
@@ -304,7 +364,7 @@ def episode(seed: int, tally: Tally, queries: int) -> int:
     try:
         todo = [*start(s)]
         for step in range(OPS_AN_EPISODE):
-            op = todo.pop(0) if todo else s.op([r.pref for r in model.fib.rules], rules)
+            op = todo.pop(0) if todo else s.op(model.fib, rules)
             history.append(str(op))
             k, m = kernel.apply(op), model.apply(op)
             tally.counts["refused" if k.errno else "done"] += 1

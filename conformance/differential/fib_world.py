@@ -258,7 +258,7 @@ class Kernel:
     def addresses(self) -> list[tuple[int, ...]]:
         """All addresses: device, local, prefix length, address, broadcast, flags, scope."""
         body = struct.pack("=BBBBi", 2, 0, 0, 0, 0)
-        out = []
+        out: list[tuple[int, ...]] = []
         for _, answer in self.rtnl.request(rtnl.RTM_GETADDR, rtnl.NLM_F_DUMP, body):
             _, plen, _, scope, ifindex = struct.unpack_from("=BBBBi", answer)
             found = dict(rtnl.parse_attrs(answer[8:]))
