@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from conformance.check.nic import check_log, watch
 from conformance.check.nic_half import E1000_IMS_ENABLE_MASK
-from conformance.check.nic_replay import Sight
+from conformance.check.nic_replay import RATES, Sight
 from conformance.check.setup import Setup, setup_for
 from conformance.check.verdict import Divergence, Outcome
 from conformance.live.nic_log import (
@@ -181,6 +181,10 @@ def _refused(lines: Lines, e: NicEvent, g: Geometry) -> tuple[Lines, int]:
     return [*lines[:i], line, *lines[i:]], e.line
 
 
+def _rate(e: NicEvent) -> bool:
+    return isinstance(e, RegisterWrite) and e.register in RATES
+
+
 def _handler_s(e: NicEvent) -> bool:
     return isinstance(e, RegisterWrite) and e.register == "IMS" and e.value != E1000E.napi.ims_up
 
@@ -214,6 +218,18 @@ KINDS: Final = (
     Kind("ICR not read", lambda e: isinstance(e, RegisterRead) and e.register == "ICR", _leave_out),
     Kind("ICR read twice", lambda e: isinstance(e, RegisterRead) and e.register == "ICR", _twice),
     Kind("interrupt left out", lambda e: isinstance(e, Interrupt), _leave_out),
+    Kind("rate one unit further", _rate, _value(lambda v, g: v + 1)),
+    Kind("rate of half", _rate, _value(lambda v, g: 2 * v)),
+    Kind("rate left out", _rate, _leave_out),
+    Kind("rate twice", _rate, _twice),
+    Kind("TIDV of another delay", _writes("TIDV"), _value(lambda v, g: v + 1)),
+    Kind("TIDV left out", _writes("TIDV"), _leave_out),
+    Kind("TIDV twice", _writes("TIDV"), _twice),
+    Kind("RDTR without FPD", _writes("RDTR"), _value(lambda v, g: v & ~(1 << 31))),
+    Kind("RDTR left out", _writes("RDTR"), _leave_out),
+    Kind("RDTR twice", _writes("RDTR"), _twice),
+    Kind("ICS left out", _writes("ICS"), _leave_out),
+    Kind("ICS of another vector", _writes("ICS"), _value(lambda v, g: E1000_IMS_TXQ0)),
 )
 
 
@@ -232,7 +248,7 @@ def mutants(lines: Lines, places: int = PLACES) -> Iterator[Mutant]:
     last = next((e.line for e in log.events if e.line > events[-1].line and _writes("IMC")(e)), 0)
     lived = [e for e in log.events if filled < e.line <= max(events[-1].line, last)]
     for kind in KINDS:
-        found = [e for e in lived if kind.of(e) and (e.line > up or _writes("RDT")(e))]
+        found = [e for e in lived if kind.of(e) and (e.line > up or _writes("RDT")(e) or _rate(e))]
         picked = dict.fromkeys(found[(2 * k + 1) * len(found) // (2 * places)] for k in range(places) if found)
         for e in picked:
             # Where this one cannot be changed so, one of the next can.

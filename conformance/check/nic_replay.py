@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from conformance.check.frontier import labels
 from conformance.check.nic_half import E1000_IMS_ENABLE_MASK, WIDTH, Frontier, Receive, Rejected
+from conformance.check.nic_itr import EITR, Moderate
 from conformance.check.nic_send import Other, Transmit
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
@@ -38,7 +39,22 @@ RXSEQ: Final = 1 << 3
 
 ICR_INT_ASSERTED: Final = 1 << 31
 JUDGED: Final = ("TDT", "RDT", "IMS", "IMC")
+RATES: Final = (*EITR, "ITR")
+DEFAULT_ITR: Final = 3
+"""InterruptThrottleRate where a sidecar says nothing: the conservative dynamic mode."""
 CAUSES: Final = ((E1000_IMS_RXQ0, 0), (E1000_IMS_TXQ0, 1), (E1000_IMS_OTHER, 2))
+
+
+SET_UP: Final = "set-up"
+OTHER: Final = {
+    **dict.fromkeys(("RCTL", "TCTL", "CTRL", "CTRL_EXT", "RDH", "TDH", "IVAR", "EIAC", "IAM"), SET_UP),
+    **dict.fromkeys(("TIDV", "RDTR", "TADV", "RADV", "RXDCTL", "TXDCTL", "0x5000", "0x5008"), SET_UP),
+    "0x20": "MDIC, the way to the PHY",
+    "0x14": "EERD, the way to the non-volatile memory",
+    "0xf00": "EXTCNF_CTRL, who may use the PHY",
+}
+"""What is written besides rings and interrupts, and is not judged. 0x5000 is RXCSUM, 0x5008 is RFCTL."""
+RANGES: Final = ((0x5200, 0x5400, "multicast table"), (0x5400, 0x5480, "addresses"), (0x5600, 0x5800, "VLAN filter"))
 
 
 class Sight(Struct, frozen=True):
@@ -116,8 +132,12 @@ class Replay:
         self.transmit = Part(self.tx, "transmit ring", "" if self.shared else "vector 1 (transmit)")
         self.last = Part(self.other, "", "" if self.shared else "vector 2 (other)")
         self.parts = (self.receive, self.transmit, self.last)
+        throttle = setup.extra.get("nic", {}).get("throttle", DEFAULT_ITR)
+        self.rate = Moderate(throttle, setup.kernel, host, self.shared)
+        self.moderation = Part(self.rate, "", "interrupt moderation")
         self.mask = Mask()
         self.mask_failed: Divergence | None = None
+        self.other_write: Divergence | None = None
         self.up = self.down = self.configured = False
         self.tested = _msi_test(events)
         self.closing: NicEvent | None = None
@@ -142,11 +162,14 @@ class Replay:
             self._overdue(part, self.events[-1], 0 if not self.down else LATE)
 
     def _not_masked(self, e: NicEvent) -> None:
-        for part in self._in_use():
+        for part in self._vectors():
             self._fail(part, e, Rejected("the driver went down (TCTL.EN off) and IMC is missing", ["IMC"]), part.vector)
 
     def _in_use(self) -> list[Part]:
-        return [p for p in self.parts if p.failed is None and (p.ring or p.vector)]
+        return [p for p in (*self.parts, self.moderation) if p.failed is None and (p.ring or p.vector)]
+
+    def _vectors(self) -> list[Part]:
+        return [p for p in self._in_use() if p is not self.moderation]
 
     def _mask(self, e: NicEvent) -> None:
         if self.mask_failed is not None:
@@ -170,7 +193,7 @@ class Replay:
             if e.register == "ICR":
                 self._icr(e)
             else:
-                self.rest["other registers"] += 1
+                self.rest["reads: status and statistics"] += 1
         elif isinstance(e, TxDescriptor):
             self._do(self.transmit, e, lambda: self.tx.fetched(e), "transmit ring")
         elif isinstance(e, RxDescriptor | RxBuffer | RxDelivered | RxRefused):
@@ -198,14 +221,21 @@ class Replay:
     def _overdue(self, part: Part, e: NicEvent, late: int) -> None:
         """Rejects what has been under way for longer than `late` us."""
         f = part.frontier
-        assert isinstance(f, Receive | Transmit | Other)
+        assert isinstance(f, Receive | Transmit | Other | Moderate)
         if not self.up or f.settled():
             part.busy_since = None
             return
         part.busy_since = since = part.busy_since or e
         if e.time is not None and since.time is not None and e.time - since.time > late:
             what = f"the interrupt of line {since.line} has had no end: {part.vector or part.ring} is still busy"
-            self._fail(part, e, Rejected(what, ["IMS"], state=f.state()), part.vector)
+            if part is self.moderation:
+                what = f"the watchdog, at work in line {since.line}, has not pushed all out"
+            self._fail(
+                part,
+                e,
+                Rejected(what, ["TIDV, RDTR" if part is self.moderation else "IMS"], state=f.state()),
+                part.vector,
+            )
 
     # -- what the driver does
 
@@ -222,16 +252,37 @@ class Replay:
         elif e.register == "IMC":
             self._masked(e)
         elif e.register == "ICS":
-            self.given |= e.value
-            self.rest["ICS"] += 1
+            self._caused_itself(e)
+        elif e.register in RATES:
+            self._do(self.moderation, e, lambda: self.rate.rate(e.line, e.register, e.value), "interrupt moderation")
+        elif e.register in ("TIDV", "RDTR") and self.up:
+            self._do(self.moderation, e, lambda: self.rate.flush(e.line, e.register, e.value), "interrupt moderation")
         else:
-            self.rest["other registers"] += 1
+            self._of_set_up(e)
             if e.register == "RCTL":
                 self.configured = True
             elif e.register == "TCTL" and self.up:
                 self.closing = None if e.value & TCTL_EN else e
             elif e.register == "EIAC" and self.closing is not None and not e.value:
                 self._not_masked(e)
+
+    def _of_set_up(self, e: RegisterWrite) -> None:
+        """A write that has nothing to do with rings and interrupts, by its kind."""
+        kind = OTHER.get(e.register) or next((k for low, high, k in RANGES if low <= _offset(e.register) < high), "")
+        self.rest[f"writes: {kind}" if kind else "writes"] += 1
+        if not kind and self.other_write is None:
+            why = Rejected(f"{e.register} = {e.value:#x}: a register that the driver does not write while it is up")
+            self.other_write = self._divergence(e, why)
+
+    def _caused_itself(self, e: RegisterWrite) -> None:
+        """The driver fires an interrupt by itself: a handler that was not done, or the watchdog."""
+        self.given |= e.value
+        if self.up and self.rate.fires(e.value):
+            self.rest["ICS of the link"] += 1
+        elif self.up and e.value == self.rate.asks:
+            self._do(self.moderation, e, lambda: self.rate.asked(e.line, e.value), "interrupt moderation")
+        else:
+            self.rest["ICS"] += 1
 
     def _doorbell(self, i: int, e: RegisterWrite) -> None:
         count = self.geometry.tx_count
@@ -260,11 +311,13 @@ class Replay:
         if not self.up:
             self.up = True
             self._do(self.receive, e, lambda: self.rx.enable(n, v), rx)
+            self._do(self.moderation, e, lambda: self.rate.enable(n), "interrupt moderation")
             if not self.shared:
                 self._do(self.transmit, e, lambda: self.tx.enable(n, v), tx)
                 self._do(self.last, e, lambda: self.other.enable(n, v), other)
         elif v == self.rx.napi.params.ims:
             self._do(self.receive, e, lambda: self.rx.unmask(n, v), rx)
+            self._do(self.moderation, e, lambda: self.rate.unmask(n), "interrupt moderation")
             if self.shared:
                 self._do(self.transmit, e, lambda: self.tx.unmask(n, v), "transmit ring")
         elif v == self.tx.vector.params.ims and not self.shared:
@@ -282,7 +335,7 @@ class Replay:
             self.rest["IMC before the device is up"] += 1
             return
         self.down = True
-        for part in self._in_use():
+        for part in self._vectors():
             f = part.frontier
             assert isinstance(f, Receive | Transmit | Other)
             if self.closing is None:
@@ -364,9 +417,11 @@ class Replay:
         """Plays the log and says what came of it."""
         self.run()
         self._count()
-        found = [v for part in self.parts for v in self._of(part)]
+        found = [v for part in (*self.parts, self.moderation) for v in self._of(part)]
         outcome = Outcome.DIVERGES if self.mask_failed else Outcome.CONFORMS
         found.append(Verdict("nic", "interrupt mask", outcome, divergence=self.mask_failed))
+        outcome = Outcome.DIVERGES if self.other_write else Outcome.CONFORMS
+        found.append(Verdict("nic", "other registers", outcome, divergence=self.other_write))
         if frames is not None:
             found.append(self._wire(frames))
         return found
@@ -443,6 +498,10 @@ class Replay:
             line = told[len(seen)][0] if len(told) > len(seen) else self.events[-1].line
             return Divergence(line, 0.0, self.host, what, (f"{len(seen)} frames",))
         return None
+
+
+def _offset(register: str) -> int:
+    return int(register, 16) if register.startswith("0x") else -1
 
 
 def _is_mask(e: NicEvent) -> bool:

@@ -22,6 +22,7 @@ PEER_MAC = "02:00:00:00:00:02"
 CARD, PEER = "10.9.0.1", "10.9.0.2"
 PORT = 9000
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+BULK = 320 * 1024
 RESULTS = Path("/results")
 
 
@@ -68,6 +69,27 @@ def receive() -> None:
     stream(sender=peer_socket, receiver=own_socket, address=CARD)
 
 
+def bulk_out() -> None:
+    """The card sends 320 kB over one TCP connection."""
+    stream(sender=own_socket, receiver=peer_socket, address=PEER, size=BULK)
+
+
+def bulk_in() -> None:
+    """The card receives 320 kB over one TCP connection."""
+    stream(sender=peer_socket, receiver=own_socket, address=CARD, size=BULK)
+
+
+def idle_bulk() -> None:
+    """The card receives 48 kB; then nobody speaks for five seconds."""
+    receive()
+    time.sleep(5)
+
+
+def overload_in() -> None:
+    """The card is sent 700 datagrams as fast as the CPU writes them."""
+    burst(peer_socket, own_socket, CARD, count=700)
+
+
 def burst_out() -> None:
     """The card sends 160 datagrams as fast as the CPU writes them."""
     burst(own_socket, peer_socket, PEER)
@@ -78,7 +100,9 @@ def burst_in() -> None:
     burst(peer_socket, own_socket, CARD)
 
 
-LOADS: dict[str, Callable[[], None]] = {f.__name__: f for f in (idle, ping, send, receive, burst_out, burst_in)}
+LOADS: dict[str, Callable[[], None]] = {
+    f.__name__: f for f in (idle, ping, send, receive, bulk_out, bulk_in, idle_bulk, burst_out, burst_in, overload_in)
+}
 Opener = Callable[[int], socket.socket]
 
 

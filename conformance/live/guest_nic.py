@@ -86,6 +86,28 @@ CASES: Final[Mapping[str, Case]] = {
             "ping",
             interrupts="legacy",
         ),
+        Case("nic-bulk-out", "The card sends much: the traffic asks for few interrupts.", "bulk_out"),
+        Case("nic-bulk-in", "The card receives much: the traffic asks for few interrupts.", "bulk_in"),
+        Case(
+            "nic-overload-in",
+            "More frames come at once than a ring of the usual size has buffers.",
+            "overload_in",
+            throttle=100,
+        ),
+        Case(
+            "nic-unmoderated-out",
+            "The driver asks for no throttling while a small ring is filled.",
+            "burst_out",
+            throttle=0,
+            ring=64,
+        ),
+        Case(
+            "nic-dynamic",
+            "Moderation without a lower bound for latency: small frames may come to 70000 interrupts a second.",
+            "ping",
+            throttle=1,
+        ),
+        Case("nic-simple", "The watchdog chooses the rate by how one-sided the traffic is.", "idle_bulk", throttle=4),
         Case(
             "nic-two-cpus",
             "Two CPUs: one fills the transmit ring while the other cleans it.",

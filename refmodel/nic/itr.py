@@ -45,6 +45,15 @@ class Latency(IntEnum):
     BULK = 2
 
 
+class Throttle(IntEnum):
+    """What the module parameter InterruptThrottleRate asks for: its value, FIXED for 0 and all from 100 on."""
+
+    FIXED = 0
+    DYNAMIC = 1
+    CONSERVATIVE = 3
+    SIMPLE = 4
+
+
 class Watchdog(IntEnum):
     """What e1000_watchdog_task writes next."""
 
@@ -57,14 +66,12 @@ class Watchdog(IntEnum):
 
 
 class ItrParams(Params, frozen=True):
-    """`dynamic`: InterruptThrottleRate is 1 or 3, `conservative`: it is 3; `simple`: it is 4. `msix`: three vectors.
+    """`throttle` is the mode, `msix`: there are three vectors.
 
     `burst`: the card writes descriptors back in bursts, so that the watchdog pushes them out.
     """
 
-    dynamic: bool = True
-    conservative: bool = True
-    simple: bool = False
+    throttle: Throttle = Throttle.CONSERVATIVE
     msix: bool = True
     burst: bool = True
 
@@ -131,6 +138,12 @@ class FlushRx(Effect, frozen=True):
 
 
 @pure
+def dynamic(p: ItrParams) -> bool:
+    """Whether each poll looks at its traffic: `itr_setting & 3`."""
+    return p.throttle == Throttle.DYNAMIC or p.throttle == Throttle.CONSERVATIVE
+
+
+@pure
 def update_itr(was: Latency, packets: u32, size: u32) -> Latency:
     """What `packets` with `size` bytes in all ask for; source netdev.c:e1000_update_itr.
 
@@ -156,7 +169,7 @@ def update_itr(was: Latency, packets: u32, size: u32) -> Latency:
 def asked(was: Latency, packets: u32, size: u32, p: ItrParams) -> Latency:
     """update_itr, the lowest latency taken away from the conservative mode; source netdev.c:e1000_set_itr."""
     found = update_itr(was, packets, size)
-    return Latency.LOW if p.conservative and found == Latency.LOWEST else found
+    return Latency.LOW if p.throttle == Throttle.CONSERVATIVE and found == Latency.LOWEST else found
 
 
 @pure
@@ -200,14 +213,14 @@ def after_poll(s: Moderation, e: PollEnds, p: ItrParams, waits: bool) -> Moderat
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000e_poll")
 def poll_ends_fixed(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """A rate that is fixed, or left to the watchdog, is no matter of the poll's."""
-    require(not p.dynamic, "not a dynamic mode")
+    require(not dynamic(p), "not a dynamic mode")
     return s, ()
 
 
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_set_itr")
 def poll_ends_same(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """The traffic asks for the rate that there is."""
-    require(p.dynamic, "a dynamic mode")
+    require(dynamic(p), "a dynamic mode")
     require(new_rate(s, e, p) == s.itr, "the rate stays")
     return after_poll(s, e, p, s.waits), ()
 
@@ -215,7 +228,7 @@ def poll_ends_same(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderation
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_set_itr")
 def poll_ends_later(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """Another rate waits for the next receive interrupt."""
-    require(p.dynamic, "a dynamic mode")
+    require(dynamic(p), "a dynamic mode")
     require(new_rate(s, e, p) != s.itr, "the rate changes")
     require(p.msix, "MSI-X")
     return after_poll(s, e, p, waits=True), ()
@@ -227,7 +240,7 @@ def poll_ends_later(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderatio
 )
 def poll_ends_now(s: Moderation, e: PollEnds, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """With one vector another rate is written at once."""
-    require(p.dynamic, "a dynamic mode")
+    require(dynamic(p), "a dynamic mode")
     require(new_rate(s, e, p) != s.itr, "the rate changes")
     require(not p.msix, "one vector")
     return after_poll(s, e, p, waits=False), (WriteRate(itr=new_rate(s, e, p), every=True),)
@@ -260,14 +273,14 @@ def link_speed(s: Moderation, e: LinkSpeed, p: ItrParams) -> tuple[Moderation, t
 )
 def watchdog_simple(s: Moderation, e: WatchdogRuns, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """The simple mode writes a rate between 2000 and 8000, by how one-sided the traffic is; it is not remembered."""
-    require(p.simple, "the simple mode")
+    require(p.throttle == Throttle.SIMPLE, "the simple mode")
     return replace(s, watchdog=Watchdog.ASKS), (WriteRate(itr=e.itr, every=True),)
 
 
 @rule("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_watchdog_task", at=Watchdog.IDLE)
 def watchdog_runs(s: Moderation, e: WatchdogRuns, p: ItrParams) -> tuple[Moderation, tuple[Effect, ...]]:
     """The other modes write no rate here."""
-    require(not p.simple, "not the simple mode")
+    require(p.throttle != Throttle.SIMPLE, "not the simple mode")
     return replace(s, watchdog=Watchdog.ASKS), ()
 
 
@@ -289,12 +302,6 @@ def watchdog_rdtr(s: Moderation, e: WatchdogStep, p: ItrParams) -> tuple[Moderat
     """Receive descriptors are pushed out; then once more, because the card may miss the first time."""
     after = Watchdog.TIDV_AGAIN if s.watchdog == Watchdog.RDTR else Watchdog.IDLE
     return replace(s, watchdog=after), (FlushRx(),)
-
-
-@assume
-def dynamic_is_one_mode(s: Moderation, p: ItrParams) -> bool:
-    """The simple mode is not dynamic, and only a dynamic mode is conservative."""
-    return not (p.dynamic and p.simple) and (p.dynamic or not p.conservative)
 
 
 @assume
@@ -330,19 +337,19 @@ def handlers_of_msix(e: RxInterrupt, p: ItrParams) -> bool:
 @invariant()
 def rate_in_range(s: Moderation, p: ItrParams) -> bool:
     """A dynamic rate lies between 4000 and 70000, in the conservative mode 20000."""
-    return not p.dynamic or SLOW <= s.itr <= (START if p.conservative else HIGHEST)
+    return not dynamic(p) or SLOW <= s.itr <= (START if p.throttle == Throttle.CONSERVATIVE else HIGHEST)
 
 
 @invariant()
 def conservative_is_never_lowest(s: Moderation, p: ItrParams) -> bool:
     """The conservative mode never asks for the lowest latency."""
-    return not p.conservative or (s.rx_itr != Latency.LOWEST and s.tx_itr != Latency.LOWEST)
+    return p.throttle != Throttle.CONSERVATIVE or (s.rx_itr != Latency.LOWEST and s.tx_itr != Latency.LOWEST)
 
 
 @invariant()
 def waits_for_its_vector(s: Moderation, p: ItrParams) -> bool:
     """A rate waits only where a receive vector will write it, and only in a dynamic mode."""
-    return not s.waits or (p.msix and p.dynamic)
+    return not s.waits or (p.msix and dynamic(p))
 
 
 @transition(PollEnds)

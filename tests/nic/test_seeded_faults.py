@@ -229,7 +229,7 @@ ITR_SEEDS = (
     Seed("a higher rate is added to, without an end", NIC_ITR, ITR,
          "min(itr + new // 4, new)", "itr + new // 4", "poll_ends_later", "rate_in_range"),
     Seed("the conservative mode keeps the lowest latency", NIC_ITR, ITR,
-         "Latency.LOW if p.conservative and found == Latency.LOWEST else found", "found",
+         "Latency.LOW if p.throttle == Throttle.CONSERVATIVE and found == Latency.LOWEST else found", "found",
          "poll_ends_later", "conservative_is_never_lowest"),
     Seed("a rate waits though it was written", NIC_ITR, ITR,
          "after_poll(s, e, p, waits=False)", "after_poll(s, e, p, waits=True)", "poll_ends_now",
