@@ -163,33 +163,19 @@ class Nat:
     @cited(CORE + "nf_nat_l4proto_unique_tuple")
     def nf_nat_l4proto_unique_tuple(self, t: Tuple, r: NatRange, manip: Manip, ct: NfConn) -> Tuple:
         """Ports are tried from a random one on (a range of destinations: from its first) until one is free."""
-        key = "sport" if t.protonum == IPPROTO_ICMP or manip == Manip.SRC else "dport"
-        if t.protonum != IPPROTO_ICMP and t.protonum not in PORTS:
+        span = port_range(t, r, manip)
+        if span is None:
             return t
-        old = t.sport if key == "sport" else t.dport
-        specified = r.flags & NF_NAT_RANGE_PROTO_SPECIFIED
-        if specified:
-            low, high = r.min_proto, r.max_proto
-            if t.protonum != IPPROTO_ICMP and high < low:
-                low, high = high, low
-            size = high - low + 1
-        elif t.protonum == IPPROTO_ICMP:
-            low, size = 0, 65_536
-        elif manip == Manip.DST:
-            return t
-        elif old < 512:
-            low, size = 1, 511
-        elif old < 1024:
-            low, size = 600, 1023 - 600 + 1
-        else:
-            low, size = 1024, 65_535 - 1024 + 1
+        low, size = span
+        source = t.protonum == IPPROTO_ICMP or manip == Manip.SRC
+        old = t.sport if source else t.dport
         ordered = self.env.kernel >= 612 and not r.flags & NF_NAT_RANGE_PROTO_RANDOM_ALL and manip == Manip.DST
         off = 0 if ordered else self.env.random() & 0xFFFF
         attempts = min(size, NF_NAT_MAX_ATTEMPTS)
         while True:
             for i in range(attempts):
                 value = low + off % size & 0xFFFF
-                t = t._replace(sport=value) if key == "sport" else t._replace(dport=value)
+                t = t._replace(sport=value) if source else t._replace(dport=value)
                 if not self.nf_nat_used_tuple_harder(t, ct, attempts - i):
                     self.env.note("nf_nat_l4proto_unique_tuple", f"{old} becomes {value}, of {low} to {low + size - 1}")
                     return t
@@ -380,6 +366,25 @@ def statusbit(mtype: Manip, direction: int) -> Ips:
 def nf_nat_initialized(ct: NfConn, manip: Manip) -> bool:
     """That half of the mapping is set up; source include/net/netfilter/nf_nat.h:nf_nat_initialized."""
     return bool(ct.status & (Ips.SRC_NAT_DONE if manip == Manip.SRC else Ips.DST_NAT_DONE))
+
+
+def port_range(t: Tuple, r: NatRange, manip: Manip) -> tuple[int, int] | None:
+    """(first, how many) of the ports or ids that may be tried; None where there are none, or they have to stay.
+
+    Without a range a source port stays among its kind: below 512, below 1024, above.
+    """
+    if t.protonum != IPPROTO_ICMP and t.protonum not in PORTS:
+        return None
+    if r.flags & NF_NAT_RANGE_PROTO_SPECIFIED:
+        low, high = r.min_proto, r.max_proto
+        if t.protonum != IPPROTO_ICMP and high < low:
+            low, high = high, low
+        return low, high - low + 1
+    if t.protonum == IPPROTO_ICMP:
+        return 0, 65_536
+    if manip == Manip.DST:
+        return None
+    return (1, 511) if t.sport < 512 else (600, 424) if t.sport < 1024 else (1024, 64_512)
 
 
 @cited(CORE + "l4proto_in_range")

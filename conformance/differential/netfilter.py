@@ -1,0 +1,223 @@
+"""The netfilter differential: random rulesets and packets, the model's router held against the running kernel's.
+
+Compared after every packet: what came out where, byte by byte. After every ruleset: whether it is taken, the counters
+of all rules and policies, the connections with their states, marks and time left, the counters of connection tracking.
+Free: the IP id of what the router sends by itself without DF, and ports that NAT draws by lot (which must be free and
+in their range: the model is given the kernel's and has to find it acceptable at the first try).
+"""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from conformance.differential.netfilter_live import STAT_NAMES, Live, Seen, live, missing
+from conformance.differential.netfilter_packets import Event, Packets
+from conformance.differential.netfilter_rules import Rules
+from conformance.differential.netfilter_world import OracleNat, Out, World
+from refmodel.netfilter.conn import NfConn
+from refmodel.netfilter.restore_words import RestoreError
+from refmodel.netfilter.skb import ip_send_check
+from refmodel.netfilter.tables import TableError
+from refmodel.netfilter.tuples import Tuple
+from refmodel.netfilter.uapi import IPPROTO_TCP, Ips, Manip
+from refmodel.profile import nearest, version_number
+
+PACKETS: Final = 40
+BROKEN: Final = 0.05
+COUNTER: Final = re.compile(r"\[(\d+:\d+)\]")
+
+
+@dataclass
+class Outcome:
+    """What was compared, and what differed."""
+
+    rulesets: int = 0
+    refused: int = 0
+    packets: int = 0
+    connections: int = 0
+    outputs: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rulesets} rulesets ({self.refused} refused by both), {self.packets} packets, "
+            f"{self.outputs} came out, {self.connections} connections: {len(self.differences)} differences"
+        )
+
+
+def run(n: int, seed: int, packets: int = PACKETS, flavour: str = "legacy", stop: int = 1,
+        progress: Progress | None = None) -> Outcome:  # fmt: skip
+    """Compares `n` rulesets, until `stop` differences were found. Moves this process into a namespace of its own."""
+    outcome = Outcome()
+    task = progress.add_task("rulesets", total=n) if progress else None
+    with live(flavour) as kernel:
+        for i in range(n):
+            one(kernel, seed, i, packets, outcome)
+            if progress and task is not None:
+                progress.advance(task)
+            if len(outcome.differences) >= stop:
+                break
+    return outcome
+
+
+def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) -> None:
+    """One ruleset and its packets."""
+    rng = Random(f"{seed}/{number}")
+    text = Rules(rng, broken=rng.random() < BROKEN).text()
+    world = World(version_number(nearest(os.uname().release)))
+    began = time.monotonic()
+    world.now = 10_000_000
+
+    def differs(what: str, model: object, real: object, event: object = "") -> None:
+        told = f"ruleset {number} of seed {seed}: {what} {event}\n  model  {model}\n  kernel {real}\n{text}"
+        outcome.differences.append(told + "\n".join(f"  {fn}: {d}" for fn, d in world.notes[-25:]))
+
+    outcome.rulesets += 1
+    kernel.flush_conntrack()
+    complaint = kernel.restore(text)
+    try:
+        world.nf.iptables_restore(text)
+        refusal = ""
+    except (RestoreError, TableError) as e:
+        refusal = str(e)
+    if bool(complaint) != bool(refusal):
+        differs("taken by one only", refusal or "taken", complaint or "taken")
+        return
+    if complaint:
+        outcome.refused += 1
+        return
+    before = kernel.stats()
+    nat = world.nf.nat
+    assert isinstance(nat, OracleNat)
+    nat.chosen = lambda orig, manip: chosen(kernel, orig, manip)
+    source = Packets(rng, number * 97 % 60_000 + 1)
+    for _ in range(packets):
+        event = source.next()
+        outcome.packets += 1
+        real = kernel.receive(event.device, event.frame) if event.device else kernel.send(event.packet)
+        world.now = 10_000_000 + int((time.monotonic() - began) * 1e6)
+        world.notes.clear()
+        model = world.received(event.device, event.frame) if event.device else world.sent(event.packet)
+        freed(model, real)
+        outcome.outputs += len(real)
+        if key(model) != key(real):
+            differs("what came out", model, real, event)
+            return
+        source.came_out(real)
+    finish(kernel, world, outcome, before, differs)
+
+
+def key(out: list[Out]) -> list[tuple[str, bytes]]:
+    """What is compared: by device and socket, in order."""
+    return sorted(((x.where, x.data) for x in out), key=lambda x: x[0])
+
+
+def freed(model: list[Out], real: list[Out]) -> None:
+    """The kernel's IP id takes the place of the model's where the kernel draws it."""
+    for x in model:
+        y = next((y for y in real if y.where == x.where and len(y.data) == len(x.data)), None)
+        if x.free_id and y is not None:
+            data = bytearray(x.data)
+            data[4:6] = y.data[4:6]
+            ip_send_check(data)
+            x.data = bytes(data)
+
+
+def chosen(kernel: Live, orig: Tuple, manip: Manip) -> int | None:
+    """The port or id that the kernel gave to a connection; None if it has none in its table."""
+    for seen in kernel.conntrack():
+        if seen.tuples[0] == orig:
+            repl = seen.tuples[1]
+            return repl.sport if orig.protonum == 1 else repl.dport if manip == Manip.SRC else repl.sport
+    return None
+
+
+def finish(
+    kernel: Live, world: World, outcome: Outcome, before: dict[str, int], differs: Callable[[str, object, object], None]
+) -> None:
+    """Counters, connections."""
+    mine, theirs = by_table(world.nf.iptables_save()), by_table(kernel.save())
+    for table, rows in mine.items():
+        if [counter(x) for x in rows] != [counter(x) for x in theirs.get(table, [])]:
+            wrong = [(a, b) for a, b in zip(rows, theirs.get(table, []), strict=False) if counter(a) != counter(b)]
+            differs(f"counters of {table}", [a for a, _ in wrong], [b for _, b in wrong])
+            return
+    entries = {model_key(ct): world.nf.ct.nf_ct_expires(ct) // world.hz for ct in world.nf.ct.table.entries()}
+    seen = {s.key(): s for s in kernel.conntrack()}
+    outcome.connections += len(seen)
+    if set(entries) != set(seen):
+        differs("connections", sorted(set(entries) - set(seen)), sorted(set(seen) - set(entries)))
+        return
+    late = [(k, left, seen[k].expires) for k, left in entries.items() if not left - 2 <= seen[k].expires <= left + 1]
+    if late:
+        differs("time left", [x[:2] for x in late], [x[2] for x in late])
+        return
+    after = kernel.stats()
+    told = {n: after[n] - before[n] for n in STAT_NAMES}
+    own = {n: world.nf.ct.stat[n] for n in STAT_NAMES}
+    if told != own:
+        differs("counters of connection tracking", own, told)
+
+
+def user_chain(row: str) -> bool:
+    """A user's chain's head, whose counters say nothing."""
+    return row.startswith(":") and " - [" in row
+
+
+def counter(row: str) -> str:
+    """The counter of a row."""
+    m = COUNTER.search(row)
+    return m[1] if m else ""
+
+
+def by_table(text: str) -> dict[str, list[str]]:
+    """The rows with counters of each table: policies by name, rules in order."""
+    tables: dict[str, list[str]] = {}
+    rows: list[str] = []
+    for row in text.splitlines():
+        if row.startswith("*"):
+            rows = tables.setdefault(row[1:], [])
+        elif COUNTER.search(row) and not user_chain(row):
+            rows.append(row)
+    return {t: sorted(x for x in r if x[0] == ":") + [x for x in r if x[0] == "["] for t, r in tables.items()}
+
+
+def model_key(ct: NfConn) -> tuple[object, ...]:
+    """A connection as `Seen.key` has it."""
+    state = ct.tcp.state.name if ct.protonum == IPPROTO_TCP else ""
+    answered = bool(ct.status & Ips.SEEN_REPLY)
+    return (ct.orig, ct.repl, state, not answered, bool(ct.status & Ips.ASSURED), ct.mark)
+
+
+@click.command()
+@click.option("--n", default=100, help="Rulesets.")
+@click.option("--seed", default=1, help="Of the rulesets and packets.")
+@click.option("--packets", default=PACKETS, help="Packets of each ruleset.")
+@click.option("--flavour", default="legacy", type=click.Choice(["legacy", "nft"]), help="Which iptables puts rules in.")
+@click.option("--stop", default=1, help="Differences after which to stop.")
+def main(n: int, seed: int, packets: int, flavour: str, stop: int) -> None:
+    """Holds the model of netfilter against the running kernel."""
+    lack = missing()
+    if lack:
+        raise click.ClickException(lack)
+    console = Console(stderr=True)
+    with Progress(console=console) as progress:
+        outcome = run(n, seed, packets, flavour, stop, progress)
+    for d in outcome.differences:
+        print(d)
+    print(outcome)
+    raise SystemExit(1 if outcome.differences else 0)
+
+
+__all__ = ["Event", "Outcome", "Seen", "run"]
+
+if __name__ == "__main__":
+    main()
