@@ -1,8 +1,11 @@
-"""Routing: the forwarding information base of IPv4 and IPv6, addresses, policy rules, route choice on output and input.
+"""Routing: the forwarding information base, addresses, policy rules, route choice on output and input, exceptions.
 
-Read `types`, then `leaf` (how one route is looked at), `trie`, `rules`, `semantics`, `devinet`, `frontend`, `route`.
+Read `types`, then the machines `leaf` (a table lookup), `policy` (the rules), `source` (a packet that comes in) and `fnhe`
+(path MTU and redirects); then the functions that use them: `lookup`, `semantics`, `trie`, `frontend`, `devinet`,
+`select`, `exceptions`, `route`, `getroute`.
 """
 
-from refmodel.fib import leaf
+from refmodel.fib import devinet, exceptions, fnhe, frontend, getroute, leaf, policy, route, source
+from refmodel.fib.net import Fib
 
-__all__ = ["leaf"]
+__all__ = ["Fib", "devinet", "exceptions", "fnhe", "frontend", "getroute", "leaf", "policy", "route", "source"]

@@ -252,6 +252,16 @@ class Route:
         self.output = "ip_output"
         self.metrics: dict[int, int] = {}
 
+    @property
+    def gateway(self) -> bytes:
+        """The next hop as packets have it; b"" on the link."""
+        return self.rt_gw4.to_bytes(4, "big") if self.rt_gw4 else b""
+
+    @property
+    def hoplimit(self) -> int:
+        """The route's own time to live; 0: none."""
+        return self.metrics.get(RTAX_HOPLIMIT, 0)
+
     def nexthop(self, daddr: int) -> int:
         """The neighbour to send to; source include/net/route.h:rt_nexthop."""
         return self.rt_gw4 or daddr
