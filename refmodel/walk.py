@@ -9,6 +9,7 @@ interpreter's profiling hook, so a run that nobody watches pays nothing.
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dis import opname
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
@@ -161,6 +162,15 @@ class Recorder:
         sys.setprofile(self._before)
         self._open.clear()
         self._asleep.clear()
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Meanwhile nothing is recorded: what runs is no part of the kernel, but a device or a wire."""
+        sys.setprofile(None)
+        try:
+            yield
+        finally:
+            sys.setprofile(self._event)
 
     def note(self, fn: str, detail: str) -> None:
         """A decision, told by whatever runs now."""

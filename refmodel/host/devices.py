@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.bridge import Bridge, BridgePort, br_dev_xmit, br_handle_frame
+from refmodel.dev import txq as txqs
 from refmodel.dev import xmit as dev_xmit
 from refmodel.dev.drivers import TunFile, loopback_xmit, tun_net_xmit
 from refmodel.dev.queue import NetdevQueue
@@ -13,14 +14,16 @@ from refmodel.ip import gso
 from refmodel.ip.fragment import skb_checksum_help
 from refmodel.netdevice import NetDevice, loopback
 from refmodel.receive.core import Tap, eth_type_trans, netif_receive_skb
-from refmodel.receive.napi import net_rx_action
-from refmodel.receive.softnet import Receive
+from refmodel.receive.gro import napi_gro_receive
+from refmodel.receive.napi import napi_complete_done, napi_schedule_prep, napi_schedule_prepared, net_rx_action
+from refmodel.receive.softnet import NapiStruct, Receive
 from refmodel.receive.veth import VethRq, veth_xmit
 from refmodel.rule import cited
 from refmodel.sched import generic
 from refmodel.sched import xmit as sched_xmit
 from refmodel.sched.attach import dev_activate, noop_qdisc, qdisc_create
 from refmodel.sched.env import Softnet
+from refmodel.sched.generic import __netif_schedule as netif_schedule
 from refmodel.skbuff import CHECKSUM_UNNECESSARY, PACKET_LOOPBACK, SkBuff
 from refmodel.softirq import Vector
 
@@ -198,7 +201,7 @@ class Devices:
 
     def netif_schedule(self, q: Any) -> None:
         """The NET_TX softirq runs a discipline."""
-        generic.__netif_schedule(self, q)  # type: ignore[arg-type]
+        netif_schedule(self, q)  # type: ignore[arg-type]
 
     def qdisc_run(self, q: Any) -> None:
         """Runs a discipline."""
@@ -219,6 +222,41 @@ class Devices:
     def packet_rcv(self, tap: Any, skb: SkBuff, orig_dev: NetDevice) -> None:
         """A packet socket gets a copy."""
         self.seen.append((self.now, orig_dev.name, skb.pkt_type, skb.frame))
+
+    # What drivers ask
+
+    def netif_tx_stop_queue(self, txq: NetdevQueue) -> None:
+        """The driver has no room."""
+        txqs.netif_tx_stop_queue(self, txq)  # type: ignore[arg-type]
+
+    def netif_tx_start_queue(self, txq: NetdevQueue) -> None:
+        """It has."""
+        txqs.netif_tx_start_queue(self, txq)  # type: ignore[arg-type]
+
+    def netif_tx_wake_queue(self, txq: NetdevQueue) -> None:
+        """It has again, and who waits is told."""
+        txqs.netif_tx_wake_queue(self, txq)  # type: ignore[arg-type]
+
+    def netdev_tx_sent_queue(self, txq: NetdevQueue, count: int) -> None:
+        """Byte queue limits book what was given to the device."""
+        txqs.netdev_tx_sent_queue(self, txq, count)  # type: ignore[arg-type]
+
+    def netdev_tx_completed_queue(self, txq: NetdevQueue, pkts: int, count: int) -> None:
+        """And what it has sent."""
+        txqs.netdev_tx_completed_queue(self, txq, pkts, count)  # type: ignore[arg-type]
+
+    def napi_schedule(self, napi: NapiStruct) -> None:
+        """NAPI will poll."""
+        if napi_schedule_prep(self.rx, napi):
+            napi_schedule_prepared(self.rx, napi)
+
+    def napi_complete_done(self, napi: NapiStruct, work: int) -> bool:
+        """A poll is over."""
+        return napi_complete_done(self.rx, napi, work)
+
+    def napi_gro_receive(self, napi: NapiStruct, skb: SkBuff) -> None:
+        """A received packet goes up."""
+        napi_gro_receive(self.rx.env, napi, skb)
 
     # The way in
 

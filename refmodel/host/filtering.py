@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from refmodel.ip import icmp, output
 from refmodel.ip.reasm import ip_defrag
 from refmodel.netdevice import NetDevice
-from refmodel.netfilter.core import Hooks, Okfn
-from refmodel.netfilter.uapi import NFPROTO_IPV4
+from refmodel.netfilter.core import Okfn
+from refmodel.netfilter.netfilter import Netfilter
 from refmodel.skbuff import SkBuff
 
 if TYPE_CHECKING:
@@ -19,20 +19,23 @@ class Filtering:
     ipv4: "Ip"
 
     def __init__(self) -> None:
-        self.nf = Hooks(self)  # type: ignore[arg-type]
+        self.nf = Netfilter(self)  # type: ignore[arg-type]
+
+    def iptables_restore(self, text: str) -> None:
+        """Loads a ruleset as `iptables-save` prints it."""
+        self.nf.iptables_restore(text)
 
     def nf_hook(self, hook: int, skb: SkBuff, indev: NetDevice | None, outdev: NetDevice | None, okfn: Okfn) -> int:
         """Asks an IPv4 hook: 1 if the packet goes on."""
-        return self.nf.nf_hook(hook, skb, indev, outdev, okfn, NFPROTO_IPV4)
+        return self.nf.nf_hook(hook, skb, indev, outdev, okfn)
 
     def nf_reset_ct(self, skb: SkBuff) -> None:
         """The packet forgets its connection."""
-        skb.nfct, skb.nfctinfo = None, 0
+        self.nf.nf_reset_ct(skb)
 
     def nf_ct_attach(self, new: SkBuff, skb: SkBuff) -> None:
         """An error belongs to the connection of what it is about."""
-        if skb.nfct is not None:
-            new.nfct, new.nfctinfo = skb.nfct, skb.nfctinfo
+        self.nf.nf_ct_attach(new, skb)
 
     def ip_defrag(self, skb: SkBuff, user: int) -> int:
         """Reassembles on behalf of the connection tracker."""

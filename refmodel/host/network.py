@@ -13,6 +13,7 @@ from refmodel.host.devices import VETH_FEATURES, Veth
 from refmodel.host.machine import Machine
 from refmodel.host.namespace import Namespace
 from refmodel.host.program import Program, Run
+from refmodel.host.wire import NIC_FEATURES, Choose, Wire, both
 from refmodel.tcp.whole.params import WholeParams
 from refmodel.walk import Place, Recorder
 
@@ -35,7 +36,9 @@ class Network:
         self.kernel = kernel
         self.hz = hz
         self.machines: list[Machine] = []
+        self.wires: list[Wire] = []
         self.runs: list[Run] = []
+        self.recorder: Recorder | None = None
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._macs = 0
@@ -68,6 +71,22 @@ class Network:
         self._macs += 2
         names = names or (f"{a.name}0", f"{b.name}0")
         return Veth(a, b, names, (mac(self._macs - 1), mac(self._macs)), features, mtu)
+
+    def wire(
+        self,
+        a: Namespace,
+        b: Namespace,
+        fate: Choose = both,
+        names: tuple[str, str] = ("eth0", "eth0"),
+        driver: str = "igb",
+        features: frozenset[str] = NIC_FEATURES,
+        mtu: int = 1500,
+    ) -> Wire:
+        """A wire between cards of two hosts."""
+        self._macs += 2
+        w = Wire(self, a, b, names, (mac(self._macs - 1), mac(self._macs)), fate, driver, features, mtu)
+        self.wires.append(w)
+        return w
 
     @property
     def namespaces(self) -> list[Namespace]:
@@ -109,7 +128,9 @@ class Network:
         return True
 
     def settle(self) -> None:
-        """Lets programs go on as far as they can."""
+        """Lets programs go on as far as they can, and interrupts come that waited."""
+        for w in self.wires:
+            w.poke()
         moved = True
         while moved:
             moved = sum(run.poke() for run in self.runs) > 0
@@ -156,11 +177,22 @@ class Network:
             return self.machines[0].place()
 
         recorder = Recorder(where, title)
+        self.recorder = recorder
         for m in self.machines:
             m.recorder = recorder
         try:
             with recorder:
                 yield recorder
         finally:
+            self.recorder = None
             for m in self.machines:
                 m.recorder = None
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Meanwhile a device works, which no walk shows."""
+        if self.recorder is None:
+            yield
+            return
+        with self.recorder.unseen():
+            yield

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from refmodel.dropreason import Reason
 from refmodel.fib import devinet, exceptions, frontend, lookup, route, saddr
+from refmodel.fib.exceptions import __ip_do_redirect as ip_do_redirect
 from refmodel.fib.net import Fib, FibRule
 from refmodel.fib.types import (
     IPSKB_DOREDIRECT,
@@ -201,7 +202,7 @@ class Routing:
         found = route.ip_route_output_key_hash(self.fib, fl4, None)
         if not isinstance(found, int) and skb.dev is not None:
             old, new = number(d[12:16]), number(d[at + 4 : at + 8])
-            exceptions.__ip_do_redirect(self.fib, found, skb.dev, d[at + 1], old, new, fl4, False)
+            ip_do_redirect(self.fib, found, skb.dev, d[at + 1], old, new, fl4, False)
 
     def in_dev(self, dev: NetDevice) -> Settings | None:
         """A device's settings; None if it has no IPv4."""
