@@ -44,7 +44,7 @@ MTU: Final = 1500
 PORTS: Final = (53, 5000)
 ADDRESSES: Final = {"tap0": "10.0.1.1/24", "tap1": "10.0.2.1/24"}
 ROUTES: Final = {"192.168.9.0/24": "tap0", "172.16.0.0/16": "tap1"}
-ERROR_TYPES: Final = (3, 4, 5, 11, 12)
+ERROR_TYPES: Final = (1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12)
 
 
 class Dst:
@@ -109,6 +109,7 @@ class World:
         self.nets += [(IPv4Network(n), self.devices[d]) for n, d in ROUTES.items()]
         self.broadcasts = {IPv4Network(a, strict=False).broadcast_address.packed for a in ADDRESSES.values()}
         self.fragments: dict[tuple[bytes, int, int, int], list[SkBuff]] = {}
+        self.icmp_locked = False
         self.nf = Netfilter(self)
         self.nf.nat.__class__ = OracleNat
 
@@ -235,7 +236,12 @@ class World:
         skb.cb = "free id" if free_id else None
         if about is not None:
             self.nf.nf_ct_attach(skb, about)
-        self.ip_local_out(skb)
+        if protocol != IPPROTO_ICMP:
+            self.ip_local_out(skb)
+        elif not self.icmp_locked:  # icmp_xmit_lock: ICMP about ICMP that is being sent is not sent
+            self.icmp_locked = True
+            self.ip_local_out(skb)
+            self.icmp_locked = False
 
     def ip_local_out(self, skb: SkBuff) -> int:
         """The router's own packets pass LOCAL_OUT."""

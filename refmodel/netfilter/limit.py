@@ -146,3 +146,8 @@ def full(p: LimitParams, now: int) -> Bucket:
 def asked(s: Bucket, e: Packet, p: LimitParams) -> tuple[Bucket, tuple[Effect, ...]]:
     """What the bucket says to a packet."""
     return limit_paid(s, e, p) if grown(s, e, p) >= p.cost else limit_over(s, e, p)
+
+
+def limit_mt_check(avg: int, burst: int, hz: int) -> bool:
+    """Whether a rule's rate is refused; source net/netfilter/xt_limit.c:limit_mt_check."""
+    return burst == 0 or user2credits(avg * burst & M32, hz) < user2credits(avg, hz)

@@ -37,7 +37,7 @@ class Netfilter:
 
     def iptables_restore(self, text: str) -> None:
         """Puts in the tables of an iptables-save text; raises RestoreError or TableError and leaves all as it was."""
-        made = [Table(spec.name, spec.chains, spec.jumps) for spec in parse(text, self.nat)]
+        made = [Table(spec.name, spec.chains, spec.jumps, self.env.hz) for spec in parse(text, self.nat)]
         for table in made:
             self.xt_replace_table(table)
 

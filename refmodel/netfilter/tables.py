@@ -8,10 +8,11 @@ from typing import Final
 
 from msgspec import Struct
 
+from refmodel.netfilter import limit
 from refmodel.netfilter.conntrack import Conntrack
 from refmodel.netfilter.core import NfHookState
 from refmodel.netfilter.env import NetfilterEnv
-from refmodel.netfilter.matches import AddrType, Mac, Match, Par
+from refmodel.netfilter.matches import AddrType, Limit, Mac, Match, Par
 from refmodel.netfilter.skb import ip_hdrlen, u16at, u32at
 from refmodel.netfilter.targets import RETURN, Error, Standard, Target
 from refmodel.netfilter.uapi import (
@@ -95,8 +96,9 @@ class Table:
     `jumps` says which chain each rule whose target is the name of one goes to.
     """
 
-    def __init__(self, name: str, chains: list[ChainSpec], jumps: dict[int, str]) -> None:
+    def __init__(self, name: str, chains: list[ChainSpec], jumps: dict[int, str], hz: int = 250) -> None:
         self.name = name
+        self.hz = hz
         self.entries: list[IptEntry] = []
         self.hook_entry: dict[int, int] = {}
         self.underflow: dict[int, int] = {}
@@ -198,6 +200,8 @@ class Table:
         for m in e.matches:
             if isinstance(m, Mac) and set(hooks) - {NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN, NF_INET_FORWARD}:
                 raise TableError(f"{e.text}: a MAC address is known only of what comes in")
+            if isinstance(m, Limit) and limit.limit_mt_check(m.avg, m.burst, self.hz):
+                raise TableError(f"{e.text}: rate times burst overflows 32 bits: try lower")
             if isinstance(m, AddrType) and m.limit:
                 never = {
                     "in": (NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT),

@@ -235,11 +235,6 @@ class Notrack(Anywhere):
         """Where packets enter."""
         return (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT)
 
-    @property
-    def tracks(self) -> bool:
-        """Connections are needed, for there to be something to leave out."""
-        return True
-
     @cited("net/netfilter/xt_CT.c:xt_ct_target")
     def target(self, skb: SkBuff, par: Par) -> int:
         """The packet isn't to be tracked, unless it is already."""
