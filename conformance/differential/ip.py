@@ -48,11 +48,13 @@ class Difference:
     what: str
     model: object
     kernel: object
+    notes: list[tuple[str, str]]
 
     def __str__(self) -> str:
         return (
             f"{self.what} after packet {self.number} ({self.sent.what}, at {self.sent.device}, "
-            f"{self.sent.data[:60].hex()}) of {self.world}:\n  model  {self.model}\n  kernel {self.kernel}"
+            f"{self.sent.data[:60].hex()}) of {self.world}:\n  model  {self.model}\n  kernel {self.kernel}\n"
+            f"  model's notes {self.notes}"
         )
 
 
@@ -118,6 +120,10 @@ class Run:
         skb.skb_iif = skb.dev.ifindex
         model.out, model.delivered, model.notes = [], [], []
         ip_rcv(model.net, skb, skb.dev)
+        while model.looped:
+            again = model.looped.pop(0)
+            assert again.dev is not None
+            ip_rcv(model.net, again, again.dev)
         until = time.monotonic() + SETTLE
         while len(came) < len(model.out) and time.monotonic() < until:
             came += live.take()
@@ -187,7 +193,7 @@ def run_world(
                 progress.advance(task)
             if found is not None:
                 what, ours, theirs = found
-                outcome.differences.append(Difference(world, i, sent, what, ours, theirs))
+                outcome.differences.append(Difference(world, i, sent, what, ours, theirs, run.model.notes))
                 return
     finally:
         run.close()

@@ -101,7 +101,7 @@ class Udp:
         env, at = self.env, skb.transport or 0
         iph, size = ip_hdr(skb), len(skb.data) - at
         if size < 8:
-            env.kfree_skb(skb, Reason.PKT_TOO_SMALL)
+            env.kfree_skb(skb, Reason.NOT_SPECIFIED)
             return 0
         ulen = int.from_bytes(skb.data[at + 4 : at + 6], "big")
         if ulen > size or ulen < 8:
@@ -119,7 +119,7 @@ class Udp:
             else:
                 env.kfree_skb(skb, Reason.UDP_CSUM)
         elif many:
-            env.consume_skb(skb)
+            env.kfree_skb(skb, Reason.NOT_SPECIFIED)
         elif good:
             icmp.icmp_send(env.net, skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
             env.kfree_skb(skb, Reason.NO_SOCKET)
@@ -202,6 +202,7 @@ class IpWorldEnv:
         self.drops: list[Reason] = []
         self.out: list[tuple[str, bytes, str]] = []
         self.delivered: list[bytes] = []
+        self.looped: list[SkBuff] = []
         self.errors: list[tuple[int, int]] = []
         self.timers: dict[int, Timer] = {}
         self.seed = 1
@@ -317,6 +318,8 @@ class IpWorldEnv:
             return None
         if saddr[0] == 127 or daddr[0] == 127:
             return Reason.IP_LOCALNET if new else Reason.NOT_SPECIFIED
+        if self.inet_addr_type(saddr) == RTN_LOCAL:
+            return Reason.IP_LOCAL_SOURCE if new else Reason.NOT_SPECIFIED
         if kind == RTN_BROADCAST:
             skb.dst = self._route(dev, RTCF_BROADCAST | RTCF_LOCAL, RTN_BROADCAST, "ip_local_deliver", True)
             return None
@@ -346,7 +349,13 @@ class IpWorldEnv:
 
     def ip_route_output_key(self, flow: Flow) -> Route | None:
         """As ip_route_output_key_hash_rcu goes for answers."""
+        if flow.daddr == bytes(4):
+            flow.saddr = flow.daddr = flow.saddr if flow.saddr != bytes(4) else bytes((127, 0, 0, 1))
         kind = self.inet_addr_type(flow.daddr)
+        if kind == RTN_LOCAL:
+            if flow.saddr == bytes(4):
+                flow.saddr = flow.daddr
+            return self._route(self.devices["lo"], RTCF_LOCAL, RTN_LOCAL, "ip_local_deliver", False)
         if kind != RTN_UNICAST:
             return None
         out, error, gateway, _, metrics = self._find(flow.daddr)
@@ -416,7 +425,12 @@ class IpWorldEnv:
 
     def neigh_output(self, neigh: Any, skb: SkBuff, skip_cache: bool) -> int:
         """The packet leaves; a super-segment is cut, as for a device that cannot."""
-        if skb.dev is None or skb.dev is self.devices["lo"]:
+        assert skb.dev is not None
+        if skb.dev is self.devices["lo"]:
+            skb.sk = None
+            skb.pkt_type = PACKET_HOST
+            skb.skb_iif = skb.dev.ifindex
+            self.looped.append(skb)
             return 0
         segs = [skb]
         if skb.is_gso:

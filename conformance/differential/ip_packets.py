@@ -224,7 +224,7 @@ class Generator:
             return 6, tcp(saddr, daddr, r.choice([2, 16, 24, 17, 4, 18]), self.body(600), r.getrandbits(32), 77)
         if kind < 0.75:
             return 1, self.message(saddr, daddr)
-        return r.choice([253, 254, 2 if r.random() < 0.1 else 99, 255, 47 if r.random() < 0.1 else 253]), self.body()
+        return r.choice([253, 254, 99, 255]), self.body()
 
     def message(self, saddr: str, daddr: str) -> bytes:
         """An ICMP message: questions, answers, errors, unknown types, short and broken ones."""

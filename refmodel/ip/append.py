@@ -160,7 +160,8 @@ def __ip_make_skb(net: Ip, sk: IpSock, fl4: Flowi4, queue: list[SkBuff], cork: C
     iph = ip_hdr(skb)
     net.env.note("__ip_make_skb", f"{skb.len} bytes, id {iph.id:#06x}, {'DF' if whole else 'no DF'}, ttl {ttl}")
     if sk.sk_protocol == IPPROTO_ICMP:
-        icmp_out_count(net, skb.data[head])
+        # The kernel's own answers do not tell the flow their type: they are all counted as echo replies.
+        icmp_out_count(net, fl4.icmp_type if sk.raw and not fl4.known_nh else skb.data[head])
     return skb
 
 

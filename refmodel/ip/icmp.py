@@ -163,6 +163,7 @@ def icmpv4_xrlim_allow(net: Ip, rt: Route, daddr: bytes, apply_ratelimit: bool) 
 def icmp_sk() -> IpSock:
     """The socket that ICMP sends with; source net/ipv4/icmp.c:icmp_init."""
     sk = IpSock(IPPROTO_ICMP)
+    sk.raw = True
     sk.pmtudisc = IP_PMTUDISC_DONT
     return sk
 
@@ -272,6 +273,7 @@ def __icmp_send(net: Ip, skb: SkBuff, type: int, code: int, info: int, opt: IpOp
         return
     ipc = Ipcm(iph.saddr, echo)
     fl4 = Flowi4(echo.faddr if echo.srr else iph.saddr, saddr, sk.tos & INET_DSCP_MASK, IPPROTO_ICMP)
+    fl4.icmp_type = type
     back = icmp_route_lookup(net, fl4)
     if back is None:
         env.note("__icmp_send", "no way back")

@@ -66,9 +66,11 @@ def icmp_rcv(net: Ip, skb: SkBuff) -> int:
         return _done(net, skb, icmp_echo(net, skb))
     if type == ICMP_EXT_ECHOREPLY:
         return _done(net, skb, env.ping_rcv(skb))
-    if type > NR_ICMP_TYPES:
+    many = bool(dst(skb).rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST))
+    # 6.18 asks first to whom it came, older kernels first whether they know the type.
+    if type > NR_ICMP_TYPES and not (many and env.kernel >= 618):
         return _error(net, skb, Reason.UNHANDLED_PROTO)
-    if dst(skb).rt_flags & (RTCF_BROADCAST | RTCF_MULTICAST):
+    if many:
         question = type in (ICMP_ECHO, ICMP_TIMESTAMP)
         if question and env.ip.icmp_echo_ignore_broadcasts:
             return _error(net, skb, Reason.INVALID_PROTO)

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 
 class Flowi4:
-    """struct flowi4. Addresses are 4 bytes; ports are 0 where the protocol has none; `oif` 0 is any device."""
+    """struct flowi4. Addresses are 4 bytes; ports are 0 where the protocol has none; `oif` 0 is any device.
 
-    __slots__ = ("daddr", "dport", "mark", "oif", "proto", "saddr", "sport", "tos")
+    `icmp_type` is that of an ICMP message; `known_nh`: a raw socket's that writes IP headers itself.
+    """
+
+    __slots__ = ("daddr", "dport", "icmp_type", "known_nh", "mark", "oif", "proto", "saddr", "sport", "tos")
 
     def __init__(
         self,
@@ -42,6 +45,8 @@ class Flowi4:
         self.dport = dport
         self.oif = oif
         self.mark = mark
+        self.icmp_type = 0
+        self.known_nh = False
 
 
 class Ipcm:
@@ -80,12 +85,14 @@ class Cork:
 class IpSock:
     """struct inet_sock as far as IP reads it; the host fills it in from the transport's own socket.
 
-    `inet_daddr` is INADDR_ANY while not connected, `uc_ttl` -1 for the route's. `inet_id` counts identifications of a
+    `raw`: its type is SOCK_RAW. `inet_daddr` is INADDR_ANY while not connected, `uc_ttl` -1 for the route's. `inet_id`
+    counts identifications of a
     connected socket. `write_queue` and `cork` are a datagram that is being put together.
     """
 
     def __init__(self, sk_protocol: int) -> None:
         self.sk_protocol = sk_protocol
+        self.raw = False
         self.inet_daddr = INADDR_ANY
         self.inet_saddr = INADDR_ANY
         self.inet_dport = 0
