@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from refmodel.host.machine import Machine
 
 ZERO: Final = bytes(4)
+RTAX_INITCWND: Final = 11
 
 
 def number(addr: bytes | bytearray) -> int:
@@ -254,6 +255,7 @@ class Routing:
         dst.mtu = found.metrics.get(RTAX_MTU, 0)
         dst.hoplimit = found.metrics.get(RTAX_HOPLIMIT, 0)
         dst.advmss = found.metrics.get(RTAX_ADVMSS, 0)
+        dst.initcwnd = found.metrics.get(RTAX_INITCWND, 0)
         dst.lock = {"mtu"} if found.metrics.get(RTAX_LOCK, 0) & 1 << RTAX_MTU else set()
         dst.pmtu, dst.pmtu_expires, dst.mtu_locked = found.rt_pmtu, found.expires, found.rt_mtu_locked
 

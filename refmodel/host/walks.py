@@ -5,11 +5,36 @@ from typing import Final
 
 from msgspec import Struct
 
+from refmodel.dropreason import Reason
+from refmodel.fib.types import RT_SCOPE_LINK, FibConfig
 from refmodel.host.namespace import Namespace
 from refmodel.host.network import Network
-from refmodel.host.program import SOCK_DGRAM, Program, accept, bind, connect, listen, recv, send, sendto, sleep, socket
+from refmodel.host.program import (
+    SOCK_DGRAM,
+    Program,
+    Run,
+    accept,
+    bind,
+    connect,
+    listen,
+    recv,
+    send,
+    sendto,
+    setsockopt,
+    sleep,
+    socket,
+)
+from refmodel.host.routing import RTAX_INITCWND
+from refmodel.host.wire import Choose, both
+from refmodel.tcp.whole.sock import Sock
+from refmodel.tcp.whole.stream import release_sock
 from refmodel.walk import Walk
 
+IPPROTO_TCP: Final = 6
+TCP_NODELAY: Final = 1
+SOL_SOCKET: Final = 1
+SO_RCVBUF: Final = 8
+IP_TTL: Final = 2
 A: Final = bytes((10, 9, 0, 1))
 B: Final = bytes((10, 9, 0, 2))
 PORT: Final = 8080
@@ -66,9 +91,35 @@ def reader(address: bytes) -> Program:
             return
 
 
-def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int) -> Program:
+def holder(address: bytes, rcvbuf: int) -> Program:
+    """Accepts one connection with a small receive buffer, reads once, and then does something else."""
+    fd = yield socket()
+    yield setsockopt(fd, SOL_SOCKET, SO_RCVBUF, rcvbuf)
+    yield bind(fd, address, PORT)
+    yield listen(fd, 8)
+    new = yield accept(fd)
+    yield recv(new, 100)
+    yield sleep(100 * SETTLED)
+
+
+def dripping(daddr: bytes, wait: int, n: int) -> Program:
+    """Connects, waits, and then sends `n` bytes one by one, a segment each, a millisecond apart."""
+    fd = yield socket()
+    yield setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, 1)
+    yield connect(fd, daddr, PORT)
+    yield send(fd, b"hello")
+    yield sleep(wait)
+    for _ in range(n):
+        yield send(fd, b"x")
+        yield sleep(1_000)
+    yield sleep(100 * wait)
+
+
+def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int, ttl: int = 0) -> Program:
     """Sends datagrams of these sizes (bytes), `wait` us apart."""
     fd = yield socket(type=SOCK_DGRAM)
+    if ttl:
+        yield setsockopt(fd, 0, IP_TTL, ttl)
     for size in sizes:
         yield sendto(fd, bytes(size), daddr, PORT)
         yield sleep(wait)
@@ -100,12 +151,169 @@ def quiet_pair(kernel: str, data: bytes = b"x" * 100) -> tuple[Network, Namespac
     """The same with a connection over which `data` will be sent at once."""
     net, a, b = pair(kernel)
     net.program(b, reader(B), "server")
-    net.program(a, quiet_client(B, SETTLED, data), "client", 1_000)
-    net.run(net.now + SETTLED)
+    until_asleep(net, net.program(a, quiet_client(B, SETTLED, data), "client", 1_000))
     return net, a, b
 
 
+def wired(kernel: str, driver: str = "igb") -> tuple[Network, Namespace, Namespace]:
+    """Two machines with a wire between their cards."""
+    net = Network(kernel)
+    a, b = net.host("a"), net.host("b")
+    wire = net.wire(a, b, driver=driver)
+    a.newaddr(wire.dev[0], A, 24)
+    b.newaddr(wire.dev[1], B, 24)
+    return net, a, b
+
+
+def quiet_wire(kernel: str) -> Network:
+    """The same with a connection over which a hundred bytes will be sent at once; the neighbours know each other."""
+    net, a, b = wired(kernel)
+    net.program(b, reader(B), "server")
+    until_asleep(net, net.program(a, quiet_client(B, SETTLED, b"x" * 100), "client", 1_000))
+    return net
+
+
+def until_asleep(net: Network, run: Run, long: int = SETTLED) -> None:
+    """Lets everything happen up to the moment before a program wakes from a sleep of at least `long` us."""
+    while not (run.waiting is not None and run.waiting.name == "sleep" and run.waiting.args[0] >= long):
+        net.step()
+    net.run(run.wake - 1)
+
+
+C: Final = bytes((10, 9, 1, 2))
+ROUTER: Final = (bytes((10, 9, 0, 254)), bytes((10, 9, 1, 254)))
+MASQUERADE: Final = """*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -s 10.9.0.0/24 -o eth1 -j MASQUERADE
+COMMIT
+"""
+
+
+def routed(kernel: str, fate: Choose = both) -> tuple[Network, Namespace, Namespace, Namespace]:
+    """A client, a router between two wires, and a server behind it."""
+    net = Network(kernel)
+    a, r, c = net.host("a"), net.host("router"), net.host("c")
+    left, right = net.wire(a, r, fate), net.wire(r, c, fate, ("eth1", "eth0"))
+    a.newaddr(left.dev[0], A, 24)
+    r.newaddr(left.dev[1], ROUTER[0], 24)
+    r.newaddr(right.dev[0], ROUTER[1], 24)
+    c.newaddr(right.dev[1], C, 24)
+    r.forward()
+    for ns, gw in ((a, ROUTER[0]), (c, ROUTER[1])):
+        ns.newroute(FibConfig(gw=int.from_bytes(gw, "big")))
+    return net, a, r, c
+
+
 # ---------------------------------------------------------------- walks
+
+
+@scenario("send")
+def walk_send(kernel: str) -> Walk:
+    """A hundred bytes over TCP, from the system call to the card's ring, and its interrupt when they are sent."""
+    net = quiet_wire(kernel)
+    with net.record("send: 100 bytes over TCP and igb") as recorder:
+        net.run(net.now + 50)
+    return recorder.walk.at("a")
+
+
+@scenario("recv")
+def walk_recv(kernel: str) -> Walk:
+    """A hundred bytes over TCP, from the card's interrupt to the reader, and their acknowledgment."""
+    net = quiet_wire(kernel)
+    net.run(net.now + 50)
+    with net.record("recv: 100 bytes over TCP and igb") as recorder:
+        net.run(net.now + 100)
+    return recorder.walk.at("b")
+
+
+@scenario("forward")
+def walk_forward(kernel: str) -> Walk:
+    """A segment through a router, from one card to the other."""
+    net, a, _, c = routed(kernel)
+    net.program(c, reader(C), "server")
+    until_asleep(net, net.program(a, quiet_client(C, SETTLED, b"x" * 100), "client", 1_000))
+    with net.record("forward: 100 bytes over TCP through a router") as recorder:
+        net.run(net.now + 150)
+    return recorder.walk.at("router")
+
+
+@scenario("forward")
+def walk_nat(kernel: str) -> Walk:
+    """The first packet of a connection through a router that masquerades, and its answer."""
+    net, a, r, c = routed(kernel)
+    r.iptables_restore(MASQUERADE)
+    net.program(c, datagram_reader(C), "server")
+    net.program(c, reader(C), "server")
+    net.program(a, datagrams(C, (10,), SETTLED), "once", 1_000)
+    net.program(a, quiet_client(C, SETTLED, b"x"), "client", SETTLED)
+    net.run(net.now + SETTLED - 10)
+    with net.record("forward: a connection's first packets through NAT") as recorder:
+        net.run(net.now + 800)
+    return recorder.walk.at("router")
+
+
+@scenario("forward")
+def walk_ttl(kernel: str) -> Walk:
+    """A datagram with one hop to live: the router tells its sender."""
+    net, a, _, _ = routed(kernel)
+    until_asleep(net, net.program(a, datagrams(C, (10, 10), SETTLED, ttl=1), "client", 1_000))
+    with net.record("forward: time to live exceeded") as recorder:
+        net.run(net.now + 400)
+    return recorder.walk.at("router")
+
+
+@scenario("forward")
+def walk_bridge(kernel: str) -> Walk:
+    """A segment through a bridge that knows both stations."""
+    net = Network(kernel)
+    a, br, b = net.host("a"), net.host("bridge"), net.host("b")
+    left, right = net.wire(a, br), net.wire(br, b, names=("eth1", "eth0"))
+    a.newaddr(left.dev[0], A, 24)
+    b.newaddr(right.dev[1], B, 24)
+    br.add_bridge("br0", bytes((2, 0, 0, 0, 1, 0)), [left.dev[1], right.dev[0]])
+    net.program(b, reader(B), "server")
+    until_asleep(net, net.program(a, quiet_client(B, SETTLED, b"x" * 100), "client", 1_000))
+    with net.record("forward: 100 bytes over TCP through a bridge") as recorder:
+        net.run(net.now + 150)
+    return recorder.walk.at("bridge")
+
+
+@scenario("send")
+def walk_stopped(kernel: str) -> Walk:
+    """A datagram to a card whose queue stands: it waits in pfifo_fast until the card has room again."""
+    net, a, b = wired(kernel)
+    net.program(b, datagram_reader(B), "server")
+    net.program(a, datagrams(B, (10, *(1000,) * 8, 100), 10_000), "client", 1_000)
+    net.run(net.now + 8_000)
+    net.wires[0].reading[0] = False
+    net.run(net.now + 80_000)
+    with net.record("send: a datagram to a stopped queue") as recorder:
+        net.run(net.now + 8_000)
+        net.wires[0].resume(0)
+        net.run(net.now + 1_000)
+    return recorder.walk.at("a")
+
+
+@scenario("recv")
+def walk_backlog(kernel: str) -> Walk:
+    """Segments for a socket that a process holds wait in its backlog; what comes when that is full is dropped."""
+    net, a, b = wired(kernel)
+    peer = FibConfig(int.from_bytes(B, "big"), 32, oif=2, scope=RT_SCOPE_LINK, mx={RTAX_INITCWND: 400})
+    a.newroute(peer)
+    net.program(b, holder(B, 4608), "server")
+    until_asleep(net, net.program(a, dripping(B, SETTLED, 400), "client", 1_000))
+    [sk] = [s for s in b.ehash.values() if isinstance(s, Sock)]
+    sk.sk_owned = True
+    while not any(reason == Reason.SOCKET_BACKLOG for _, _, reason in b.drops) and not sk.sk_drops:
+        before = net.now
+        net.run(before + 1_000)
+    with net.record("recv: a full socket backlog") as recorder:
+        net.run(net.now + 1_000)
+        b.machine.process(b, lambda: release_sock(sk), "server")
+    return recorder.walk.at("b")
 
 
 @scenario("send")
@@ -134,8 +342,7 @@ def walk_udp(kernel: str) -> Walk:
     """A datagram of a hundred bytes over a veth pair."""
     net, a, b = pair(kernel)
     net.program(b, datagram_reader(B), "server")
-    net.program(a, datagrams(B, (10, 100), SETTLED), "client", 1_000)
-    net.run(net.now + SETTLED)
+    until_asleep(net, net.program(a, datagrams(B, (10, 100), SETTLED), "client", 1_000))
     with net.record("100 bytes over UDP and veth") as recorder:
         net.run(net.now + MOMENT)
     return recorder.walk
@@ -146,8 +353,7 @@ def walk_fragment(kernel: str) -> Walk:
     """A datagram of 4,000 bytes leaves in three fragments and is put together again."""
     net, a, b = pair(kernel)
     net.program(b, datagram_reader(B), "server")
-    net.program(a, datagrams(B, (10, 4000), SETTLED), "client", 1_000)
-    net.run(net.now + SETTLED)
+    until_asleep(net, net.program(a, datagrams(B, (10, 4000), SETTLED), "client", 1_000))
     with net.record("4,000 bytes over UDP in fragments") as recorder:
         net.run(net.now + MOMENT)
     return recorder.walk
@@ -160,8 +366,7 @@ def walk_loopback(kernel: str) -> Walk:
     a = net.host("a")
     local = bytes((127, 0, 0, 1))
     net.program(a, reader(local), "server")
-    net.program(a, quiet_client(local, SETTLED, b"x" * 100), "client", 1_000)
-    net.run(net.now + SETTLED)
+    until_asleep(net, net.program(a, quiet_client(local, SETTLED, b"x" * 100), "client", 1_000))
     with net.record("100 bytes over TCP to this host itself") as recorder:
         net.run(net.now + MOMENT)
     return recorder.walk

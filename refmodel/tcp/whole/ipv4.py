@@ -387,8 +387,10 @@ def tcp_add_backlog(sk: Sock, skb: Skb) -> bool:
     queued = sum(s.truesize for s in sk.sk_backlog)
     if queued + sk.sk_rmem_alloc > limit:
         sk.net.count("TcpExtTCPBacklogDrop")
+        sk.net.note("tcp_add_backlog", f"{queued} bytes wait, {sk.sk_rmem_alloc} are queued, limit {limit}: dropped")
         return True
     sk.sk_backlog.append(skb)
+    sk.net.note("tcp_add_backlog", f"a process holds the socket: {len(sk.sk_backlog)} segments wait for it")
     return False
 
 
