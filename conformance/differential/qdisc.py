@@ -1,7 +1,7 @@
 """Disciplines, the model against the live kernel: random packets into a tun device with pfifo_fast, fifos and tbf.
 
 A tun device takes whatever its ring has room for, so nothing waits in a discipline of its own. What waits is made to by
-a tbf that is so slow that time decides nothing within a scenario, and leaves when tbf is made fast. Compared are each
+a slow tbf, and leaves when tbf is made fast. The model is told when each operation came. Compared are each
 send's errno, the order in which the program reads, every number of ``tc -s qdisc``, the device's drops, and the reason
 of each drop as the tracepoint skb:kfree_skb tells it.
 """
@@ -47,8 +47,6 @@ IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 ETH_P_IP: Final = 0x0800
 SO_SNDBUFFORCE: Final = 32
 IP_TOS: Final = 1
-UNDECIDED_AFTER: Final = 0.4  # s: then 50 bytes at tbf's rate might have decided something
-TRIES: Final = 5
 QUEUED: Final = re.compile(r"dev=\S+ skbaddr=(\S+) len=(\d+)")
 FREED: Final = re.compile(r"skbaddr=(\S+) .*reason: (\w+)")
 
@@ -69,10 +67,6 @@ class Difference(Struct, frozen=True):
             if k != m:
                 lines += [f"  {name}", f"    kernel {k}", f"    model  {m}"]
         return "\n".join(lines)
-
-
-class TimedOut(Exception):
-    """The machine was so busy that time may have decided something."""
 
 
 class Tun:
@@ -183,33 +177,31 @@ class Tun:
             for x in shown
         )
 
-    def play(self, s: Scenario, pipe: Pipe) -> Outcome:
-        """What the kernel makes of a scenario; raises TimedOut."""
+    def play(self, s: Scenario, pipe: Pipe) -> tuple[Outcome, tuple[int, ...]]:
+        """What the kernel makes of a scenario, and when each operation came (ns since the disciplines were made)."""
         before = self.reset(s)
+        began = time.monotonic_ns()
         pipe.new()
         errnos: list[int] = []
         read: list[int] = []
         looks: list[tuple[Stats, ...]] = []
+        times: list[int] = []
         number = 0
-        began = time.monotonic()
         for op in s.ops:
+            start = time.monotonic_ns()
             if isinstance(op, Send):
                 number += 1
                 errnos.append(self.send(op, number))
             elif isinstance(op, Read):
                 read += [*self.read(op.n), -1]
             elif isinstance(op, Change):
-                if time.monotonic() - began > UNDECIDED_AFTER:
-                    raise TimedOut
                 self.tc("qdisc", "change", "dev", self.name, "root", "handle", "1:", "tbf", *tbf_words(op))
-                began = time.monotonic()
             else:
                 looks.append(self.look())
-        if s.tbf is not None and time.monotonic() - began > UNDECIDED_AFTER:
-            raise TimedOut
+            times.append((start + time.monotonic_ns()) // 2 - began)
         with self.ns.inside():
             dropped = self.dropped() - before
-        return Outcome(tuple(errnos), tuple(read), tuple(looks), dropped, reasons(pipe, set(read)))
+        return Outcome(tuple(errnos), tuple(read), tuple(looks), dropped, reasons(pipe, set(read))), tuple(times)
 
 
 def reasons(pipe: Pipe, read: set[int]) -> tuple[str, ...]:
@@ -256,20 +248,19 @@ def count(ops: tuple[Op, ...], kind: type[Op]) -> int:
 
 
 class Summary(Struct):
-    """What was played: scenarios, packets sent and dropped, statistics read; `again`: scenarios played once more."""
+    """What was played: scenarios, packets sent and dropped, statistics read."""
 
     scenarios: int = 0
     packets: int = 0
     dropped: int = 0
     looks: int = 0
-    again: int = 0
     differences: list[Difference] = []
 
     def text(self) -> str:
         """One line."""
         return (
             f"{self.scenarios} scenarios, {self.packets} packets, {self.dropped} drops, {self.looks} readings of the"
-            f" statistics, {self.again} played again for time: {len(self.differences)} differences"
+            f" statistics: {len(self.differences)} differences"
         )
 
 
@@ -286,15 +277,8 @@ def compare(n: int, seed: int, progress: bool = False) -> Summary:
         with follow(events) as pipe:
             for _ in track(range(n), "qdisc", disable=not progress, console=Console(stderr=True)):
                 s = scenario(names.getrandbits(31))
-                for _ in range(TRIES):
-                    try:
-                        there = tun.play(s, pipe)
-                        break
-                    except TimedOut:
-                        done.again += 1
-                else:
-                    raise LabUnavailable("the machine is too busy to play a scenario in time")
-                here, _notes = play(s, running())
+                there, times = tun.play(s, pipe)
+                here, _notes = play(s, running(), times)
                 done.scenarios += 1
                 done.packets += count(s.ops, Send)
                 done.looks += count(s.ops, Look)

@@ -72,6 +72,10 @@ class QdiscEnv:
         """The clock in us."""
         return self.ns // 1000
 
+    @now.setter
+    def now(self, us: int) -> None:
+        self.ns = us * 1000
+
     @property
     def jiffies(self) -> int:
         """The tick that it is."""
@@ -190,6 +194,16 @@ class QdiscEnv:
     def netif_rx(self, skb: SkBuff) -> int:
         """Nothing is received."""
         return 0
+
+    def advance(self, ns: int) -> None:
+        """The clock moves to `ns`; timers that are due on the way fire."""
+        while due := [t for t in self.timers if t.expires is not None and t.expires * 1000 <= ns]:
+            first = min(due, key=lambda t: t.expires or 0)
+            self.ns = max(self.ns, (first.expires or 0) * 1000)
+            first.expires = None
+            first.fn(first.arg)
+            self.local_bh_enable()
+        self.ns = max(self.ns, ns)
 
     # ---- devices
 

@@ -15,7 +15,7 @@ from refmodel.sched.tbf import TbfQopt, tbf_change
 from refmodel.sched.xmit import dev_queue_xmit
 from refmodel.skbuff import SkBuff
 
-SLOW: Final = 100  # bytes a second: in the half second that 50 bytes take nothing of a scenario is decided
+SLOW: Final = 100  # bytes a second: sizes and bursts leave half a second before time alone decides anything
 FAST: Final = 1_250_000_000
 ENOBUFS: Final = 105
 IP_UDP: Final = 28
@@ -154,8 +154,8 @@ def stats(q: Qdisc) -> Stats:
     return Stats(q.ops.id, q.bytes, q.packets, q.drops, q.overlimits, q.requeues, q.backlog, q.qlen)
 
 
-def play(s: Scenario, kernel: int) -> tuple[Outcome, list[tuple[str, str]]]:
-    """What the model makes of a scenario, and its notes."""
+def play(s: Scenario, kernel: int, times: tuple[int, ...]) -> tuple[Outcome, list[tuple[str, str]]]:
+    """What the model makes of a scenario whose operations come at `times` (ns since tbf was made), and its notes."""
     env = QdiscEnv(kernel)
     dev = NetDevice("t", 2, kind="tun", type=ARPHRD_NONE, tx_queue_len=s.tx_queue_len, lltx=True)
     tfile = env.add_tun(dev)
@@ -170,7 +170,8 @@ def play(s: Scenario, kernel: int) -> tuple[Outcome, list[tuple[str, str]]]:
     read: list[int] = []
     looks: list[tuple[Stats, ...]] = []
     number = 0
-    for op in s.ops:
+    for op, ns in zip(s.ops, times, strict=True):
+        env.advance(ns)
         root = env.root_qdisc(dev)
         if isinstance(op, Send):
             number += 1

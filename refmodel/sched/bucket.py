@@ -54,9 +54,10 @@ class Bucket(State, frozen=True):
 
 
 class Change(Event, frozen=True):
-    """The parameters are set: the buckets are full."""
+    """The parameters are set, or with `reset` what waits is thrown away: the buckets are full."""
 
     now: ns = 0
+    reset: bool = False
 
 
 class Head(Event, frozen=True):
@@ -115,9 +116,16 @@ def wait(left: int, pleft: int) -> int:
 
 @rule("net/sched/sch_tbf.c:tbf_change", "net/sched/sch_tbf.c:tbf_reset")
 def change(s: Bucket, e: Change, p: BucketParams) -> tuple[Bucket, tuple[Effect, ...]]:
-    """New parameters, or a reset, fill the buckets."""
+    """New parameters, or a reset, fill the buckets; time goes on from when it was counted last, but for a reset."""
     return Bucket(
-        tokens=p.buffer, ptokens=p.mtu, t_c=e.now, start=e.now, spent=0, pspent=0, watch=s.watch, made=True
+        tokens=p.buffer,
+        ptokens=p.mtu,
+        t_c=e.now if e.reset or not s.made else s.t_c,
+        start=e.now,
+        spent=0,
+        pspent=0,
+        watch=s.watch,
+        made=True,
     ), ()
 
 
@@ -146,7 +154,12 @@ def head_waits(s: Bucket, e: Head, p: BucketParams) -> tuple[Bucket, tuple[Effec
 @assume
 def clock_goes_on(s: Bucket, e: Head) -> bool:
     """The clock never goes back, and counts do not end."""
-    return e.now >= s.t_c and e.now + 2 * COST_MAX < NS_MAX and max(s.spent, s.pspent) + COST_MAX < NS_MAX and s.made
+    return (
+        e.now >= max(s.t_c, s.start)
+        and e.now + 2 * COST_MAX < NS_MAX
+        and max(s.spent, s.pspent) + COST_MAX < NS_MAX
+        and s.made
+    )
 
 
 @assume
@@ -164,19 +177,25 @@ def within_depth(s: Bucket, p: BucketParams) -> bool:
 @invariant()
 def rate_kept(s: Bucket, p: BucketParams) -> bool:
     """Since the start no more was sent at the rate than a full bucket and the time that passed."""
-    return s.spent + s.tokens <= p.buffer + (s.t_c - s.start) or not s.made
+    return s.spent + s.tokens <= p.buffer + max(s.t_c - s.start, 0) or not s.made
 
 
 @invariant()
 def peak_kept(s: Bucket, p: BucketParams) -> bool:
     """Since the start no more was sent at the peak rate than its full bucket and the time that passed."""
-    return s.pspent + s.ptokens <= p.mtu + (s.t_c - s.start) or not p.peak or not s.made
+    return s.pspent + s.ptokens <= p.mtu + max(s.t_c - s.start, 0) or not p.peak or not s.made
 
 
 @invariant()
-def counted_after_start(s: Bucket) -> bool:
-    """Tokens are counted from the start on."""
-    return s.start <= s.t_c and (s.made or (s.tokens == 0 and s.ptokens == 0))
+def empty_before_made(s: Bucket) -> bool:
+    """Buckets without parameters hold nothing."""
+    return s.made or (s.tokens == 0 and s.ptokens == 0)
+
+
+@invariant()
+def full_until_counted(s: Bucket, p: BucketParams) -> bool:
+    """What time before the start would fill is full already."""
+    return not s.made or s.t_c >= s.start or (s.tokens == p.buffer and s.ptokens == p.mtu and s.spent == 0)
 
 
 @transition(Head)
