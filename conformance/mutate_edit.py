@@ -30,6 +30,9 @@ class Edit:
         self.length = s.len
         self.cut = f.orig_len > len(f.data)
         self.sealed = self._transport() in (0, 0xFFFF) if not self.cut else False
+        self.partial = (
+            not self.sealed and int.from_bytes(self.data[self.l4 + 16 : self.l4 + 18], "big") == self._pseudo()
+        )
 
     # Numbers in the header
 
@@ -136,6 +139,11 @@ class Edit:
         start = pseudo_header(self._address(True), self._address(False), 6, end - self.l4)
         return ones_sum(bytes(self.data[self.l4 : end]), start) ^ 0xFFFF
 
+    def _pseudo(self) -> int:
+        """The pseudo-header's sum alone, which stands in the field where a device is to complete the checksum."""
+        size = self.payload_at - self.l4 + self.length
+        return ones_sum(b"", pseudo_header(self._address(True), self._address(False), 6, size))
+
     def _address(self, source: bool) -> bytes:
         n = 4 if self.v4 else 16
         at = self.l3 + ((12 if source else 16) if self.v4 else (8 if source else 24))
@@ -148,6 +156,8 @@ class Edit:
         if self.sealed:
             self._put(16, "H", 0)
             self._put(16, "H", self._transport())
+        elif self.partial:
+            self._put(16, "H", self._pseudo())
 
     def frame(self, **given: int) -> Frame:
         """The frame with its checksums; `given` replaces `time` or `number`."""

@@ -5,6 +5,7 @@ Which of it had arrived when, only its own words tell; so they are believed as f
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from conformance.oracle.sack import Range
@@ -22,10 +23,10 @@ class Astray:
 
     `inputs`: how many could still be answered by an acknowledgment without data. `top`: where the furthest ended.
     `stamps`: the timestamps that were on their way, in the order of the tap. `recent`: the last segments, as
-    ranges with their timestamps and when the tap saw them.
+    ranges with their timestamps and when the tap saw them. `middle`: there may have been others before the first.
     """
 
-    __slots__ = ("inputs", "recent", "stamps", "top", "under_way")
+    __slots__ = ("inputs", "middle", "recent", "stamps", "top", "under_way")
 
     def __init__(self) -> None:
         self.under_way: deque[Range] = deque(maxlen=MOST)
@@ -33,11 +34,13 @@ class Astray:
         self.recent: deque[tuple[int, int, int | None, int]] = deque(maxlen=RECENT)
         self.inputs = 0
         self.top = -1
+        self.middle = True
 
     def copy(self) -> "Astray":
         """A copy to go on from."""
         new = Astray()
         new.under_way, new.inputs, new.top = self.under_way.copy(), self.inputs, self.top
+        new.middle = self.middle
         new.stamps, new.recent = self.stamps.copy(), self.recent.copy()
         return new
 
@@ -75,19 +78,26 @@ class Astray:
 
         `mss`: the longest that arrives in one piece, 0 if it isn't known.
         """
-        longest = mss or LEAST_MSS
-        for ranges in (self.under_way, pending):
-            for low, high in ranges:
-                if at in (low, high) or (high - low > longest and low < at < high):
-                    return True
-        return False
+        return _borders(at, self.under_way, mss) or _borders(at, pending, mss)
 
     def holds(self, block: Range, ack: int, pending: list[Range], mss: int) -> bool:
         """Whether a SACK block is made of segments that were on their way; below `ack` it tells of what came twice."""
         low, high = block
         if high <= ack:
-            return True
+            return self.was_border(low, pending, mss) and self.was_border(high, pending, mss)
         return self.borders(high, pending, mss) and (low < ack or self.borders(low, pending, mss))
+
+    def was_border(self, at: int, pending: list[Range], mss: int) -> bool:
+        """`borders` of what may be acknowledged, as far as it is remembered."""
+        recent = self.recent
+        if not recent or (at < recent[0][0] and (self.middle or len(recent) == recent.maxlen)):
+            return True
+        return _borders(at, [(low, high) for low, high, _, _ in recent], mss) or _borders(at, pending, mss)
+
+
+def _borders(at: int, ranges: Iterable[Range], mss: int) -> bool:
+    longest = mss or LEAST_MSS
+    return any(at in (low, high) or (high - low > longest and low < at < high) for low, high in ranges)
 
 
 def is_refused(seq: int, end: int, tsval: int | None, ack: int, edge: int, echo: int | None) -> bool:

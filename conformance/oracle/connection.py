@@ -396,6 +396,8 @@ class Connection:
                 self._take(s)
             except Refusal as why:
                 return why, s
+        if not end:
+            return None
         try:
             self._settle(end)
         except Refusal as why:

@@ -82,20 +82,25 @@ class Origin:
 
 
 class Found:
-    """A position: `count` inputs are through, of which those in `dropped` (by place) never arrived."""
+    """A position: `count` inputs are through, of which those in `dropped` (by place) never arrived.
 
-    __slots__ = ("beyond", "causeless", "count", "dropped", "grade")
+    `unsaid`: what is echoed there is later than what the inputs explain, so that more had left than was seen.
+    """
 
-    def __init__(self, count: int, dropped: tuple[int, ...], grade: int, beyond: bool, causeless: bool) -> None:
+    __slots__ = ("beyond", "causeless", "count", "dropped", "grade", "unsaid")
+
+    def __init__(
+        self, count: int, dropped: tuple[int, ...], grade: int, beyond: bool, causeless: bool, unsaid: bool
+    ) -> None:
         self.count, self.dropped, self.grade = count, dropped, grade
-        self.beyond, self.causeless = beyond, causeless
+        self.beyond, self.causeless, self.unsaid = beyond, causeless, unsaid
 
     def better(self, other: "Found | None") -> bool:
         """Whether it explains the output more readily."""
         if other is None:
             return True
-        mine = (self.causeless, len(self.dropped), -self.grade, self.beyond)
-        theirs = (other.causeless, len(other.dropped), -other.grade, other.beyond)
+        mine = (self.causeless, len(self.dropped), self.unsaid, -self.grade, self.beyond)
+        theirs = (other.causeless, len(other.dropped), other.unsaid, -other.grade, other.beyond)
         if mine != theirs:
             return mine < theirs
         return self.count > other.count if not self.beyond else self.count < other.count
@@ -156,11 +161,13 @@ def _walk(
     while True:
         if r.nxt == ack and (rx.echoes(s, recent) or _half_way(rx, s, pending, i, r.nxt, recent)):
             grade = EXACT if rx.fuzzy or s.truncated else blocks_fit(r, seen, most, crowded)
-            if grade == UNTOLD and not rx.may_miss_dsack:
+            if grade == UNTOLD and not rx.misses_dsack(r):
                 grade = WRONG
             if grade:
                 causeless = pure and not duplicates and r.nxt <= rx.wup and not rx.opens_window(s, ack)
-                here = Found(i, tuple(dropped), grade, i > 0 and us(pending[i - 1]) > limit, causeless)
+                unsaid = rx.ts_ok is True and s.tsecr is not None and recent is not None and newer(s.tsecr, recent)
+                beyond = i > 0 and us(pending[i - 1]) > limit
+                here = Found(i, tuple(dropped), grade, beyond, causeless, unsaid)
                 if here.better(best):
                     best = here
         if i == len(pending) or end.held(pending[i], s.number):
@@ -187,14 +194,14 @@ def _walk(
                 r = r.copy()
                 r.dsack, r.sure = (seq, min(stop, r.nxt)), True
             continue
-        newer = rx.newer_echo(p, seq, recent)
-        if rx.denies_echo(s, newer):
+        later = rx.newer_echo(p, seq, recent)
+        if rx.denies_echo(s, later):
             if not lossy:
                 return best, culprit
             dropped.append(i - 1)
             continue
         if stop == seq:
-            recent = newer
+            recent = later
             continue
         before = r
         r = r.copy()
@@ -208,7 +215,7 @@ def _walk(
                 return best, culprit
             dropped.append(i - 1)
             continue
-        recent = newer
+        recent = later
         if kind == BEHIND_HOLE:
             waiting.setdefault(seq, i - 1)
         if kind != IN_ORDER:

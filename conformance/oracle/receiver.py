@@ -343,6 +343,7 @@ class Receiver:
         self.ts_recent, self.ts_at, self.top = s.tsval, us(s), s.tsval
         self.ts_ok = s.tsval is not None
         self.astray.stamped(s.tsval)
+        self.astray.middle = False
         self.promise.asks(s, self.re.nxt)
         self._agree(False, s)
 
@@ -438,6 +439,11 @@ class Receiver:
             raise Refusal("sack-not-permitted", "SACK blocks, though the handshake did not permit them")
         if not self.sack_known and seen:
             self.re.sack = True
+        if self.loose and self._hides_twice(s):
+            raise Refusal(
+                "sack-blocks",
+                f"TSecr {s.tsecr} is of what had been acknowledged before, and no DSACK tells that it came twice",
+            )
         found = find(self, s, seen, self.end.stack.lossy is not False)
         if found is None:
             self._refuse_position(s, seen)
@@ -509,6 +515,10 @@ class Receiver:
         """Whether this end may have sent something that the tap did not see, by its IPv4 ids."""
         steps: int | None = self.end.ident.steps_since_last(s)
         return steps is None or steps > 0
+
+    def misses_dsack(self, r: Reassembly) -> bool:
+        """Whether the DSACK that is due at `r` may be missing: the first copy may not have come, unless it was told."""
+        return self.dsack_off or (self.may_miss_dsack and (r.dsack is None or r.dsack[1] > self.wup))
 
     def opens_window(self, s: Segment, ack: int) -> bool:
         """Whether a read alone could have sent it."""
@@ -701,7 +711,7 @@ class Receiver:
         stamps = self.astray.stamps
         if t in stamps or not stamps:
             return True
-        return (not self.promise.asked or len(stamps) == stamps.maxlen) and newer(stamps[0], t or 0)
+        return (self.astray.middle or len(stamps) == stamps.maxlen) and newer(stamps[0], t or 0)
 
     def echo_advances(self, s: Segment) -> None:
         """Raises Refusal if `s`, which left behind the last output, echoes less: ts_recent does not go back.
@@ -924,6 +934,21 @@ class Receiver:
             return False
         same = s.ack_seq == last.ack_seq and s.window == last.window and s.sack == last.sack
         return same and not (s.sack and _tells_twice(s))
+
+    def _hides_twice(self, s: Segment) -> bool:
+        """Whether a far end shows by its echo that it got what it had acknowledged before, and tells no DSACK.
+
+        Nothing may have left unseen before it. What an acknowledgment in an input sends is sent before its text is read.
+        """
+        if s.len or s.flags & FIN or s.truncated or not (self.re.sack and self.sack_known) or self.dsack_off:
+            return False
+        if self.end.ident.steps_since_last(s) != 0 or s.ip_id == 0 or (s.sack and _tells_twice(s)):
+            return False
+        if s.tsecr is None or any(tsval == s.tsecr for _, _, tsval, _ in self.astray.recent):
+            return False
+        carriers = [p for p in self.end.pending if p.tsval == s.tsecr]
+        text = all(p.seg_len and not p.flags & (SYN | RST) for p in carriers)
+        return bool(carriers) and text and all(unwrap(p.end_seq, self.wup) <= self.wup for p in carriers)
 
     def _answers_refused(self, s: Segment) -> bool:
         """Whether a segment that the end did not look into may have asked for it: an old one, a SYN or an RST.
