@@ -160,10 +160,9 @@ def _map(a: Adapter, skb: SkBuff, e: Event, fn: str) -> None:
     for x in a.tx_event(e):
         if isinstance(x, Mapped):
             a.sent.append((skb, x.n, count))
-            a.env.note(
-                fn,
-                f"{x.n} descriptors from slot {x.first}: {dist(a.tx.next_to_clean, a.tx.next_to_use, a.driver.tx.count)} of {a.driver.tx.count} in use",
-            )  # noqa: E501
+            slots = a.driver.tx.count
+            taken = dist(a.tx.next_to_clean, a.tx.next_to_use, slots)
+            a.env.note(fn, f"{x.n} descriptors from slot {x.first}: {taken} of {slots} in use")
     a.env.netdev_tx_sent_queue(a.txq, count)
     rang = False
     while a.tx.xmit != Xmit.IDLE:
