@@ -23,7 +23,7 @@ NLM_F_REQUEST_ACK: Final = 5
 STAT_NAMES: Final = ("found", "invalid", "insert_failed", "drop", "early_drop", "error", "clash_resolve")
 SYSCTLS: Final = {
     "net/ipv4/ip_forward": 1, "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/all/send_redirects": 0,
-    "net/ipv4/conf/all/accept_redirects": 0, "net/ipv4/icmp_ratemask": 0, "net/ipv4/icmp_ratelimit": 0,
+    "net/ipv4/conf/all/accept_redirects": 0, "net/ipv4/icmp_ratemask": 0, "net/ipv4/ipfrag_time": 3600, "net/ipv4/icmp_ratelimit": 0,
     "net/ipv6/conf/all/disable_ipv6": 1, "net/ipv6/conf/default/disable_ipv6": 1,
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from refmodel.netfilter.conn import NfConn
 from refmodel.netfilter.env import Flow
 from refmodel.netfilter.nat import Nat, NatRange, port_range
 from refmodel.netfilter.netfilter import Netfilter
+from refmodel.netfilter.params import TcpCtParams
 from refmodel.netfilter.skb import csum_replace2, ip_is_fragment, ip_send_check, put16, u16at, u32at
 from refmodel.netfilter.tuples import Tuple
 from refmodel.netfilter.uapi import (
@@ -84,6 +85,7 @@ class OracleNat(Nat):
         port = self.chosen(ct.orig, manip)
         world = self.env
         assert isinstance(world, World)
+        world.rolled += 1
         world.dice = 0 if span is None or port is None else (port - span[0]) % span[1]
         return super().nf_nat_l4proto_unique_tuple(t, r, manip, ct)
 
@@ -96,6 +98,7 @@ class World:
         self.hz = hz
         self.kernel = kernel
         self.dice = 0
+        self.rolled = 0  # how often NAT has drawn a port
         self.mib: Counter[str] = Counter()
         self.drops: list[Reason] = []
         self.notes: list[tuple[str, str]] = []
@@ -110,7 +113,7 @@ class World:
         self.broadcasts = {IPv4Network(a, strict=False).broadcast_address.packed for a in ADDRESSES.values()}
         self.fragments: dict[tuple[bytes, int, int, int], list[SkBuff]] = {}
         self.icmp_locked = False
-        self.nf = Netfilter(self)
+        self.nf = Netfilter(self, tcp_params=TcpCtParams(kernel=kernel))
         self.nf.nat.__class__ = OracleNat
 
     # ---- Env
@@ -164,8 +167,8 @@ class World:
         return self.addr_type(addr, dev)
 
     def inet_select_addr(self, dev: NetDevice, dst: bytes, scope: int) -> bytes:
-        """The device's address."""
-        return self.ifa_local(dev)
+        """The device's address; of lo, whose address is of too narrow a scope, that of another one."""
+        return self.ifa_local(self.devices["tap0"] if dev is self.lo else dev)
 
     def ifa_local(self, dev: NetDevice) -> bytes:
         """The device's address."""

@@ -243,12 +243,16 @@ def assures(s: CtTcp, e: Segment) -> bool:
 
 @pure
 def timeout(s: CtTcp, t: CtTcp, e: Segment, p: TcpCtParams) -> int:
-    """How long the entry lives now, in us; `t` is the connection with the segment entered."""
+    """How long the entry lives now, in us; `t` is the connection with the segment entered.
+
+    After a reset that leaves ESTABLISHED alone 6.12 (seen in 6.12.117) waits for an answer as long as for data; 6.1 and
+    6.18 (seen in 6.18.44) only as long as in CLOSE.
+    """
     full = timeout_of(t.state, p)
     silent = full > p.unacknowledged
     rst = (
-        p.unacknowledged if e.index == Idx.RST and t.state == Ct.ESTABLISHED and silent and p.kernel >= 612
-        else p.close if e.index == Idx.RST and p.kernel < 612
+        p.unacknowledged if e.index == Idx.RST and t.state == Ct.ESTABLISHED and silent and p.kernel == 612
+        else p.close if e.index == Idx.RST and p.kernel != 612
         else -1
     )  # fmt: skip
     base = (

@@ -90,8 +90,8 @@ def one_packet_never_answers(s: CtTcp, e: Segment, t: CtTcp) -> bool:
 
 @transition(Segment)
 def lives_no_longer_than_state(s: CtTcp, e: Segment, t: CtTcp, effects: tuple[Effect, ...], p: TcpCtParams) -> bool:
-    """From 6.12 on no entry gets more time than its state's, unless that is less than for unanswered resets."""
-    return p.kernel < 612 or all(x.timeout <= timeout_of(t.state, p) for x in effects if isinstance(x, Refresh))
+    """No entry gets more time than its state's, but for a reset where CLOSE is long (6.1, 6.18)."""
+    return p.kernel != 612 or all(x.timeout <= timeout_of(t.state, p) for x in effects if isinstance(x, Refresh))
 
 
 @transition(Segment)
