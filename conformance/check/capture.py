@@ -264,28 +264,31 @@ def check_frames(
     cut = cuts(setup)
     shared = share.parts > 1
     count = last = 0
+    follow = flows.follow
+    hear = neighbours.frame if neighbours is not None else None
     try:
         for f in frames:
             count += 1
-            if f.time > last:
-                last = f.time
+            time, data, linktype = f.time, f.data, f.linktype
+            if time > last:
+                last = time
             mine = not shared or share.sees(f)
-            if not mine and neighbours is None:
+            if not mine and hear is None:
                 continue
-            s = segment(f.number, f.time, f.data, f.linktype, f.orig_len)
-            if neighbours is not None:
-                if s is None:
-                    packet = decode(f.data, f.linktype, f.orig_len)
+            s = segment(f.number, time, data, linktype, f.orig_len)
+            if s is None:
+                if neighbours is not None:
+                    packet = decode(data, linktype, f.orig_len)
                     neighbours.frame(f, packet)
                     datagrams.frame(f, packet)
-                    continue
-                neighbours.frame(f, s)
-                if cut:
+                continue
+            if hear is not None:
+                hear(f, s)
+            if cut:
+                if neighbours is not None:
                     neighbours.counts[CUT] += 1
-            if s is not None and mine and not cut:
-                flows.follow(
-                    s, f.interface if f.linktype == LINKTYPE_ETHERNET else tap_of(f.interface, f.linktype, f.data)
-                )
+            elif mine:
+                follow(s, f.interface if linktype == LINKTYPE_ETHERNET else tap_of(f.interface, linktype, data))
     finally:
         report.frames += count
     last //= 1000

@@ -19,6 +19,7 @@ from conformance.oracle.end import End
 from conformance.pcap import Frame
 from refmodel.packet import LINKTYPE_ETHERNET
 from refmodel.packet.segment import Segment, segment
+from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.tcp.state import TCP_TIMEWAIT_LEN
 
 Key = tuple[bytes, int, bytes, int, int]  # the two ends in order, and the tap
@@ -32,6 +33,7 @@ FRAME: Final = 8  # what a frame costs its connection's process
 NEIGHBOURS: Final = 1  # what each frame costs the process that follows the neighbours
 IPV4_PLAIN: Final = b"\x08\x00\x45"  # h_proto, then version and length of an IPv4 header without options
 TCP: Final = b"\x06"
+OPENING: Final = SYN | ACK | RST
 
 
 class Share:
@@ -107,12 +109,13 @@ class Flows:
             c = self._first(key, s)
             if c is None:
                 return
-        elif c.begins_anew(s):
+        elif s.flags & OPENING == SYN and c.begins_anew(s):
             self._judge(c, c.last)
             c = self.open[key] = self.make(s, self._at(tap), c)
-        if self.labels and not self.labelled and s.number > LABELS_UP_TO:
-            self.labels = False
-        c.labelled = self.labels
+        if not self.labelled:
+            if self.labels and s.number > LABELS_UP_TO:
+                self.labels = False
+            c.labelled = self.labels
         c.feed(s)
         self.segments += 1
         if not self.segments % LOOK:

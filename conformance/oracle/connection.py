@@ -8,6 +8,7 @@ that no excuse saves diverges; one that ran out of attempts is inconclusive.
 import heapq
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from msgspec.structs import replace
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.oracle import fast
-from conformance.oracle.end import UNKNOWN, Counts, End, Excuse, Interval, Label, Refusal, Stack, us
+from conformance.oracle.end import UNKNOWN, End, Excuse, Interval, Label, Refusal, Stack, us
 from conformance.oracle.evidence import AHEAD, SPAN, Evidence
 from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
@@ -56,6 +57,18 @@ EXACT: Final = frozenset({
 SURE: Final = frozenset({"Tcp.OutSegs", "Tcp.ActiveOpens"})
 
 Decisions = tuple[tuple[int, Excuse], ...]
+
+
+@lru_cache(1_024)
+def _order(names: frozenset[str]) -> tuple[str, ...]:
+    """The counters that a verdict names, in order."""
+    return tuple(sorted(EXACT | names))
+
+
+@lru_cache(4_096)
+def _interval(low: int, high: int) -> Interval:
+    """One value for all intervals that are alike: a capture may have very many connections."""
+    return low, high
 
 
 class Connection:
@@ -276,7 +289,7 @@ class Connection:
         if sender.given_up:
             label = UNJUDGED
         elif sender.stack.linux:
-            label = fast.sends(sender, s) if FAST else sender.sends(s)
+            label = fast.sends(sender, s, s.time // 1000) if FAST else sender.sends(s)
             if s.len and sender.probing and label.by == "tcp_write_xmit":
                 label = sender.grown(s, label)
         else:
@@ -606,23 +619,25 @@ class Connection:
             outcome, reason = Outcome.INCONCLUSIVE, self.unknown
         elif not any(e.stack.linux for e in self.ends):
             outcome, reason = Outcome.NOT_MODELLED, "; ".join(self._strangers())
-        names = [e.name for e in self.ends]
-        linux = [e.stack.linux for e in self.ends]
-        found = tuple(
-            FrameLabel(n, names[k], label.by, label.by, label.note, state.name)
-            if linux[k]
-            else FrameLabel(n, names[k], "", "", UNJUDGED.note, state.name)
-            for n, k, label, state in self.labels
-        )
         return Verdict(
             "tcp",
             self.subject,
             outcome,
             reason,
-            labels=found if keep else (),
+            labels=self._labels() if keep else (),
             inferred=inferred,
             events=self._events() if keep else (),
             counters=self._counters(),
+        )
+
+    def _labels(self) -> tuple[FrameLabel, ...]:
+        names = [e.name for e in self.ends]
+        linux = [e.stack.linux for e in self.ends]
+        return tuple(
+            FrameLabel(n, names[k], label.by, label.by, label.note, state.name)
+            if linux[k]
+            else FrameLabel(n, names[k], "", "", UNJUDGED.note, state.name)
+            for n, k, label, state in self.labels
         )
 
     def _counters(self) -> dict[str, dict[str, Interval]]:
@@ -631,19 +646,21 @@ class Connection:
         Where segments may have left beside the tap the labels give the least; what a missing segment may change in the
         labels of others is not known at all.
         """
-        hosts: dict[str, Counts] = {}
+        hosts: dict[str, dict[str, Interval]] = {}
         for e in self.ends:
             if e.stack.linux and self._counts(e):
-                total = hosts.setdefault(e.name, Counts())
                 whole = e.stack.near is True and e.stack.exact and not self.ended and not self.unknown
-                found = e.counts.intervals()
-                for name in EXACT | found.keys():
-                    low, high = found.get(name, (0, 0))
-                    total.add(name, low if whole or name in SURE else 0, high if whole else UNKNOWN)
-        return {
-            name: {n: (low, min(high, UNKNOWN)) for n, (low, high) in c.intervals().items()}
-            for name, c in hosts.items()
-        }
+                low, high = e.counts.low, e.counts.high
+                before = hosts.get(e.name)
+                found: dict[str, Interval] = {}
+                for name in _order(frozenset(low).union(before or ())):
+                    least = low.get(name, 0) if whole or name in SURE else 0
+                    most = high.get(name, 0) if whole else UNKNOWN
+                    if before is not None and name in before:
+                        least, most = least + before[name][0], min(most + before[name][1], UNKNOWN)
+                    found[name] = _interval(least, most)
+                hosts[e.name] = found
+        return hosts
 
     def _counts(self, e: End) -> bool:
         """Whether this tap is the one that counts for the host of `e`, which does not only forward."""

@@ -35,22 +35,33 @@ from refmodel.types import H32, M32
 
 ESTABLISHED: Final = St.ESTABLISHED
 NOT_CALM: Final = ~PSH
+HIGH: Final = ~M32
 OPENS_OR_RESETS: Final = SYN | RST
+PLAIN_HEADER: Final = 0x50  # doff and the reserved bits of a TCP header without options
+STAMPED_HEADER: Final = 0x80  # the same with an aligned timestamp
 MICROSECONDS: Final = 1_000_000
 READ: Final = Label("__tcp_cleanup_rbuf", "what was read is acknowledged")
 AT_ONCE: Final = Label("__tcp_ack_snd_check")
 QUICK: Final = Label("__tcp_ack_snd_check", "quick acknowledgments are on")
 WRITTEN: Final = LABELS[BY_WRITE]
+NO_HALF: Final = (0, 0, None)
 WANTS: Final = "TcpExt.TCPWantZeroWindowAdv"
 
 
 def follow(e: End, r: End, s: Segment, now: int) -> Label:
-    """`e` sends a frame to `r`: who of `e` sent it. Raises Refusal."""
-    label = sends(e, s)
-    settle(r, now, s.number)
+    """`e` sends a frame to `r` at `now` us, as the tap saw it: who of `e` sent it. Raises Refusal."""
+    label = sends(e, s, now)
+    pending, late, since = r.pending, r.stack.late, r.rx.clock.since
+    if (
+        (pending and now - pending[0].time // 1000 > late)
+        or (since >= 0 and now - since >= TCP_DELACK_MAX + late)
+        or r.life.owes_ack is not None
+        or r.ident.ids.holes
+    ):
+        settle(r, now, s.number)
     if s.flags & OPENS_OR_RESETS:
         r.ident.heard(s)
-    r.pending.append(s)
+    pending.append(s)
     return label
 
 
@@ -69,24 +80,33 @@ def settle(e: End, now: int, frame: int) -> None:
         e.settle(now, frame)
 
 
-def sends(e: End, s: Segment) -> Label:
+def sends(e: End, s: Segment, now: int) -> Label:
     """`End.sends`."""
     if s.flags & NOT_CALM != ACK or e.decided or s.truncated:
         return e.sends(s)
-    now, n = s.time // 1000, s.len
-    ident, rx, tx = e.ident, e.rx, e.tx
+    n = s.len
+    ident, rx, tx, life = e.ident, e.rx, e.tx, e.life
     calm = identified(ident, s, now, n)
     if not calm:
         ident.check(s)
-    settle(e, now, s.number)
-    life = e.life
+    pending, late, since = e.pending, e.stack.late, rx.clock.since
+    if (
+        (pending and now - pending[0].time // 1000 > late)
+        or (since >= 0 and now - since >= TCP_DELACK_MAX + late)
+        or life.owes_ack is not None
+        or ident.ids.holes
+    ):
+        settle(e, now, s.number)
     label: Label | None = None
     if e.state is not ESTABLISHED or life.owes_ack is not None or life.alert:
         label = life.explain(s)
+    mss = 0
     if label is None:
         if not (calm and stands(e, rx, s, now, n)):
             rx.explain(s)
-        if not (calm and classified(e, tx, s, now, n)):
+        if calm:
+            mss = classified(e, tx, s, now, n)
+        if not mss:
             label = tx.classify(s)
         elif n:
             label = LABELS[tx.how]
@@ -94,9 +114,9 @@ def sends(e: End, s: Segment) -> Label:
             label = caused(rx, s, now)
     if not acknowledged(e, rx, s, label, now, n):
         rx.sent(s, label)
-    if not (calm and departed(e, tx, s, n)):
+    if not (mss and departed(e, tx, s, n, mss)):
         tx.sent(s, label)
-    if life.confirmed and (label is READ or label is AT_ONCE or label is QUICK or label is WRITTEN):
+    if life.confirmed and (label is WRITTEN or label is AT_ONCE or label is READ or label is QUICK):
         life.repeats = 0
     else:
         life.sent(s, label)
@@ -109,26 +129,22 @@ def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
     if ident.ttl != s.ttl or ident.df != s.df or s.tos & 3 or ident.ecn_ok or s.urg_ptr or not (n or s.flags == ACK):
         return False
     data, l4, tsval = s.data, s.l4, s.tsval
-    if data[l4 + 12] & 0x0E:
-        return False
-    head = s.payload_at - l4
     clock = ident.clock
     seen = passed = 0
     if tsval is None:
-        if ident.ts_ok or head != 20:
+        if ident.ts_ok or data[l4 + 12] != PLAIN_HEADER:
             return False
     else:
         first = clock.first
-        if ident.ts_ok is False or head != 32 or data[l4 + 20 : l4 + 24] != ALIGNED or first is None:
+        if (
+            data[l4 + 12] != STAMPED_HEADER
+            or first is None
+            or ident.ts_ok is False
+            or data[l4 + 20 : l4 + 24] != ALIGNED
+        ):
             return False
-        if 0 < (clock.ts - tsval) & M32 < H32 or now < clock.at - MICROSECONDS:
-            return False
-        passed = now - first[0]
-        seen = (tsval - first[1]) & M32
-        if seen >= H32:
-            seen = 0
-        seen = seen * 1_000 // clock.rate
-        if seen > passed // 1_000:
+        passed, seen = now - first[0], (tsval - first[1]) * 1_000
+        if tsval < clock.ts or seen > passed or seen < 0 or clock.rate != 1_000 or now < clock.at - MICROSECONDS:
             return False
     i = s.ip_id
     if i is not None:
@@ -144,17 +160,23 @@ def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
         else:
             unit = ident._unit(s)
             ids.low, ids.high = -(-n // unit) if unit else 1, -(-n // SEGMENT)
-        ids.kind, ids.gap, ids.odd = "", 0, None
+        ids.kind = ""
+        ids.gap = 0
+        ids.odd = None
         ids.exact += 1
         ids.span += step
         if step == 1 and ids.size > ids.single:
             ids.single = ids.size
-        ids.recent.append((i, s.seq, s.ack_seq, n, s.flags, tsval))
-        ids.last, ids.time, ids.size = i, now, n
+        ids.recent.append(s)
+        ids.last = i
+        ids.time = now
+        ids.size = n
     ident._stepped = s.number
     if tsval is not None:
-        clock.ts, clock.top, clock.at, clock.loose = tsval, now, now, False
-        if passed > 500_000 and seen * 10 > passed // 1_000 * 9:
+        clock.ts = tsval
+        clock.at = clock.top = now
+        clock.loose = False
+        if not clock.sure and passed > 500_000 and seen // 100 > passed // 1_000 * 9:
             clock.sure = True
     if not n:
         ident.acks += 1
@@ -168,11 +190,13 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     re = rx.re
     if not rx.known or s.sack or re.ranges or re.dsack is not None or re.told_at_fin is not None or rx.fuzzy:
         return False
-    nxt = re.nxt
-    d = (s.ack_seq - nxt) & M32
-    ack = nxt + d if d < H32 else nxt + d - (1 << 32)
+    nxt, wup, t, last = re.nxt, rx.wup, s.tsecr, rx.latest
+    base = 0 if nxt <= M32 else nxt & HIGH
+    ack = s.ack_seq + base
     stack = e.stack
-    if ack < rx.wup or 0 <= rx.clock.since < now - TCP_DELACK_MAX:
+    if not -H32 < ack - nxt < H32 or ack < wup or 0 <= rx.clock.since < now - TCP_DELACK_MAX:
+        return False
+    if t is not None and last is not None and (echoed := last.tsecr) and echoed != t and (echoed - t) & M32 < H32:
         return False
     rx.stale = False
     if rx.credits and now - rx.credit_at > (FAR_AWAY if rx.loose else stack.late + HELD_BACK):
@@ -180,41 +204,39 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     pending = e.pending
     recent, count = rx.ts_recent, 0
     if pending:
-        tx = e.tx
-        una, snd_nxt = tx.snd_una, tx.snd_nxt
-        limit = now - stack.base
-        ts_ok, wup, half, t = rx.ts_ok, rx.wup, rx.half, s.tsecr
+        f = e.tx.f
+        snd_nxt = f.nxt & M32
+        limit = (now - stack.base + 1) * 1_000
+        ts_ok = rx.ts_ok
         for p in pending:
-            if p.flags & NOT_CALM != ACK or p.tos & 3 == ECN_CE or 0 < (p.ack_seq - snd_nxt) & M32 < H32:
+            d = p.ack_seq - snd_nxt
+            if p.flags & NOT_CALM != ACK or p.tos & 3 == ECN_CE or (d and (0 < d < H32 or d < -H32)):
                 return False
-            tsval = p.tsval
-            d = (p.seq - nxt) & M32
-            if d:
-                if p.len or d < H32:
-                    return False
-                d -= 1 << 32
-                if nxt + d < wup:
-                    return False
-            if tsval is not None and recent and ts_ok and 1 < (recent - tsval) & M32 < H32:
+            seq, size, tsval = p.seq + base, p.len, p.tsval
+            if seq != nxt and (size or seq < wup or seq > nxt or nxt - seq > H32):
                 return False
-            seq = nxt + d
-            stop = seq + p.len
+            if tsval != recent and ts_ok and recent and tsval is not None:
+                d = recent - tsval
+                if d > 1 or d < -H32:
+                    return False
+            stop = seq + size
             if stop > ack:
                 break
-            if p.time // 1000 > limit and nxt == ack and rx.echoes(s, recent):
+            if nxt == ack and p.time >= limit and rx.echoes(s, recent):
                 break
             if tsval is None or recent is None:
                 later = tsval if ts_ok else None
             elif (
-                seq > wup
-                or not 0 < (tsval - recent) & M32 < H32
-                or (p.number == half[0] and seq > half[1])
-                or (p.ack_seq - una) & M32 >= H32
+                tsval == recent
+                or seq > wup
+                or not (tsval - recent) & M32 < H32
+                or (p.number == rx.half[0] and seq > rx.half[1])
+                or (p.ack_seq - f.una) & M32 >= H32
             ):
                 later = recent
             else:
                 later = tsval
-            if later is not None and t is not None and ts_ok is True and 0 < (later - t) & M32 < H32:
+            if later != t and later is not None and t is not None and ts_ok is True and (later - t) & M32 < H32:
                 break
             recent = later
             if stop > nxt:
@@ -222,9 +244,9 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
             count += 1
     if nxt != ack:
         return False
-    if s.tsecr != recent and not rx.echoes(s, recent):
+    if t != recent and not rx.echoes(s, recent):
         return False
-    if nxt <= rx.wup and not n and count < len(pending) and not rx.credits:
+    if nxt <= wup and not n and count < len(pending) and not rx.credits:
         return False
     while count:
         process(e, pending.popleft())
@@ -243,40 +265,49 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     return True
 
 
-def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> bool:
-    """`Sender.classify` of new data and of what is empty; False: not decided, and nothing changed."""
+def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> int:
+    """`Sender.classify` of new data and of what is empty: what a segment holds at most (bytes).
+
+    0: not decided, and nothing changed.
+    """
     f = tx.f
     nxt = f.nxt
-    if not tx.started or not tx.agreed or s.seq != nxt & M32 or tx.soon >= 0:
-        return False
-    board = f.board
-    stack = e.stack
-    key = (s.data[s.l4 + 12], f.mss, f.max_window, f.ts_ok)
-    mss = tx.mss_now if key == tx.mss_key and f.mss else tx._mss(s)
+    if not tx.started or not tx.agreed or s.seq != nxt & M32 or not f.mss:
+        return 0
+    board, stack = f.board, e.stack
+    size, most, widest, stamps = tx.mss_key
+    if s.data[s.l4 + 12] == size and f.max_window == widest and f.mss == most and f.ts_ok is stamps:
+        mss: int = tx.mss_now
+    else:
+        mss = tx._mss(s)
     left = now
-    if s.tsval is not None and stack.near is True:
+    if stack.near is True and s.tsval is not None:
         if tx.ts_base is None:
-            return False
+            return 0
         tsval, at = tx.ts_base
-        lag = now - at - (((s.tsval - tsval + H32) & M32) - H32) * TICK
+        lag = s.tsval - tsval
+        if not -H32 < lag < H32:
+            return 0
+        lag = now - at - lag * TICK
         if lag >= QUEUED:
             left = now - lag + TICK
         elif lag < 0:
-            return False
-    if board.out and left - f.due > SECOND:
-        return False
+            return 0
+    out = board.out
+    if out and left - f.due > SECOND:
+        return 0
     hi = nxt + n
-    how = BY_WRITE
+    segs = 1 if n <= mss else -(-n // mss)
     if n:
         if 0 <= tx.fin < hi or (0 <= tx.right < hi and f.una != tx.iss):
-            return False
-        if f.ca == OPEN and not board.sacked and stack.given and not tx.middle and stack.near:
-            out = board.out + (1 if n <= mss else -(-n // mss))
-            if out - INIT_CWND - f.delivered - (f.tlp_high >= 0) > 0:
-                return False
-        if not board.out:
+            return 0
+        counted = stack.given and stack.near and f.ca == OPEN and not board.sacked and not tx.middle
+        if counted and out + segs - INIT_CWND - f.delivered - (f.tlp_high >= 0) > 0:
+            return 0
+        how = BY_WRITE
+        if not out:
             if n < mss and tx.full and tx._wakes(s, left):
-                return False
+                return 0
         elif (
             f.kind == TLP
             and f.tlp_high < 0
@@ -286,20 +317,25 @@ def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> bool:
         ):
             how = BY_TLP
         tx.how = how
-    last = tx.last_id
-    tx.contiguous = stack.exact
+        tx.what = NEW
+    else:
+        tx.what = NOTHING
     ip_id = s.ip_id
     if ip_id:
-        tx.last_id = (ip_id + (1 if n <= mss else -(-n // mss))) & 0xFFFF
-        step = (ip_id - last) & 0xFFFF
-        tx.contiguous = last >= 0 and not step
-        if step or last < 0:
-            tx.last_id = last
+        last = tx.last_id
+        if ip_id == last:
+            tx.contiguous = True
+            tx.last_id = (ip_id + segs) & 0xFFFF
+        else:
             tx._counts_ids(s)
-    tx.sure, tx.classified, tx.now = True, s.number, left
-    tx.lo, tx.hi = nxt, hi
-    tx.what = NEW if n else NOTHING
-    return True
+    else:
+        tx.contiguous = stack.exact
+    tx.sure = True
+    tx.classified = s.number
+    tx.now = left
+    tx.lo = nxt
+    tx.hi = hi
+    return mss
 
 
 def caused(rx: Any, s: Segment, now: int) -> Label:
@@ -324,15 +360,15 @@ def caused(rx: Any, s: Segment, now: int) -> Label:
 def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) -> bool:
     """`Receiver.sent` of what acknowledges the position; False: not decided, and nothing changed."""
     re, promise = rx.re, rx.promise
-    nxt, shift = re.nxt, promise.shift
-    window = s.window << shift if shift >= 0 else -1
+    nxt, wup, shift = re.nxt, rx.wup, promise.shift
+    window = s.window << shift if shift > 0 else s.window if not shift else -1
     if (
-        rx.stale
-        or s.ack_seq != nxt & M32
-        or window <= 0
+        window <= 0
+        or s.ack_seq != (nxt if nxt <= M32 else nxt & M32)
+        or rx.stale
         or promise.window <= 0
         or rx.fuzzy
-        or nxt < rx.wup
+        or nxt < wup
         or rx.old_sets
         or rx.untold
         or rx.ofo_told
@@ -340,80 +376,89 @@ def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) ->
     ):
         return False
     pending = e.pending
-    rx.latest, rx.origin = s, None
-    rx.half = (0, 0, None)
-    if n and pending:
-        p = pending[0]
-        if p.seg_len:
-            rx.half = (p.number, rx.wup, p.tsval)
+    rx.latest = s
+    rx.origin = None
+    if n and pending and (p := pending[0]).seg_len:
+        rx.half = (p.number, wup, p.tsval)
+    else:
+        rx.half = NO_HALF
     clock = rx.clock
     promise.give = 0
-    if 0 <= nxt + window - promise.edge < 1 << shift:
+    edge = nxt + window
+    if 0 <= edge - promise.edge < 1 << shift:
         low, high = e.counts.low, e.counts.high
-        low[WANTS] = low.get(WANTS, 0)
         high[WANTS] = high.get(WANTS, 0) + 1
-    promise.edge = nxt + window
+        if WANTS not in low:
+            low[WANTS] = 0
+    promise.edge = edge
     promise.window = window
-    advances = nxt > rx.wup
-    rx.wup = nxt
-    if clock.quick and clock.since >= 0:
-        clock.quick -= 1
-        if not clock.quick:
-            clock.ato = TCP_ATO_MIN
-    clock.since = clock.due = -1
+    if clock.since >= 0:
+        if clock.quick:
+            clock.quick -= 1
+            if not clock.quick:
+                clock.ato = TCP_ATO_MIN
+        clock.since = -1
+    clock.due = -1
     clock.pushed = 0
     clock.now = clock.mandated = False
-    if n and now - clock.lrcvtime < clock.ato and clock.pingpong < 255:
+    if n and clock.pingpong < 255 and now - clock.lrcvtime < clock.ato:
         clock.pingpong += 1
     if rx.loose:
-        rx.astray.acknowledged(nxt)
-        rx.astray.inputs -= not n and rx.astray.inputs > 0
-    if re.sack and not rx.dsack_off:
-        rx.credits = 0
-    elif rx.credits and not n and not advances:
-        rx.credits -= 1
+        astray = rx.astray
+        waiting = astray.under_way
+        if waiting and waiting[0][1] <= nxt:
+            astray.acknowledged(nxt)
+        if not n and astray.inputs > 0:
+            astray.inputs -= 1
+    if rx.credits:
+        if re.sack and not rx.dsack_off:
+            rx.credits = 0
+        elif not n and nxt <= wup:
+            rx.credits -= 1
+    rx.wup = nxt
     rx.compressed = 0
     rx.fin_due = False
     re.told_at_fin = re.dsack = None
     recent, t = rx.ts_recent, s.tsecr
-    if t is not None and recent is not None and rx.ts_ok and 0 < (t - recent) & M32 < H32:
+    if t != recent and t is not None and recent is not None and rx.ts_ok and 0 < (t - recent) & M32 < H32:
         rx.ts_recent = t
-    if not pending:
+    if rx.ts_loose and not pending:
         rx.ts_loose = False
     return True
 
 
-def departed(e: End, tx: Any, s: Segment, n: int) -> bool:
-    """`Sender.sent` of new data and of what is empty, next in sequence; False: not decided, and nothing changed."""
+def departed(e: End, tx: Any, s: Segment, n: int, mss: int) -> bool:
+    """`Sender.sent` of what `classified` decided; False: not decided, and nothing changed."""
     f = tx.f
-    if tx.classified != s.number or tx.lo != f.nxt or e.ident.ids.gap:
+    if tx.lo != f.nxt or e.ident.ids.gap:
         return False
     low, high = e.counts.low, e.counts.high
-    if tx.what == NOTHING:
+    if not n:
         low["Tcp.OutSegs"] = low.get("Tcp.OutSegs", 0) + 1
         high["Tcp.OutSegs"] = high.get("Tcp.OutSegs", 0) + 1
-    elif tx.what == NEW and tx.how == BY_WRITE:
-        key = (s.data[s.l4 + 12], f.mss, f.max_window, f.ts_ok)
-        if key != tx.mss_key or not f.mss:
-            return False
-        mss, now, hi = tx.mss_now, tx.now, tx.hi
+    elif tx.how == BY_WRITE:
         if n <= mss:
             segs = 1
-        elif n % mss and not s.flags & PSH:
-            return False
-        else:
+            tx.full = n == mss
+        elif n % mss:
+            if not s.flags & PSH:
+                return False
             segs = -(-n // mss)
-        board = f.board
+            tx.full = False
+        else:
+            segs = n // mss
+            tx.full = True
+        now, hi, board = tx.now, tx.hi, f.board
         out = board.out
         sent = Sent(tx.lo, hi, now, mss, segs)
         sent.source, sent.at, sent.tsval = s, s.payload_at, s.tsval or 0
         board.q.append(sent)
         board.out = out + segs
         f.nxt = hi
-        for name in ("Tcp.OutSegs", "TcpExt.TCPOrigDataSent"):
-            low[name] = low.get(name, 0) + segs
-            high[name] = high.get(name, 0) + segs
-        tx.full = n >= mss and not n % mss
+        low["Tcp.OutSegs"] = low.get("Tcp.OutSegs", 0) + segs
+        high["Tcp.OutSegs"] = high.get("Tcp.OutSegs", 0) + segs
+        low["TcpExt.TCPOrigDataSent"] = low.get("TcpExt.TCPOrigDataSent", 0) + segs
+        high["TcpExt.TCPOrigDataSent"] = high.get("TcpExt.TCPOrigDataSent", 0) + segs
         if f.sack_ok and f.tlp_on and (f.ca == OPEN or f.ca == CWR):
             arm(f, now)
         elif not out or f.kind == TLP:

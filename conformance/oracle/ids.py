@@ -22,6 +22,11 @@ SWAPPED: Final = 300  # us: stamps of two CPUs, taken in another order than the 
 SEGMENT: Final = 488  # bytes: what a segment of a longer super-frame holds at least, by the least path MTU of 552
 
 
+def _mark(s: Segment) -> tuple[int | None, int, int, int, int, int | None]:
+    """What a frame and its duplicate have in common."""
+    return s.ip_id, s.seq, s.ack_seq, s.len, s.flags, s.tsval
+
+
 class Ids:
     """The ids so far. `gap`: of the frame that was seen last, how many segments left before it that the tap lacks."""
 
@@ -44,7 +49,7 @@ class Ids:
         # A frame out of line: the id before it, how far behind that the next is at least and at most, its own step.
         self.odd: tuple[int, int, int, int] | None = None
         self.time = 0
-        self.recent: deque[tuple[int, int, int, int, int, int | None]] = deque(maxlen=REMEMBERED)
+        self.recent: deque[Segment] = deque(maxlen=REMEMBERED)
 
     def copy(self) -> "Ids":
         """A copy that shares nothing that changes."""
@@ -93,20 +98,19 @@ class Ids:
             if step == 1 and self.size > self.single:
                 self.single = self.size
             self.odd = None
-            self.recent.append((i, s.seq, s.ack_seq, n, s.flags, s.tsval))
+            self.recent.append(s)
             self.last, self.low, self.high, self.time, self.size = i, low, high, at, s.len
             return 0
         return self._strange(s, i, step, low, high, at)
 
     def _strange(self, s: Segment, i: int, step: int, low: int, high: int, at: int) -> int:
         last = self.last or 0
-        mark = (i, s.seq, s.ack_seq, s.len, s.flags, s.tsval)
         behind = (-step) & 0xFFFF
-        if mark in self.recent:
+        if _mark(s) in map(_mark, self.recent):
             self.kind = "duplicate"
             return -behind
         odd, self.odd = self.odd, (last, self.low + low, self.high + high, -behind if behind < 0x8000 else step)
-        self.recent.append(mark)
+        self.recent.append(s)
         strange = min(NEARBY, self.span + AROUND)
         if odd is not None and odd[1] <= (i - odd[0]) & 0xFFFF <= odd[2] and abs(odd[3]) > strange:
             # The frame before this one took its step of the count, but said otherwise.
