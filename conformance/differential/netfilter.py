@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from conformance.differential.netfilter_live import STAT_NAMES, Live, Seen, live, missing
 from conformance.differential.netfilter_packets import Event, Packets
-from conformance.differential.netfilter_rules import Rules
+from conformance.differential.netfilter_rules import Rules, sysctls
 from conformance.differential.netfilter_world import OracleNat, Out, World
 from refmodel.netfilter.conn import NfConn
 from refmodel.netfilter.restore_words import RestoreError
@@ -72,16 +72,18 @@ def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) ->
     """One ruleset and its packets."""
     rng = Random(f"{seed}/{number}")
     text = Rules(rng, broken=rng.random() < BROKEN).text()
-    world = World(version_number(nearest(os.uname().release)))
+    settings = sysctls(rng)
+    world = World(version_number(nearest(os.uname().release)), sysctls=settings)
     began = time.monotonic()
     world.now = 10_000_000
 
     def differs(what: str, model: object, real: object, event: object = "") -> None:
-        told = f"ruleset {number} of seed {seed}: {what} {event}\n  model  {model}\n  kernel {real}\n{text}"
+        told = f"ruleset {number} of seed {seed}: {what} {event}\n  model  {model}\n  kernel {real}\n{settings}\n{text}"
         outcome.differences.append(told + "\n".join(f"  {fn}: {d}" for fn, d in world.notes[-25:]))
 
     outcome.rulesets += 1
     kernel.flush_conntrack()
+    kernel.set_sysctls(settings)
     complaint = kernel.restore(text)
     try:
         world.nf.iptables_restore(text)

@@ -6,7 +6,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ NLM_F_REQUEST_ACK: Final = 5
 STAT_NAMES: Final = ("found", "invalid", "insert_failed", "drop", "early_drop", "error", "clash_resolve")
 SYSCTLS: Final = {
     "net/ipv4/ip_forward": 1, "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/all/send_redirects": 0,
-    "net/ipv4/conf/all/accept_redirects": 0, "net/ipv4/icmp_ratemask": 0, "net/ipv4/ipfrag_time": 3600, "net/ipv4/icmp_ratelimit": 0,
+    "net/ipv4/conf/all/accept_redirects": 0, "net/ipv4/icmp_ratemask": 0, "net/ipv4/ipfrag_time": 3600,
+    "net/ipv4/icmp_ratelimit": 0,
     "net/ipv6/conf/all/disable_ipv6": 1, "net/ipv6/conf/default/disable_ipv6": 1,
 }  # fmt: skip
 
@@ -98,6 +99,11 @@ class Live:
     def ip(self, command: str) -> None:
         """Runs ip(8)."""
         subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+
+    def set_sysctls(self, values: Mapping[str, int]) -> None:
+        """Sets the namespace's settings."""
+        for name, value in values.items():
+            Path("/proc/sys", name.replace(".", "/")).write_text(str(value))
 
     def restore(self, text: str) -> str:
         """Puts in a ruleset; what iptables-restore complains about, empty if nothing."""

@@ -116,6 +116,7 @@ class Packets:
         self.flows: list[Flow] = []
         self.last: tuple[Flow, bool] | None = None
         self.queue: list[Event] = []
+        self.few = rng.random() < 0.35  # one or two flows, which then come further
 
     def next(self) -> Event:
         """The next packet."""
@@ -123,7 +124,7 @@ class Packets:
         self.last = None
         if self.queue:
             return self.queue.pop(0)
-        if not self.flows or (len(self.flows) < 6 and rng.random() < 0.2):
+        if not self.flows or (len(self.flows) < (2 if self.few else 6) and rng.random() < (0.04 if self.few else 0.2)):
             self.flows.append(Flow(rng))
             if len(self.flows) > 1 and rng.random() < 0.3:  # the same ports again, from elsewhere
                 self.flows[-1].dport, self.flows[-1].sport = self.flows[0].dport, self.flows[0].sport

@@ -30,6 +30,22 @@ CT_STATES: Final = ("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SN
                     "RELATED,ESTABLISHED", "INVALID,UNTRACKED")  # fmt: skip
 
 
+NF: Final = "net.netfilter.nf_conntrack_"
+SYSCTLS: Final = {
+    NF + "tcp_loose": (1, 0), NF + "tcp_be_liberal": (0, 1), NF + "tcp_ignore_invalid_rst": (0, 1),
+    NF + "tcp_max_retrans": (3, 0, 1), NF + "checksum": (1, 0), NF + "tcp_timeout_established": (432_000, 200),
+    NF + "tcp_timeout_unacknowledged": (300, 60, 1000), NF + "tcp_timeout_max_retrans": (300, 40),
+    NF + "udp_timeout": (30, 77), NF + "tcp_timeout_close": (10, 500),
+}  # fmt: skip
+"""Settings of connection tracking, the default first."""
+
+
+def sysctls(rng: Random) -> dict[str, int]:
+    """All settings, most of them as they are by default."""
+    other = rng.random() < 0.4
+    return {n: rng.choice(v) if other and rng.random() < 0.4 else v[0] for n, v in SYSCTLS.items()}
+
+
 class Rules:
     """One ruleset. `broken`: something in it may be wrong, so that it is to be refused."""
 

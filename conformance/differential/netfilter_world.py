@@ -7,7 +7,7 @@ resets, each as net/ipv4 does it, without options and PMTU.
 
 import errno
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from refmodel.netfilter.conn import NfConn
 from refmodel.netfilter.env import Flow
 from refmodel.netfilter.nat import Nat, NatRange, port_range
 from refmodel.netfilter.netfilter import Netfilter
-from refmodel.netfilter.params import TcpCtParams
+from refmodel.netfilter.params import CtParams, TcpCtParams
 from refmodel.netfilter.skb import csum_replace2, ip_is_fragment, ip_send_check, put16, u16at, u32at
 from refmodel.netfilter.tuples import Tuple
 from refmodel.netfilter.uapi import (
@@ -38,6 +38,7 @@ from refmodel.netfilter.uapi import (
     Manip,
 )  # fmt: skip
 from refmodel.packet.wire import ones_sum, pseudo_header
+from refmodel.profile import Profile
 from refmodel.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, PACKET_HOST, SkBuff
 
 RTCF_LOCAL: Final = 0x80000000
@@ -93,7 +94,7 @@ class OracleNat(Nat):
 class World:
     """The router. `received` takes a frame, `sent` a packet of a raw socket; both give what came out."""
 
-    def __init__(self, kernel: int = 612, hz: int = 250) -> None:
+    def __init__(self, kernel: int = 612, hz: int = 250, sysctls: Mapping[str, int] | None = None) -> None:
         self.now = 0
         self.hz = hz
         self.kernel = kernel
@@ -113,7 +114,8 @@ class World:
         self.broadcasts = {IPv4Network(a, strict=False).broadcast_address.packed for a in ADDRESSES.values()}
         self.fragments: dict[tuple[bytes, int, int, int], list[SkBuff]] = {}
         self.icmp_locked = False
-        self.nf = Netfilter(self, tcp_params=TcpCtParams(kernel=kernel))
+        p = Profile(f"{kernel // 100}.{kernel % 100}", hz, sysctls or {})
+        self.nf = Netfilter(self, p.params(CtParams), p.params(TcpCtParams))
         self.nf.nat.__class__ = OracleNat
 
     # ---- Env
