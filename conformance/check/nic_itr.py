@@ -67,8 +67,9 @@ class Moderate(Frontier):
     def _ended(self, s: itr.Moderation) -> Iterator[tuple[itr.Moderation, str, int]]:
         """What may come of a poll's end: the state, the rule, and the rate that it writes (-1: none)."""
         found = set()
-        for e in POLLS:
-            rule, t, effects = self.play(s, e)
+        known = [s] if s.gigabit or not self.fired else [s, self.play(s, itr.LinkSpeed(gigabit=True))[1]]
+        for before, e in product(known, POLLS):
+            rule, t, effects = self.play(before, e)
             wrote = next((x.itr for x in effects if isinstance(x, itr.WriteRate)), -1)
             if (t, wrote) not in found:
                 found.add((t, wrote))
@@ -96,6 +97,12 @@ class Moderate(Frontier):
         """Whether ICS = `value` is the driver's first: it asks for the interrupt of its link (e1000e_trigger_lsc)."""
         first, self.fired = value == self.first and not self.fired, self.fired or value == self.first
         return first
+
+    def linked(self) -> None:
+        """The driver has switched its transmitter on (TCTL): the link is up, and its speed known."""
+        self.alive = [
+            replace(g, at=replace(g.at, itr=self.play(g.at.itr, itr.LinkSpeed(gigabit=True))[1])) for g in self.alive
+        ]
 
     def settled(self) -> bool:
         """Whether the watchdog need not be under way."""

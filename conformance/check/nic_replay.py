@@ -263,6 +263,8 @@ class Replay:
                 self.configured = True
             elif e.register == "TCTL" and self.up:
                 self.closing = None if e.value & TCTL_EN else e
+                if e.value & TCTL_EN:
+                    self.rate.linked()
             elif e.register == "EIAC" and self.closing is not None and not e.value:
                 self._not_masked(e)
 

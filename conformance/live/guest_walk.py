@@ -34,13 +34,16 @@ NETFILTER: Final = (
     ),
 )
 
+FILTERING: Final = ("masquerade", "dnat", "filtered")
+"""The cases that need them: they are recorded in a guest of their own, since loaded hooks show in every walk."""
+
 
 def record_walks(names: Sequence[str], version: str, seconds: float = 300.0) -> tuple[list[KernelWalk], list[str]]:
     """The walks of these cases on Debian's kernel `version`, and its functions; raises guest.GuestError."""
     k = guest.kernel(version)
     card = bool(set(names) & set(CARD_CASES))
     throttle = 100 if "card_full" in names else 3
-    modules = {"veth": "", "tun": ""} | dict.fromkeys(NETFILTER, "")
+    modules = {"veth": "", "tun": ""} | (dict.fromkeys(NETFILTER, "") if set(names) & set(FILTERING) else {})
     if card:
         modules = {"e1000e": f"InterruptThrottleRate={throttle}", "virtio_net": ""}
     with tempfile.TemporaryDirectory(prefix="refmodel-walk-") as scratch:
@@ -72,9 +75,7 @@ def _card() -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; exit status 0 all recorded, 1 the guest failed, 2 usage or a tool is missing."""
     parser = argparse.ArgumentParser(prog="guest_walk", description="Record a packet's walk in a guest.")
-    parser.add_argument(
-        "cases", nargs="*", help="cases, all with the card or all without; without any, they are listed"
-    )
+    parser.add_argument("cases", nargs="*", help="cases; without any, they are listed")
     parser.add_argument("--out", type=Path, default=Path("captures/walks"), help="where to write")
     parser.add_argument("--kernel", default="6.12", choices=("6.1", "6.12"), help="the guest's kernel (default: 6.12)")
     args = parser.parse_args(argv)
@@ -89,17 +90,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         why = f"no case is named {', '.join(unknown)}" if unknown else f"guests need {'; '.join(lacking)}"
         print(f"guest_walk: {why}", file=sys.stderr)
         return 2
+    groups = [[n for n in args.cases if n in some] for some in (FILTERING, CARD_CASES)]
+    groups.append([n for n in args.cases if not any(n in g for g in groups)])
     try:
-        walks, functions = record_walks(args.cases, args.kernel)
+        done = [record_walks(g, args.kernel) for g in groups if g]
     except guest.GuestError as e:
         print(f"guest_walk: {e}", file=sys.stderr)
         return 1
     args.out.mkdir(parents=True, exist_ok=True)
-    for w in walks:
+    for w in (w for walks, _ in done for w in walks):
         path = args.out / f"{w.name}-{args.kernel}.walk.json.gz"
         path.write_bytes(gzip.compress(w.to_json(), 9, mtime=0))
         print(path, len(w.calls), "calls", flush=True)
-    text = "\n".join(functions) + "\n"
+    text = "\n".join(sorted({f for _, functions in done for f in functions})) + "\n"
     (args.out / f"functions-{args.kernel}.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     return 0
 

@@ -11,12 +11,19 @@ from typing import Final, NamedTuple
 from msgspec import Struct, field
 
 from conformance.live.walk_classes import ALIASES, class_of
-from conformance.live.walk_trace import KernelCall, KernelWalk
+from conformance.live.walk_trace import SOFTIRQ, KernelCall, KernelWalk
 from refmodel.rule import RULES, STEPS
 from refmodel.walk import Walk
 
 CALL: Final = "call"
 """The event of a walk from function_graph: each is a call of its own."""
+
+
+BORDERS: Final = (*SOFTIRQ, "do_softirq", "irq_exit_rcu")
+"""Functions in the middle of which the context changes."""
+
+QUIET: Final = (*BORDERS, "__local_bh_enable_ip")
+"""Functions that may have nothing to do: the model does not pass them then."""
 
 
 class Step(NamedTuple):
@@ -107,10 +114,11 @@ class Tree:
             at = self.steps[at].parent
         return wanted < 0
 
-    def find(self, chain: Sequence[str], since: int, fresh: bool) -> int | None:
-        """The first step that has `chain`, and is not over at the moment `since`; if `fresh`, it begins after it."""
-        fitting = (n for n in self.of.get(chain[-1], ()) if (n > since if fresh else self.last[n] >= since))
-        return next((n for n in fitting if self.nested(n, chain)), None)
+    def find(self, chain: Sequence[str], since: int, context: str = "") -> int | None:
+        """The first step that has `chain`, and is not over at the moment `since`; in `context` if there is one."""
+        fitting = [n for n in self.of.get(chain[-1], ()) if self.last[n] >= since and self.nested(n, chain)]
+        here = (n for n in fitting if self.steps[n].context == context)
+        return next(here, fitting[0] if fitting else None)
 
 
 class Comparer:
@@ -119,7 +127,10 @@ class Comparer:
     def __init__(self, kernel: KernelWalk, steps: Sequence[Step], known: Collection[str]) -> None:
         self.kernel, self.tree, self.known = kernel, Tree(steps), known
         self.at: dict[str, int] = {}
+        self.within: list[tuple[tuple[str, ...], int, int]] = []  # open calls: their chain, their step, the last in it
+        self.latest = -1
         self.out = Comparison()
+        self.seen = {n for f in kernel.functions() if (n := self._name(f)) is not None}
 
     def run(self, out_of_line: Collection[str]) -> Comparison:
         """Compares all calls. `out_of_line`: the functions which that kernel has out of line."""
@@ -129,22 +140,28 @@ class Comparer:
             if c.context != "process" and before == "process":
                 self.at[c.context] = max(self.at.get(c.context, -1), self.at.get("process", -1))
             before = c.context
-            if chain and not (c.event == CALL and self._name(c.chain[-1]) is None):
-                self._place(i, c, chain)
-        seen = {n for f in self.kernel.functions() if (n := self._name(f)) is not None}
+            if c.event != CALL:
+                if chain:
+                    self._place(i, c, chain)
+            elif self._name(c.chain[-1]) is not None:
+                self._call(i, c, chain)
         for f in dict.fromkeys(s.function for s in self.tree.steps):
-            if f not in out_of_line and f not in seen:
+            if f not in out_of_line and f not in self.seen:
                 self.out.inlined.append(f)
-            elif f not in seen:
+            elif f not in self.seen:
                 self.out.unseen.append(f)
         return self.out
 
     def _name(self, function: str) -> str | None:
-        """The model's name of a kernel's function; None if it has none."""
-        if function in self.known:
+        """The model's name of a kernel's function: its own, or another's that this walk has; None if it has none."""
+        if function in self.tree.of:
             return function
-        alias = ALIASES.get(function)
-        return alias[0] if alias is not None and alias[0] in self.known else None
+        alias = ALIASES.get(function, ("",))[0]
+        if alias in self.tree.of:
+            return alias
+        if class_of(function) is not None:
+            return None
+        return function if function in self.known else alias if alias in self.known else None
 
     def _chain(self, i: int, c: KernelCall) -> list[str]:
         """What the model has of a chain; what it has not is put into its class, or is a difference."""
@@ -165,22 +182,96 @@ class Comparer:
         return chain
 
     def _place(self, i: int, c: KernelCall, chain: list[str]) -> None:
-        since, fresh = self.at.get(c.context, -1), c.event == CALL
-        n = self.tree.find(chain, since, fresh)
+        """An event: its chain is one moment, not before the last."""
+        since = self.at.get(c.context, -1)
+        n = self.tree.find(chain, since, c.context)
         if n is None:
             self._differs(i, self._why(chain, since))
-            return
-        self.at[c.context] = max(since, n)
-        context = self.tree.steps[n].context
-        if context != c.context:
-            self._differs(i, f"the model does {chain[-1]} in {context}")
+        elif self._placed(i, c, n):
+            self.at[c.context] = max(since, n)
+
+    def _call(self, i: int, c: KernelCall, chain: list[str]) -> None:
+        """A call: a step of its own within the step of the call that it is made in, after that one's other calls."""
+        here = (*c.within, *c.chain)
+        while self.within and self.within[-1][0] != here[: len(self.within[-1][0])]:
+            self._leave()
+        if self.within and self.within[-1][0] == here:
+            self._leave()
+        outer = next((k for k in range(len(self.within) - 1, -1, -1) if len(self.within[k][0]) > len(c.within)), None)
+        if outer is None:
+            since, end, rest = self.at.get(c.context, -1), len(self.tree.steps) - 1, chain
         else:
-            self.out.placed.append((i, n))
+            _, step, since = self.within[outer]
+            end, rest = self.tree.last[step], chain[-1:]
+        if outer is None and c.context != "process":
+            since = max(since, self.latest)  # it comes upon what runs
+        top = self.within[outer][1] if outer is not None else -1
+        fitting = (n for n in self.tree.of.get(rest[-1], ()) if since < n <= end and self.tree.nested(n, rest))
+        n = next((n for n in fitting if not self._passed_by(n, top, rest)), None)
+        if n is None and len(chain) > 1 and chain[-2] == chain[-1]:
+            return  # a body by the name of its function
+        if n is None and rest[-1] in QUIET:
+            self.out.left_out.setdefault("bottom halves", set()).add(c.chain[-1])
+            return
+        if n is None:
+            self._differs(i, self._why_call(rest[-1], chain, outer, since))
+            return
+        if outer is None:
+            self.at[c.context] = n
+        else:
+            self.within[outer] = (self.within[outer][0], self.within[outer][1], n)
+        self.within.append((here, n, n))
+        self.latest = n
+        self._placed(i, c, n)
+
+    def _passed_by(self, n: int, top: int, chain: Sequence[str]) -> bool:
+        """Whether the model comes from step `top` to step `n` through a function that the kernel passed elsewhere.
+
+        What this kernel has not out of line at all, or not for this caller, does not show.
+        """
+        at = self.tree.steps[n].parent
+        context = self.tree.steps[n].context
+        while (
+            at not in (-1, top)
+            and self.tree.steps[at].context == context
+            and self.tree.steps[n].function not in BORDERS
+        ):
+            function = self.tree.steps[at].function
+            if function in self.seen and function not in chain:
+                return True
+            at = self.tree.steps[at].parent
+        return False
+
+    def _leave(self) -> None:
+        """The innermost open call is over: what comes next in its caller comes after all of it that was seen."""
+        _, step, last = self.within.pop()
+        if self.within:
+            chain, outer, since = self.within[-1]
+            if outer <= step:
+                self.within[-1] = (chain, outer, max(since, last))
+
+    def _why_call(self, function: str, chain: list[str], outer: int | None, since: int) -> str:
+        where = f" within {self.tree.steps[self.within[outer][1]].function}" if outer is not None else ""
+        if function not in self.tree.of:
+            return f"the model's walk has no {function}{where}; it is nowhere in the walk"
+        end = self.tree.last[self.within[outer][1]] if outer is not None else len(self.tree.steps) - 1
+        start = self.within[outer][1] if outer is not None else -1
+        if any(start < n <= end for n in self.tree.of[function]):
+            return f"the model's walk has {function}{where} only before {self.tree.steps[max(since, 0)].function}"
+        return f"the model's walk has no {function}{where}"
+
+    def _placed(self, i: int, c: KernelCall, n: int) -> bool:
+        step = self.tree.steps[n]
+        if step.context != c.context and step.function not in BORDERS:
+            self._differs(i, f"the model does {step.function} in {step.context}")
+            return False
+        self.out.placed.append((i, n))
+        return True
 
     def _why(self, chain: list[str], since: int) -> str:
         """Why no step has the chain: the first of its functions with which it goes wrong."""
         for k in range(1, len(chain) + 1):
-            if self.tree.find(chain[:k], -1, False) is None:
+            if self.tree.find(chain[:k], -1) is None:
                 where = f" within {chain[k - 2]}" if k > 1 else ""
                 missing = "" if chain[k - 1] in self.tree.of else "; it is nowhere in the walk"
                 return f"the model's walk has no {chain[k - 1]}{where}{missing}"

@@ -15,7 +15,7 @@ from typing import Final
 from conformance.live import guest_load
 from conformance.live.guest_load import CARD, PEER, own_socket, peer_socket
 from conformance.live.walk_graph import grapher, traced
-from conformance.live.walk_record import CASES, PORT, Act, Net, record
+from conformance.live.walk_record import CASES, PORT, QUIET, Act, Net, record
 
 RESULTS: Final = Path("/results")
 
@@ -27,10 +27,9 @@ def _stream(sender: Callable[[int], socket.socket], receiver: Callable[[int], so
     client = sender(socket.SOCK_STREAM)
     client.connect((address, PORT))
     server, _ = listener.accept()
-    for one, other in ((client, server), (server, client)) * 2:
-        one.send(bytes(10))
-        other.recv(100)
-    time.sleep(0.5)
+    client.send(b"hello")
+    server.recv(100)
+    time.sleep(QUIET)
 
     def act() -> None:
         client.send(bytes(100))

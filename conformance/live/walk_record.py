@@ -9,6 +9,7 @@ import gzip
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -25,6 +26,8 @@ from conformance.live.walk_trace import KernelWalk, TraceError, Tracer, tracer
 
 PORT: Final = 9000
 VETH_RING_SIZE: Final = 256
+QUIET: Final = 0.6
+"""s without a segment after which congestion window and delayed acknowledgements begin anew: more than the RTO."""
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 Act = Callable[[], object]
 
@@ -93,7 +96,7 @@ class Net:
         return self._socket(ns, socket.SOCK_DGRAM, address)
 
     def pair(self, a: NetNamespace, b: NetNamespace, address: str, relay: Act = lambda: None) -> list[socket.socket]:
-        """(client in a, its end in b): an established connection whose first data are read; `relay` moves frames."""
+        """(client in a, its end in b): a connection whose first data are read, quiet since; `relay` moves frames."""
         listener = self._socket(b, socket.SOCK_STREAM, address)
         listener.listen(1)
         client = self._socket(a, socket.SOCK_STREAM, "")
@@ -101,23 +104,24 @@ class Net:
         client.connect_ex((address, PORT))
         for _ in range(3):
             relay()
-        listener.settimeout(5)
         server, _ = listener.accept()
         self._stack.callback(server.close)
-        client.settimeout(5)
-        for one, other in ((client, server), (server, client), (client, server), (server, client)):
-            one.send(bytes(10))
-            relay()
-            other.settimeout(5)
-            other.recv(100)
-            relay()
+        client.setblocking(True)
+        server.setblocking(True)
+        client.send(b"hello")
+        relay()
+        server.recv(100)
+        time.sleep(QUIET)
+        relay()
         return [client, server]
 
     def _socket(self, ns: NetNamespace, kind: int, address: str) -> socket.socket:
         with ns.inside():
             s = socket.socket(socket.AF_INET, kind)
         self._stack.callback(s.close)
-        s.settimeout(5)
+        # No settimeout: Python would poll before each call.
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 5, 0))
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 5, 0))
         if address:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind((address, PORT))
@@ -226,12 +230,19 @@ def udp_veth(n: Net) -> Act:
     a, b = n.namespace(), n.namespace()
     n.veth(a, b, 0, (f"{A}/24", f"{B}/24"))
     sender, receiver = n.udp(a), n.udp(b, B)
+    warm(sender, receiver, B)
 
     def act() -> None:
         sender.sendto(bytes(100), (B, PORT))
         receiver.recv(1000)
 
     return act
+
+
+def warm(sender: socket.socket, receiver: socket.socket, address: str) -> None:
+    """A first datagram, after which the neighbours have their headers and the routes their entries."""
+    sender.sendto(bytes(10), (address, PORT))
+    receiver.recv(100)
 
 
 def udp_closed(n: Net) -> Act:
@@ -260,15 +271,16 @@ def first_contact(n: Net) -> Act:
 
 
 def fragments(n: Net) -> Act:
-    """A datagram of 3000 bytes over links of 1500: fragments out, reassembly, and its reading."""
+    """A datagram of 4000 bytes over links of 1500: three fragments out, reassembly, and its reading."""
     a, b = n.namespace(), n.namespace()
     n.veth(a, b, 0, (f"{A}/24", f"{B}/24"))
     sender, receiver = n.udp(a), n.udp(b, B)
     sender.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+    warm(sender, receiver, B)
 
     def act() -> None:
-        sender.sendto(bytes(3000), (B, PORT))
-        receiver.recv(4000)
+        sender.sendto(bytes(4000), (B, PORT))
+        receiver.recv(5000)
 
     return act
 
@@ -313,6 +325,7 @@ def masquerade(n: Net) -> Act:
         run("iptables-legacy -t nat -A POSTROUTING -o walk1b -j MASQUERADE")
         run("iptables-legacy -A FORWARD -i walk0b -j ACCEPT")
     sender, receiver = n.udp(a), n.udp(b, "10.77.2.2")
+    warm(n.udp(a), receiver, "10.77.2.2")
 
     def act() -> None:
         sender.sendto(bytes(100), ("10.77.2.2", PORT))
@@ -327,6 +340,7 @@ def dnat(n: Net) -> Act:
     with r.inside():
         run("iptables-legacy -t nat -A PREROUTING -p udp --dport 7 -j DNAT --to-destination 10.77.2.2:9000")
     sender, receiver = n.udp(a), n.udp(b, "10.77.2.2")
+    warm(n.udp(a), receiver, "10.77.2.2")
 
     def act() -> None:
         sender.sendto(bytes(100), ("10.77.1.1", 7))

@@ -173,9 +173,10 @@ def own(seen: Sequence[Seen], pids: set[int], devices: set[str]) -> tuple[Kernel
         mine, place = e.pid in pids and e.context == "process", (e.cpu, e.context, e.pid)
         if e.event == "softirq_entry":
             at[place] = None
-        if address in freed and e.event in BIRTHS:
-            numbers.pop(address)
-            freed.remove(address)
+        stranger = e.pid not in pids and device not in devices
+        if (stranger and at.get(place) is None) or (e.event in BIRTHS and (address in freed or stranger)):
+            numbers.pop(address, None)
+            freed.discard(address)
         if address and address not in numbers and (mine or device in devices):
             numbers[address], count = count, count + 1
         if address or device:

@@ -77,16 +77,19 @@ class ItrParams(Params, frozen=True):
 
 
 class Moderation(State, frozen=True):
-    """The driver's rate `itr` in interrupts a second (0: none asked for), and whether it `waits` for its interrupt."""
+    """The driver's rate `itr` in interrupts a second (0: none asked for), and whether it `waits` for its interrupt.
+
+    Before the link's speed is known it is none, and so not a gigabit.
+    """
 
     AT: ClassVar[str] = "watchdog"
 
     watchdog: Watchdog = Watchdog.IDLE
     itr: u32 = START
     waits: bool = False
-    rx_itr: Latency = Latency.LOW
-    tx_itr: Latency = Latency.LOW
-    gigabit: bool = True
+    rx_itr: Latency = Latency.LOWEST
+    tx_itr: Latency = Latency.LOWEST
+    gigabit: bool = False
 
 
 class PollEnds(Event, frozen=True):
@@ -340,10 +343,11 @@ def rate_in_range(s: Moderation, p: ItrParams) -> bool:
     return not dynamic(p) or SLOW <= s.itr <= (START if p.throttle == Throttle.CONSERVATIVE else HIGHEST)
 
 
-@invariant()
-def conservative_is_never_lowest(s: Moderation, p: ItrParams) -> bool:
-    """The conservative mode never asks for the lowest latency."""
-    return p.throttle != Throttle.CONSERVATIVE or (s.rx_itr != Latency.LOWEST and s.tx_itr != Latency.LOWEST)
+@transition(PollEnds)
+def conservative_is_never_lowest(s: Moderation, e: PollEnds, t: Moderation, effects: object, p: ItrParams) -> bool:
+    """On a gigabit link the conservative mode leaves the lowest latency to nobody."""
+    low = t.rx_itr == Latency.LOWEST or t.tx_itr == Latency.LOWEST
+    return p.throttle != Throttle.CONSERVATIVE or not s.gigabit or not low
 
 
 @invariant()
