@@ -16,12 +16,14 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from conformance.differential.ip_compare import alike, clock
 from conformance.differential.ip_env import IpWorldEnv
+from conformance.differential.ip_limits import ALL
 from conformance.differential.ip_live import Live, missing, pinned
 from conformance.differential.ip_packets import Generator, Sent
+from conformance.differential.ip_send import send_differential
 from conformance.differential.ip_world import World
 from refmodel.ip.input import ip_rcv
-from refmodel.packet.wire import ones_sum
 from refmodel.profile import nearest
 
 WORLDS: Final = (
@@ -73,29 +75,6 @@ class Outcome:
         return f"{self.packets} packets in, {self.out} out, {len(self.differences)} differences; drops: {kinds}"
 
 
-def alike(model: tuple[str, bytes, str], kernel: tuple[str, bytes]) -> bool:
-    """A packet of the model and one of the kernel's are the same but for what is free."""
-    name, ours, by = model
-    device, theirs = kernel
-    if name != device or len(ours) != len(theirs):
-        return False
-    if ours == theirs:
-        return True
-    hlen = (theirs[0] & 15) * 4
-    if by != "icmp_push_reply" or ours[6] & 0x40 or ones_sum(theirs[:hlen]) != 0xFFFF:
-        return False
-    return ours[:4] + ours[6:10] + ours[12:] == theirs[:4] + theirs[6:10] + theirs[12:]
-
-
-def _clock(before: float, after: float, came: Sequence[tuple[str, bytes]]) -> int:
-    """The millisecond of the day that the kernel wrote into what it sent; that of sending if it wrote none."""
-    first, last = (int(t * 1000) % 86_400_000 for t in (before, after))
-    for ms in range(first, last + 1):
-        if any(ms.to_bytes(4, "big") in data for _, data in came):
-            return ms
-    return first
-
-
 class Run:
     """One world on both sides."""
 
@@ -113,17 +92,14 @@ class Run:
         live.send(sent.device, sent.frame)
         after = time.time()
         came = live.take()
-        model.ms = _clock(before, after, came)
+        model.ms = clock(before, after, came)
         model.now = 100_000_000 + (time.monotonic_ns() - self.began) // 1000
         skb = sent.skb()
         skb.dev = model.devices[sent.device]
         skb.skb_iif = skb.dev.ifindex
         model.out, model.delivered, model.notes = [], [], []
         ip_rcv(model.net, skb, skb.dev)
-        while model.looped:
-            again = model.looped.pop(0)
-            assert again.dev is not None
-            ip_rcv(model.net, again, again.dev)
+        model.deliver_looped()
         until = time.monotonic() + SETTLE
         while len(came) < len(model.out) and time.monotonic() < until:
             came += live.take()
@@ -211,21 +187,50 @@ def differential(n: int, seed: int, worlds: Sequence[World] = WORLDS, progress: 
 
 @click.command()
 @click.option("--n", default=5000, help="How many packets.")
+@click.option("--sends", default=1000, help="How many datagrams the router sends itself.")
+@click.option(
+    "--limits/--no-limits", default=True, help="Also compare the limits of errors and the time for reassembly."
+)
 @click.option("--seed", default=1, help="Which packets.")
 @click.option("--world", default=-1, help="Only that world, by its number.")
-def main(n: int, seed: int, world: int) -> None:
+def main(n: int, sends: int, limits: bool, seed: int, world: int) -> None:
     """Compares IPv4 of the model with the running kernel's."""
     console = Console()
     why = missing()
     if why:
         raise click.ClickException(why)
+    worlds = WORLDS if world < 0 else WORLDS[world : world + 1]
+    failed = False
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
     with Progress(console=console) as progress:
-        worlds = WORLDS if world < 0 else WORLDS[world : world + 1]
-        outcome = differential(n, seed, worlds, progress)
-    for d in outcome.differences:
-        console.print(str(d), markup=False, highlight=False)
-    console.print(outcome.summary(), markup=False, highlight=False)
-    raise SystemExit(1 if outcome.differences else 0)
+        outcome = differential(n, seed, worlds, progress) if n else Outcome()
+        failed |= bool(outcome.differences)
+        for d in outcome.differences:
+            say(str(d))
+        kernel = nearest(os.uname().release)
+        with pinned() as cpu:
+            sent = came = 0
+            if sends:
+                quiet = [w for w in worlds if not w.tun]
+                for i, w in enumerate(progress.track(quiet, description="sends")):
+                    each = -(-sends // len(quiet))
+                    out, difference = send_differential(each, seed * 1000 + i, w, cpu, kernel)
+                    sent, came = sent + each, came + out
+                    if difference:
+                        say(difference)
+                        failed = True
+            clocked = [f(cpu, kernel) for f in progress.track(ALL, description="limits")] if limits else []
+    say(outcome.summary())
+    say(f"{sent} datagrams sent in {came} packets")
+    for c in clocked:
+        failed |= bool(c.differences)
+        for text in c.differences:
+            say(text)
+    say(f"limits: {sum(c.sent for c in clocked)} packets in, {sum(c.came for c in clocked)} out")
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

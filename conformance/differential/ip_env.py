@@ -34,13 +34,14 @@ from refmodel.ip.env import Flow, Okfn
 from refmodel.ip.fragment import skb_checksum_help
 from refmodel.ip.header import ip_hdr
 from refmodel.ip.icmprcv import IcmpProtocol
+from refmodel.ip.input import ip_rcv
 from refmodel.ip.net import IPCB, Ip
 from refmodel.ip.params import IpParams
 from refmodel.ip.sock import Flowi4, IpSock
 from refmodel.netdevice import IFF_RUNNING, IFF_UP, NetDevice, loopback
 from refmodel.packet.wire import ones_sum, pseudo_header
 from refmodel.profile import profile
-from refmodel.skbuff import CHECKSUM_PARTIAL, PACKET_HOST, SkBuff
+from refmodel.skbuff import CHECKSUM_PARTIAL, PACKET_HOST, PACKET_LOOPBACK, SkBuff
 
 ALL_HOSTS: Final = bytes((224, 0, 0, 1))
 LIMITED: Final = b"\xff\xff\xff\xff"
@@ -203,6 +204,7 @@ class IpWorldEnv:
         self.out: list[tuple[str, bytes, str]] = []
         self.delivered: list[bytes] = []
         self.looped: list[SkBuff] = []
+        self.groups: set[tuple[str, bytes]] = set()
         self.errors: list[tuple[int, int]] = []
         self.timers: dict[int, Timer] = {}
         self.seed = 1
@@ -357,7 +359,7 @@ class IpWorldEnv:
                 flow.saddr = flow.daddr
             return self._route(self.devices["lo"], RTCF_LOCAL, RTN_LOCAL, "ip_local_deliver", False)
         if kind != RTN_UNICAST:
-            return None
+            return self._to_many(flow, kind)
         out, error, gateway, _, metrics = self._find(flow.daddr)
         if error:
             return None
@@ -365,6 +367,26 @@ class IpWorldEnv:
             flow.saddr = self._source(out)
         rt = self._route(self.devices[out], 0, RTN_UNICAST, "", False)
         rt.rt_gw4, rt.rt_uses_gateway, rt.metrics = gateway, bool(gateway), metrics
+        return rt
+
+    def _to_many(self, flow: Flow, kind: int) -> Route | None:
+        """A group or all, over the device that the flow names, or whose subnet it is."""
+        name = next((n for n, d in self.devices.items() if d.ifindex == flow.oif), "")
+        for n in self.devices:
+            if not name and n != "lo":
+                own, length = ADDRESSES[n]
+                if flow.daddr == ipaddress.ip_network(f"{own}/{length}", strict=False).broadcast_address.packed:
+                    name = n
+        if not name:
+            return None
+        if flow.saddr == bytes(4):
+            flow.saddr = self._source(name)
+        if kind == RTN_BROADCAST:
+            flags = RTCF_BROADCAST | RTCF_LOCAL
+        else:
+            flags = RTCF_MULTICAST | (RTCF_LOCAL if (name, flow.daddr) in self.groups or flow.daddr == ALL_HOSTS else 0)
+        rt = self._route(self.devices[name], flags, kind, "ip_local_deliver" if flags & RTCF_LOCAL else "", False)
+        rt.output = "ip_mc_output" if flags & RTCF_LOCAL else "ip_output"
         return rt
 
     def fib_compute_spec_dst(self, skb: SkBuff) -> bytes:
@@ -402,8 +424,17 @@ class IpWorldEnv:
         return next((d for d in self.devices.values() if d.ifindex == ifindex), None)
 
     def dev_loopback_xmit(self, skb: SkBuff) -> int:
-        """Nothing is sent to groups."""
+        """The host's own copy of what it sends to many."""
+        skb.pkt_type = PACKET_LOOPBACK
+        self.looped.append(skb)
         return 0
+
+    def deliver_looped(self) -> None:
+        """What came back to this host comes in."""
+        while self.looped:
+            skb = self.looped.pop(0)
+            assert skb.dev is not None
+            ip_rcv(self.net, skb, skb.dev)
 
     def netif_skb_features(self, skb: SkBuff) -> frozenset[str]:
         """The devices can do nothing."""

@@ -72,5 +72,10 @@ class World:
         for where in ("all", "default"):
             out |= {f"conf.{where}.{k}": v for k, v in conf.items()}
         # What a namespace is given beyond the kernel's defaults, so that no limit and no timer plays a part.
-        out |= {"icmp_ratemask": 0, "ipfrag_time": 600, "ipfrag_high_thresh": 1 << 30}
+        out |= {
+            "icmp_ratemask": 0,
+            "igmp_link_local_mcast_reports": 0,
+            "ipfrag_time": 600,
+            "ipfrag_high_thresh": 1 << 30,
+        }
         return out | self.sysctls

@@ -5,6 +5,7 @@ the checksum itself. A packet that was rerouted after POST_ROUTING does not pass
 """
 
 import errno
+from copy import copy
 from typing import Any, Final
 
 from refmodel.dropreason import Reason
@@ -35,6 +36,7 @@ from refmodel.ip.sock import Flowi4, IpSock, ip_dont_fragment, ip_mtu_locked, ip
 from refmodel.rule import cited
 from refmodel.skbuff import ETH_P_IP, SkBuff
 
+LOOPBACK_IFINDEX: Final = 1
 GATEWAY_MTU: Final = 576  # over a gateway, where the MTU is locked
 
 
@@ -247,7 +249,12 @@ def ip_mc_output(net: Ip, sk: IpSock | None, skb: SkBuff) -> int:
 
 @cited("net/ipv4/ip_output.c:ip_mc_finish_output")
 def ip_mc_finish_output(net: Ip, sk: IpSock | None, skb: SkBuff) -> int:
-    """The host's own copy comes in again."""
+    """The host's own copy comes in again, with a route of its own that leads from loopback."""
+    rt = copy(dst(skb))
+    lo = net.env.dev_get_by_index(LOOPBACK_IFINDEX)
+    if lo is not None:
+        rt.dev, rt.rt_iif = lo, 0
+        skb.dst = rt
     return net.env.dev_loopback_xmit(skb)
 
 
