@@ -938,7 +938,7 @@ class Receiver:
     def _hides_twice(self, s: Segment) -> bool:
         """Whether a far end shows by its echo that it got what it had acknowledged before, and tells no DSACK.
 
-        Nothing may have left unseen before it. What an acknowledgment in an input sends is sent before its text is read.
+        Nothing may have left unseen before it. What an input's acknowledgment sends leaves before its text is read.
         """
         if s.len or s.flags & FIN or s.truncated or not (self.re.sack and self.sack_known) or self.dsack_off:
             return False

@@ -74,7 +74,7 @@ class Repeats(SenderState):
             self.what, self.how, self.sure = OLD, BY_WRITE, False
             return LABELS[BY_WRITE]
         mss = self._mss(s)
-        if near and not self._end.stack.close:
+        if (near and not self._end.stack.close) or self._counted():
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
         if self._at_once(s, e, hi):
@@ -165,12 +165,38 @@ class Repeats(SenderState):
         cut = s.len % mss == 0 or hi in (self.f.una + self.f.wnd, self.right)
         smaller = s.len < mss and s.orig_len - s.l3 >= IP_MIN and e.end - e.seq > s.len
         told = self._end.stack.told.get("net.ipv4.tcp_mtu_probing", 0) == 0 and self._end.stack.given
+        if smaller and not (whole or cut):
+            self.soon, self.trimmed = s.number, (hi, s.len, mss)
         if (told and not (whole or cut or smaller)) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):
             raise Refusal(
                 "retransmission-boundary",
                 f"it ends {end - t.seq} bytes inside a segment of {t.end - t.seq}",
                 [f"{e.end - lo} bytes", f"{mss} bytes"],
                 excuses=self._unprocessed(s, lo, False),
+            )
+
+    def _counted(self) -> bool:
+        """Whether the ids say of every frame that it was as many segments as it seems, and that none left unseen."""
+        return self.contiguous and self.missed <= 0 and self._end.ident.trusted and self._end.stack.linux
+
+    def _answered_soon(self, s: Segment, lo: int, hi: int) -> None:
+        """A frame behind one that the path's MTU may have cut smaller: it shows whether that fell. Raises Refusal."""
+        number, self.soon = self.soon, -1
+        if self.trimmed is None:
+            if self.contiguous:
+                raise self._too_soon(number)
+            return
+        end, least, mss = self.trimmed
+        if lo == hi or (lo != end and s.len <= least):
+            self.soon = number  # it does not tell
+            return
+        self.trimmed = None
+        whole = s.len <= mss if s.len > least else False
+        if lo != end and (whole or (s.len % mss == 0 and s.len % least)):
+            raise Refusal(
+                "retransmission-boundary",
+                f"frame {number} ends inside a segment, as if the path's MTU had fallen, and {s.len} bytes follow in one",
+                [f"{least} bytes"],
             )
 
     def _content(self, s: Segment, i: int, lo: int, hi: int) -> None:

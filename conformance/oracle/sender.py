@@ -53,15 +53,13 @@ class Sender(Departures, Repeats):
         if not self.agreed:
             self._agree()
         self._counts_ids(s)
-        if self.soon >= 0:
-            soon, self.soon = self.soon, -1
-            if self.contiguous:
-                raise self._too_soon(soon)
         if f.board.out and self.now - f.due > SECOND:
             self._late(s)
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
         hi = self.hi = lo + s.len + (flags & FIN)
+        if self.soon >= 0:
+            self._answered_soon(s, lo, hi)
         if lo < self.iss and self._end.stack.linux:
             raise Refusal(
                 "retransmits-acknowledged",

@@ -58,6 +58,7 @@ class SenderState:
         self.missed = 0
         self.contiguous = self.from_start = False
         self.soon = -1  # a frame that repeats the one before it at once: the next id tells whether it was cut smaller
+        self.trimmed: tuple[int, int, int] | None = None  # of that frame: its end, its length, the MSS before it
         self.early = -1  # the input whose ACK was processed before its data
         self.doubt = self.blind = self.syn_lost = False
         self.ts_base: tuple[int, int] | None = None
