@@ -132,6 +132,8 @@ def _run(*command: str) -> None:
 class Kernel:
     """The running kernel: a namespace with lo and three veth devices, all down, whose far ends lie in another one."""
 
+    ipv6 = False
+
     def __init__(self) -> None:
         self.ns = NetNamespace()
         self.far = NetNamespace()
@@ -146,7 +148,8 @@ class Kernel:
             for who in ("all", "default", "lo", *DEVICES):
                 for name, value in CONF.items():
                     self._write(f"/proc/sys/net/ipv4/conf/{who}/{name}", value)
-                self._write(f"/proc/sys/net/ipv6/conf/{who}/disable_ipv6", 1)
+                if not self.ipv6:
+                    self._write(f"/proc/sys/net/ipv6/conf/{who}/disable_ipv6", 1)
             self._write("/proc/sys/net/ipv4/fib_multipath_hash_policy", 0)
             self._write("/proc/sys/net/ipv4/fib_multipath_hash_seed", SEED)
         with self.far.inside():

@@ -59,7 +59,9 @@ class Query(Struct, frozen=True):
 def inet_rtm_getroute_build_skb(q: Query) -> SkBuff:
     """The packet that the question is about."""
     ports = q.sport.to_bytes(2, "big") + q.dport.to_bytes(2, "big")
-    body = {IPPROTO_UDP: ports + bytes((0, 8, 0, 0)), IPPROTO_TCP: ports + bytes(16)}.get(q.ip_proto, b"\x08" + bytes(7))
+    body = {IPPROTO_UDP: ports + bytes((0, 8, 0, 0)), IPPROTO_TCP: ports + bytes(16)}.get(
+        q.ip_proto, b"\x08" + bytes(7)
+    )
     head = bytes((0x45, 0, 0, 0, 0, 0, 0, 0, 0, q.ip_proto, 0, 0))
     skb = SkBuff(head + q.src.to_bytes(4, "big") + q.dst.to_bytes(4, "big") + body, by="inet_rtm_getroute")
     skb.mark = q.mark
@@ -178,6 +180,3 @@ def fib_table_dump(net: Fib, tb_id: int) -> Iterator[Message]:
         for fa in fah:
             if fa.tb_id == tb_id:
                 yield fib_dump_info(net, fa.fa_info, fa.prefix, fa.plen, fa.fa_type, fa.fa_dscp, tb_id)
-
-
-
