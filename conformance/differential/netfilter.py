@@ -71,7 +71,8 @@ def run(n: int, seed: int, packets: int = PACKETS, flavour: str = "legacy", stop
 def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) -> None:
     """One ruleset and its packets."""
     rng = Random(f"{seed}/{number}")
-    text = Rules(rng, broken=rng.random() < BROKEN).text()
+    broken = rng.random() < BROKEN
+    text = (Rules(rng, broken) if kernel.flavour == "legacy" else Rules(rng, rates=("1/hour",))).text()
     settings = sysctls(rng)
     world = World(version_number(nearest(os.uname().release)), sysctls=settings)
     began = time.monotonic()
@@ -86,7 +87,7 @@ def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) ->
     kernel.set_sysctls(settings)
     complaint = kernel.restore(text)
     try:
-        world.nf.iptables_restore(text)
+        world.nf.iptables_restore(text, nft=kernel.flavour == "nft")
         refusal = ""
     except (RestoreError, TableError) as e:
         refusal = str(e)

@@ -30,6 +30,7 @@ CT_STATES: Final = ("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SN
                     "RELATED,ESTABLISHED", "INVALID,UNTRACKED")  # fmt: skip
 
 
+RATES: Final = ("1/hour", "2/day", "1/hour")
 NF: Final = "net.netfilter.nf_conntrack_"
 SYSCTLS: Final = {
     NF + "tcp_loose": (1, 0), NF + "tcp_be_liberal": (0, 1), NF + "tcp_ignore_invalid_rst": (0, 1),
@@ -47,10 +48,11 @@ def sysctls(rng: Random) -> dict[str, int]:
 
 
 class Rules:
-    """One ruleset. `broken`: something in it may be wrong, so that it is to be refused."""
+    """One ruleset. `broken`: something in it may be wrong, so that it is to be refused. `rates`: of -m limit."""
 
-    def __init__(self, rng: Random, broken: bool = False) -> None:
+    def __init__(self, rng: Random, broken: bool = False, rates: tuple[str, ...] = RATES) -> None:
         self.rng = rng
+        self.rates = rates
         self.broken = broken
 
     def text(self) -> str:
@@ -163,7 +165,7 @@ class Rules:
             lambda: f"-m conntrack {self.no(0.3)}--ctstatus {rng.choice(('SEEN_REPLY', 'ASSURED', 'CONFIRMED'))}",
             lambda: f"-m mark {self.no(0.3)}--mark {rng.choice(('0x1', '0x2/0x3', '0x0/0xf0'))}",
             lambda: f"-m connmark {self.no(0.3)}--mark {rng.choice(('0x1', '0x2/0x3', '0x0'))}",
-            lambda: f"-m limit --limit {rng.choice(('1/hour', '2/day', '1/hour'))} --limit-burst {rng.randint(1, 6)}",
+            lambda: f"-m limit --limit {rng.choice(self.rates)} --limit-burst {rng.randint(1, 6)}",
             lambda: f"-m length {self.no(0.3)}--length {rng.choice(('40', '28:60', '41:1500', '0:39'))}",
             lambda: f"-m ttl {rng.choice(('--ttl-eq 64', '! --ttl-eq 64', '--ttl-lt 5', '--ttl-gt 62'))}",
             lambda: f"-m pkttype {self.no(0.3)}--pkt-type {rng.choice(('unicast', 'broadcast', 'multicast'))}",

@@ -32,7 +32,11 @@ CLOSED: Final = 0xFFFF
 
 
 class Par(Struct):
-    """struct xt_action_param: what is known of the packet while a table is walked."""
+    """struct xt_action_param: what is known of the packet while a table is walked.
+
+    `nft`: iptables-nft has put the rules in. It asks for ports and TCP flags by loading just these bytes; where they
+    aren't there its rule doesn't match, and nothing is dropped.
+    """
 
     env: "NetfilterEnv"
     ct: "Conntrack"
@@ -40,6 +44,7 @@ class Par(Struct):
     fragoff: int
     thoff: int
     hotdrop: bool = False
+    nft: bool = False
 
 
 class Match(Protocol):
@@ -88,6 +93,8 @@ class Tcp(Plain):
     @cited("net/netfilter/xt_tcpudp.c:tcp_mt")
     def match(self, skb: SkBuff, par: Par) -> bool:
         """A TCP segment with these ports, flags and option."""
+        if par.nft and not self.option and (self.mask or self.spts != Ports() or self.dpts != Ports()):
+            return loaded(skb, par, self.spts, self.dpts) and self._flags_loaded(skb, par)
         if par.fragoff:
             par.hotdrop = par.hotdrop or par.fragoff == 1
             return False
@@ -100,6 +107,13 @@ class Tcp(Plain):
         if (th[13] & self.mask == self.comp) == self.invert_flags:
             return False
         return not self.option or self.tcp_find_option(th, par)
+
+    def _flags_loaded(self, skb: SkBuff, par: Par) -> bool:
+        if not self.mask:
+            return True
+        if par.fragoff or len(skb.data) < par.thoff + 14:
+            return False
+        return (skb.data[par.thoff + 13] & self.mask == self.comp) != self.invert_flags
 
     @cited("net/netfilter/xt_tcpudp.c:tcp_find_option")
     def tcp_find_option(self, th: bytearray, par: Par) -> bool:
@@ -117,6 +131,17 @@ class Tcp(Plain):
         return self.invert_option
 
 
+@cited("net/netfilter/nft_payload.c:nft_payload_eval")
+def loaded(skb: SkBuff, par: Par, spts: Ports, dpts: Ports) -> bool:
+    """Ports as nf_tables compares them: what is asked for has to be there."""
+    for at, ports in ((0, spts), (2, dpts)):
+        if ports == Ports():
+            continue
+        if par.fragoff or len(skb.data) < par.thoff + at + 2 or not ports.has(u16at(skb.data, par.thoff + at)):
+            return False
+    return True
+
+
 class Udp(Plain):
     """-m udp: ports."""
 
@@ -126,6 +151,8 @@ class Udp(Plain):
     @cited("net/netfilter/xt_tcpudp.c:udp_mt")
     def match(self, skb: SkBuff, par: Par) -> bool:
         """A datagram with these ports."""
+        if par.nft and (self.spts != Ports() or self.dpts != Ports()):
+            return loaded(skb, par, self.spts, self.dpts)
         if par.fragoff:
             return False
         if len(skb.data) < par.thoff + 8:

@@ -35,9 +35,12 @@ class Netfilter:
         self.nat = Nat(env, self.hooks, self.ct)
         self.tables: dict[str, Table] = {}
 
-    def iptables_restore(self, text: str) -> None:
-        """Puts in the tables of an iptables-save text; raises RestoreError or TableError and leaves all as it was."""
-        made = [Table(spec.name, spec.chains, spec.jumps, self.env.hz) for spec in parse(text, self.nat)]
+    def iptables_restore(self, text: str, nft: bool = False) -> None:
+        """Puts in the tables of an iptables-save text; raises RestoreError or TableError and leaves all as it was.
+
+        `nft`: as iptables-nft does it, else as iptables-legacy.
+        """
+        made = [Table(spec.name, spec.chains, spec.jumps, self.env.hz, nft) for spec in parse(text, self.nat)]
         for table in made:
             self.xt_replace_table(table)
 

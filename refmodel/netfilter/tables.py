@@ -96,9 +96,12 @@ class Table:
     `jumps` says which chain each rule whose target is the name of one goes to.
     """
 
-    def __init__(self, name: str, chains: list[ChainSpec], jumps: dict[int, str], hz: int = 250) -> None:
+    def __init__(
+        self, name: str, chains: list[ChainSpec], jumps: dict[int, str], hz: int = 250, nft: bool = False
+    ) -> None:
         self.name = name
         self.hz = hz
+        self.nft = nft
         self.entries: list[IptEntry] = []
         self.hook_entry: dict[int, int] = {}
         self.underflow: dict[int, int] = {}
@@ -200,7 +203,7 @@ class Table:
         for m in e.matches:
             if isinstance(m, Mac) and set(hooks) - {NF_INET_PRE_ROUTING, NF_INET_LOCAL_IN, NF_INET_FORWARD}:
                 raise TableError(f"{e.text}: a MAC address is known only of what comes in")
-            if isinstance(m, Limit) and limit.limit_mt_check(m.avg, m.burst, self.hz):
+            if isinstance(m, Limit) and not self.nft and limit.limit_mt_check(m.avg, m.burst, self.hz):
                 raise TableError(f"{e.text}: rate times burst overflows 32 bits: try lower")
             if isinstance(m, AddrType) and m.limit:
                 never = {
@@ -229,7 +232,7 @@ class Table:
     @cited(FILE + "ipt_do_table")
     def ipt_do_table(self, env: NetfilterEnv, ct: Conntrack, skb: SkBuff, state: NfHookState) -> int:
         """Goes through the hook's chain until a rule gives a verdict."""
-        par = Par(env, ct, state, u16at(skb.data, 6) & IP_OFFSET, ip_hdrlen(skb))
+        par = Par(env, ct, state, u16at(skb.data, 6) & IP_OFFSET, ip_hdrlen(skb), nft=self.nft)
         indev = state.indev.name if state.indev else ""
         outdev = state.outdev.name if state.outdev else ""
         jumpstack: list[int] = []
