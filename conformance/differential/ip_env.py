@@ -206,6 +206,7 @@ class IpWorldEnv:
         self.looped: list[SkBuff] = []
         self.groups: set[tuple[str, bytes]] = set()
         self.errors: list[tuple[int, int]] = []
+        self.consumed = 0
         self.timers: dict[int, Timer] = {}
         self.seed = 1
         names = {f"net.ipv4.{k}": v for k, v in world.settings().items()}
@@ -261,7 +262,8 @@ class IpWorldEnv:
         self.drops.append(reason)
 
     def consume_skb(self, skb: SkBuff) -> None:
-        """Nothing to remember."""
+        """Counted."""
+        self.consumed += 1
 
     # ---- routes
 

@@ -7,6 +7,7 @@ burst and 1000 a second. What is not in the mask (echo replies of IPv4) is never
 from typing import TYPE_CHECKING, Final
 
 from refmodel.icmp.message import Message
+from refmodel.ip.limits import filled
 from refmodel.rule import NotModelled, cited
 from refmodel.tcp.whole import route
 from refmodel.tcp.whole.ipv4 import is_loopback
@@ -14,7 +15,6 @@ from refmodel.tcp.whole.ipv4 import is_loopback
 if TYPE_CHECKING:
     from refmodel.tcp.whole.net import Net
 
-XRLIM_BURST_FACTOR: Final = 6
 NR_ICMP_TYPES: Final = 18
 ICMP_DEST_UNREACH: Final = 3
 ICMP_FRAG_NEEDED: Final = 4
@@ -54,7 +54,7 @@ def inet_peer_xrlim_allow(net: "Net", daddr: bytes, timeout: int) -> bool:
     if peer is None:
         peer = net.peers[daddr] = InetPeer(net.jiffies)
     now = net.jiffies
-    token = min(peer.rate_tokens + now - peer.rate_last, XRLIM_BURST_FACTOR * timeout)
+    token = filled(peer.rate_tokens, now - peer.rate_last, timeout)
     peer.rate_last = now
     allowed = bool(token >= timeout)
     peer.rate_tokens = token - timeout if allowed else token
