@@ -1,9 +1,9 @@
-"""IPv4 routing, the model against the running kernel: random addresses, routes, rules and devices, and random questions.
+"""IPv4 routing, the model against the running kernel: random setups and random questions.
 
     python -m conformance.differential.fib --n 5000 --seed 1
 
-An episode is a fresh namespace that lives through some dozens of operations. After each one the errno and the words of a
-refusal are compared; after every few the addresses, the rules and all tables; and each question's whole answer.
+An episode is a fresh namespace that lives through some dozens of operations. After each one the errno and the words of
+a refusal are compared, after every few the addresses, rules and tables, and each question's whole answer.
 """
 
 import os
@@ -316,7 +316,8 @@ class Source:
         if iif and self.chance(0.9):
             src = self.host()
         return Query(
-            dst=r.choice(own) if own and self.chance(0.12) else self.host(), src=src, iif=iif, oif=self.ifindex() if not iif and self.chance(0.25) else 0,
+            dst=r.choice(own) if own and self.chance(0.12) else self.host(), src=src, iif=iif,
+            oif=self.ifindex() if not iif and self.chance(0.25) else 0,
             mark=r.choice((0, 0, 0, 1, 2, 0x10, 0x13)), tos=r.choice((0, 0, 0, 0, 4, 8, 0x10, 0x20, 0xB8, 0x1C, 3)),
             ip_proto=r.choice((17, 17, 6, 1)), sport=r.choice((0, 0, 80, 1500)), dport=r.choice((0, 0, 80, 53, 1500)),
             fibmatch=self.chance(0.3), lookup_table=self.chance(0.9),
@@ -391,7 +392,7 @@ def episode(seed: int, tally: Tally, queries: int) -> int:
 
 
 def run(n: int, seed: int, progress: Progress | None = None) -> Tally:
-    """Asks `n` questions in as many episodes as they take; on one processor, for cached routes are each processor's own."""
+    """Asks `n` questions in as many episodes as they take, on one processor: each has cached routes of its own."""
     tally = Tally(Counter(), [])
     task = progress.add_task("questions", total=n) if progress is not None else None
     before = os.sched_getaffinity(0)

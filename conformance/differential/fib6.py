@@ -2,7 +2,7 @@
 
     python -m conformance.differential.fib6 --n 2000 --seed 1
 
-All devices are up and have a carrier, addresses come without duplicate address detection, gateways are link-local. After
+All devices are up with a carrier, addresses come without duplicate address detection, gateways are link-local. After
 each operation the errno is compared, after every few all tables; and each question's whole answer: route, nexthop, and
 the source address that the kernel would choose.
 """
@@ -25,16 +25,8 @@ from conformance.differential.fib_world import DEVICES, SEED, Kernel, Link, Stil
 from conformance.differential.rtnl import Attr, Refused, attrs, u32
 from conformance.live.errors import ScenarioFailed
 from refmodel.fib.addrconf import ip6, mask6
-from refmodel.fib.fib6 import (
-    Fib6,
-    Fib6Info,
-    addrconf_dev_up,
-    fib6_add,
-    fib6_nl_delrule,
-    fib6_nl_newrule,
-    inet6_addr_add,
-    ip6_route_del,
-)
+from refmodel.fib.fib6 import fib6_nl_delrule, fib6_nl_newrule
+from refmodel.fib.fib6_tables import addrconf_dev_up, fib6_add, inet6_addr_add, ip6_route_del
 from refmodel.fib.getroute import Message, Query
 from refmodel.fib.getroute6 import fib6_dump_table, inet6_rtm_getroute
 from refmodel.fib.net import FibRule
@@ -48,6 +40,7 @@ from refmodel.fib.types import (
     RTN,
     FrAct,
 )
+from refmodel.fib.types6 import Fib6, Fib6Info
 from refmodel.netdevice import NetDevice, loopback
 
 PREFIXES: Final = tuple(

@@ -1,7 +1,7 @@
 """Rtnetlink as bytes: requests about routes, rules, addresses and links, and what the kernel answers.
 
-Written out here, and not taken from a library, because the differential must send malformed and unusual requests as they
-are, with no default filled in and no field checked. Standard library only.
+Written out here, and not taken from a library, because the differential must send malformed requests as they are,
+with no default filled in and no field checked. Standard library only.
 """
 
 import os
@@ -126,7 +126,7 @@ RTA: Final = {
 
 def parse_route(body: bytes) -> Message:
     """A route message as named fields, as refmodel.fib.getroute tells it. IPv6 addresses are 128-bit integers."""
-    family, dst_len, src_len, tos, table, protocol, scope, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
+    _, dst_len, src_len, tos, table, protocol, scope, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
     out: dict[str, Any] = {
         "dst_len": dst_len, "src_len": src_len, "tos": tos, "table": table, "type": kind, "scope": scope,
         "protocol": protocol, "flags": flags,

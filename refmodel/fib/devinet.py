@@ -173,7 +173,7 @@ def inet_rtm_newaddr(
 
 @cited("net/ipv4/devinet.c:inet_rtm_deladdr")
 def inet_rtm_deladdr(net: Fib, ifindex: int, local: int | None, address: tuple[int, int] | None = None) -> int:
-    """Deletes the first address that is `local` and whose subnet is that of `address` (with prefix length); 0 or errno."""
+    """Deletes the first address that is `local` and in the subnet of `address` with that prefix length; 0 or errno."""
     net.extack = ""
     in_dev = net.in_devs.get(ifindex)
     if in_dev is None:
@@ -217,7 +217,7 @@ def inetdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
 
 @cited("net/core/dev.c:call_netdevice_notifiers")
 def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
-    """Tells routing of a device's event after its flags and carrier changed; REGISTER is the first, UNREGISTER the last.
+    """Tells routing of a device's event, after its flags and carrier changed; the first is REGISTER.
 
     The order is that of the kernel's notifiers: rules, addresses, routes.
     """
@@ -235,7 +235,7 @@ def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
 
 @cited("net/ipv4/devinet.c:devinet_conf_proc", "net/ipv4/devinet.c:devinet_sysctl_forward")
 def devinet_conf_proc(net: Fib, who: str, name: str, value: int) -> None:
-    """Writes net.ipv4.conf.`who`.`name`: `who` is "all", "default" or a device's name; cached routes are flushed if need be.
+    """Writes net.ipv4.conf.`who`.`name`: `who` is "all", "default" or a device's name; flushes cached routes.
 
     Forwarding of all sets that of every device, and turns off the redirects of all.
     """

@@ -5,351 +5,51 @@ A node of a table is a prefix with its routes by ascending metric. Of the routes
 an answer the walk goes back to shorter prefixes. What is not modelled: source prefixes, nexthop objects, expiry.
 """
 
-from errno import EACCES, EAGAIN, EEXIST, EINVAL, ENETUNREACH, ENOENT, ESRCH
-from typing import Final
+from errno import EACCES, EAGAIN, EINVAL, ENETUNREACH, ENOENT
 
 from refmodel.fib.addrconf import (
     Addr6,
-    Inet6Dev,
-    Inet6Ifaddr,
-    ip6,
     ip6_text,
     ipv6_addr_type,
     ipv6_dev_get_saddr,
-    ipv6_link_dev_addr,
-    mask6,
     prefix_equal,
     rt6_need_strict,
 )
-from refmodel.fib.env import FibEnv
+from refmodel.fib.fib6_tables import fib6_node_lookup
 from refmodel.fib.hashing import flow_hash_from_keys
 from refmodel.fib.leaf import FIB_PROPS_ERROR
 from refmodel.fib.net import FIB_RULE_INVERT, FibRule
 from refmodel.fib.policy import Policy, PolicyParams, RuleLook, Selector, TableAnswer, goes_on, rule_look
 from refmodel.fib.types import (
     LOOPBACK_IFINDEX,
-    NLM_F_APPEND,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
     RTN,
     RTNH_F_DEAD,
-    RTNH_F_LINKDOWN,
-    RTPROT_BOOT,
-    RTPROT_KERNEL,
     FrAct,
 )
-from refmodel.netdevice import NetDevice
+from refmodel.fib.types6 import (
+    NUD_FAILED,
+    NUD_VALID,
+    PREF_RANK,
+    RT6_LOOKUP_F_HAS_SADDR,
+    RT6_LOOKUP_F_IFACE,
+    RT6_LOOKUP_F_IGNORE_LINKSTATE,
+    RT6_LOOKUP_F_REACHABLE,
+    RT6_NUD_FAIL_HARD,
+    RT6_NUD_FAIL_PROBE,
+    RT6_NUD_SUCCEED,
+    RTF_ANYCAST,
+    RTF_LOCAL,
+    RTF_NONEXTHOP,
+    RTF_REJECT,
+    Fib6,
+    Fib6Info,
+    Flow6,
+    Route6,
+    Table6,
+)
 from refmodel.rule import cited
-
-RTF_GATEWAY: Final = 0x0002
-RTF_REJECT: Final = 0x0200
-RTF_ADDRCONF: Final = 0x00040000
-RTF_NONEXTHOP: Final = 0x00200000
-RTF_ANYCAST: Final = 0x00100000
-RTF_LOCAL: Final = 0x80000000
-
-RT6_LOOKUP_F_IFACE: Final = 0x1
-RT6_LOOKUP_F_REACHABLE: Final = 0x2
-RT6_LOOKUP_F_HAS_SADDR: Final = 0x4
-RT6_LOOKUP_F_IGNORE_LINKSTATE: Final = 0x40
-
-RT6_NUD_FAIL_HARD: Final = -3
-RT6_NUD_FAIL_PROBE: Final = -2
-RT6_NUD_SUCCEED: Final = 1
-
-IP6_RT_PRIO_USER: Final = 1024
-IP6_RT_PRIO_ADDRCONF: Final = 256
-NUD_VALID: Final = 0xDE
-NUD_FAILED: Final = 0x20
-PREF_RANK: Final = {0: 2, 1: 3, 3: 1, 2: 0}  # router preference as ICMPv6 writes it: medium, high, low, invalid
-
-
-class Fib6Info:
-    """One route: struct fib6_info with its fib6_nh. `gw` 0: none. `pref`: ICMPV6_ROUTER_PREF_*. `siblings`: ECMP."""
-
-    __slots__ = (
-        "dev", "fib6_flags", "fib6_metric", "fib6_prefsrc", "fib6_protocol", "fib6_type", "fib_nh_flags", "gw",
-        "metrics", "plen", "pref", "prefix", "rt6i_pcpu", "siblings", "tb6_id", "upper_bound", "weight",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        prefix: int,
-        plen: int,
-        dev: NetDevice,
-        *,
-        type: int = RTN.UNICAST,
-        gw: int = 0,
-        metric: int = IP6_RT_PRIO_USER,
-        table: int = RT_TABLE_MAIN,
-        protocol: int = RTPROT_BOOT,
-        weight: int = 1,
-        pref: int = 0,
-        prefsrc: int = 0,
-    ) -> None:
-        self.prefix = prefix
-        self.plen = plen
-        self.dev = dev
-        self.fib6_type = type
-        self.gw = gw
-        self.fib6_metric = metric
-        self.tb6_id = table
-        self.fib6_protocol = protocol
-        self.fib6_prefsrc = prefsrc
-        self.weight = weight
-        self.pref = pref
-        self.metrics: dict[int, int] = {}
-        self.fib_nh_flags = 0
-        self.upper_bound = 0
-        self.siblings: list[Fib6Info] = []
-        self.rt6i_pcpu: Route6 | None = None
-        self.fib6_flags = 0
-        if FIB_PROPS_ERROR[RTN(type)]:
-            self.fib6_flags = RTF_REJECT | RTF_NONEXTHOP
-            self.pref = 0
-        elif type == RTN.LOCAL:
-            self.fib6_flags = RTF_LOCAL
-        elif type == RTN.ANYCAST:
-            self.fib6_flags = RTF_ANYCAST
-
-    @property
-    def qualifies_for_ecmp(self) -> bool:
-        """It may share its flows with others of its prefix and metric; source ip6_route.h:rt6_qualify_for_ecmp."""
-        return not self.fib6_flags & RTF_ADDRCONF and bool(self.gw)
-
-    def __repr__(self) -> str:
-        via = f" via {ip6_text(self.gw)}" if self.gw else ""
-        kind = RTN(self.fib6_type).name.lower()
-        return f"<{kind} {ip6_text(self.prefix)}/{self.plen}{via} dev {self.dev.name} metric {self.fib6_metric}>"
-
-
-class Flow6:
-    """What is looked up: struct flowi6."""
-
-    __slots__ = (
-        "daddr",
-        "dport",
-        "flowlabel",
-        "iif",
-        "mark",
-        "mp_hash",
-        "oif",
-        "proto",
-        "saddr",
-        "sport",
-        "tos",
-        "uid",
-    )
-
-    def __init__(
-        self,
-        daddr: int,
-        saddr: int = 0,
-        *,
-        oif: int = 0,
-        iif: int = 0,
-        mark: int = 0,
-        tos: int = 0,
-        flowlabel: int = 0,
-        proto: int = 0,
-        sport: int = 0,
-        dport: int = 0,
-        uid: int = 0,
-    ) -> None:
-        self.daddr = daddr
-        self.saddr = saddr
-        self.oif = oif
-        self.iif = iif
-        self.mark = mark
-        self.tos = tos
-        self.flowlabel = flowlabel
-        self.proto = proto
-        self.sport = sport
-        self.dport = dport
-        self.uid = uid
-        self.mp_hash = 0
-
-
-class Route6:
-    """What a packet carries as its destination: struct rt6_info. `error` is a positive errno, `gateway` 0 for none.
-
-    `input` and `output` are names of kernel functions; `origin` is the table's route that it came of, `pref` the router
-    preference that it shows.
-    """
-
-    __slots__ = ("dev", "error", "gateway", "input", "origin", "output", "pref")
-
-    def __init__(self, dev: NetDevice, origin: Fib6Info | None, error: int) -> None:
-        self.dev = dev
-        self.origin = origin
-        self.error = error
-        self.gateway = origin.gw if origin is not None else 0
-        self.pref = 0
-        self.input = "ip6_pkt_discard"
-        self.output = "ip6_pkt_discard_out"
-
-    def nexthop(self, daddr: int) -> int:
-        """The neighbour to send to; source include/net/ip6_route.h:rt6_nexthop."""
-        return self.gateway or daddr
-
-    def __repr__(self) -> str:
-        return f"<{self.origin!r} dev {self.dev.name} {self.output}>"
-
-
-class Table6:
-    """A table: its nodes by (prefix, length), each with its routes by ascending metric."""
-
-    __slots__ = ("nodes", "tb6_id")
-
-    def __init__(self, tb6_id: int) -> None:
-        self.tb6_id = tb6_id
-        self.nodes: dict[tuple[int, int], list[Fib6Info]] = {}
-
-
-class Fib6:
-    """IPv6 routing in one namespace. `forwarding`: net.ipv6.conf.all.forwarding, `hash_policy`: multipath's (0, 1)."""
-
-    def __init__(self, env: FibEnv, seed: int = 0) -> None:
-        self.env = env
-        self.devs: dict[int, NetDevice] = {}
-        self.idevs: dict[int, Inet6Dev] = {}
-        self.tables = {RT_TABLE_LOCAL: Table6(RT_TABLE_LOCAL), RT_TABLE_MAIN: Table6(RT_TABLE_MAIN)}
-        self.rules = [FibRule(0, FrAct.TO_TBL, RT_TABLE_LOCAL), FibRule(0x7FFE, FrAct.TO_TBL, RT_TABLE_MAIN)]
-        self.fib6_has_custom_rules = False
-        self.forwarding = 0
-        self.hash_policy = 0
-        self.multipath_seed = seed or env.random()
-
-    def register(self, dev: NetDevice) -> None:
-        """A device appears and speaks IPv6."""
-        self.devs[dev.ifindex] = dev
-        self.idevs[dev.ifindex] = Inet6Dev(dev)
-
-    def null_entry(self, error: int = ENETUNREACH) -> Route6:
-        """The route that says there is none (ip6_null_entry, or ip6_prohibit_entry, ip6_blk_hole_entry)."""
-        rt = Route6(self.devs[LOOPBACK_IFINDEX], None, error)
-        if error == EACCES:
-            rt.input, rt.output = "ip6_pkt_prohibit", "ip6_pkt_prohibit_out"
-        elif error == EINVAL:
-            rt.input, rt.output = "dst_discard", "dst_discard_out"
-        return rt
-
-    def ignores(self, f6i: Fib6Info) -> bool:
-        """The route's device has no carrier, and routes without are ignored there."""
-        idev = self.idevs.get(f6i.dev.ifindex)
-        down = bool(f6i.fib_nh_flags & RTNH_F_LINKDOWN)
-        return down and idev is not None and idev.ignore_routes_with_linkdown
-
-
-# ------------------------------------------------------------------------------------------------ tables
-
-
-def rt6_multipath_rebalance(net: Fib6, routes: list[Fib6Info]) -> None:
-    """Gives routes that share a prefix their parts of the hash; source net/ipv6/route.c:rt6_multipath_rebalance."""
-    live = [r for r in routes if not r.fib_nh_flags & RTNH_F_DEAD and not net.ignores(r)]
-    total = sum(r.weight for r in live)
-    w = 0
-    for r in routes:
-        if r not in live:
-            r.upper_bound = -1
-        else:
-            w += r.weight
-            r.upper_bound = ((w << 31) + total // 2) // total - 1
-
-
-def _siblings(net: Fib6, node: list[Fib6Info], metric: int) -> None:
-    """Joins the routes of one metric that may share their flows."""
-    group = [r for r in node if r.fib6_metric == metric and r.qualifies_for_ecmp]
-    for r in group:
-        r.siblings = group if len(group) > 1 else []
-    if len(group) > 1:
-        rt6_multipath_rebalance(net, group)
-
-
-def rt6_duplicate_nexthop(a: Fib6Info, b: Fib6Info) -> bool:
-    """Two routes go the same way; source include/net/ip6_route.h:rt6_duplicate_nexthop."""
-    return a.dev is b.dev and a.gw == b.gw
-
-
-@cited("net/ipv6/ip6_fib.c:fib6_add_rt2node")
-def fib6_add_rt2node(net: Fib6, node: list[Fib6Info], rt: Fib6Info, nlflags: int) -> int:
-    """Puts a route into its node by its metric, beside or instead of others of it; 0 or a negative errno."""
-    same = [i for i, r in enumerate(node) if r.fib6_metric == rt.fib6_metric]
-    if same and nlflags & NLM_F_EXCL:
-        return -EEXIST
-    if nlflags & NLM_F_REPLACE:
-        alike = next((i for i in same if node[i].qualifies_for_ecmp == rt.qualifies_for_ecmp), None)
-        place = alike if alike is not None else (same[0] if same else None)
-        if place is not None:
-            gone = node[place].siblings or [node[place]]
-            node[place] = rt
-            for r in gone:
-                if r in node:
-                    node.remove(r)
-            _siblings(net, node, rt.fib6_metric)
-            return 0
-        if not nlflags & NLM_F_CREATE:
-            return -ENOENT
-    elif any(rt6_duplicate_nexthop(node[i], rt) for i in same):
-        return -EEXIST
-    node.insert(sum(1 for r in node if r.fib6_metric <= rt.fib6_metric), rt)
-    _siblings(net, node, rt.fib6_metric)
-    return 0
-
-
-@cited("net/ipv6/ip6_fib.c:fib6_add")
-def fib6_add(net: Fib6, rt: Fib6Info, nlflags: int = NLM_F_CREATE | NLM_F_APPEND) -> int:
-    """Adds a route to its table; 0 or a negative errno."""
-    table = net.tables.setdefault(rt.tb6_id, Table6(rt.tb6_id))
-    key = (rt.prefix & mask6(rt.plen), rt.plen)
-    if key not in table.nodes and not nlflags & NLM_F_CREATE and nlflags & NLM_F_REPLACE:
-        return -ENOENT
-    return fib6_add_rt2node(net, table.nodes.setdefault(key, []), rt, nlflags)
-
-
-@cited("net/ipv6/ip6_fib.c:fib6_del")
-def fib6_del(net: Fib6, rt: Fib6Info) -> int:
-    """Takes a route out of its table; 0 or -ENOENT."""
-    table = net.tables[rt.tb6_id]
-    key = (rt.prefix & mask6(rt.plen), rt.plen)
-    node = table.nodes.get(key, [])
-    if rt not in node:
-        return -ENOENT
-    node.remove(rt)
-    _siblings(net, node, rt.fib6_metric)
-    if not node:
-        del table.nodes[key]
-    return 0
-
-
-@cited("net/ipv6/route.c:ip6_route_del")
-def ip6_route_del(
-    net: Fib6, prefix: int, plen: int, *, table: int = RT_TABLE_MAIN, dev: NetDevice | None = None, gw: int = 0,
-    metric: int = 0, protocol: int = 0,
-) -> int:  # fmt: skip
-    """Deletes the first route that has what is named; 0 or -ESRCH."""
-    for rt in net.tables.get(table, Table6(table)).nodes.get((prefix & mask6(plen), plen), []):
-        if (
-            (dev is None or rt.dev is dev)
-            and (not gw or rt.gw == gw)
-            and (not metric or rt.fib6_metric == metric)
-            and (not protocol or rt.fib6_protocol == protocol)
-        ):
-            return fib6_del(net, rt)
-    return -ESRCH
-
-
-@cited("net/ipv6/ip6_fib.c:fib6_node_lookup")
-def fib6_node_lookup(table: Table6, daddr: int) -> list[list[Fib6Info]]:
-    """The nodes that match a destination, the longest prefix first: the way that fib6_backtrack goes back."""
-    found = (table.nodes.get((daddr & mask6(plen), plen)) for plen in range(128, -1, -1))
-    return [node for node in found if node]
-
-
-# ------------------------------------------------------------------------------------------------ choice
 
 
 @cited("net/ipv6/route.c:rt6_check_neigh", "RFC 4861 6.3.6")
@@ -565,7 +265,7 @@ def fib6_nl_newrule(net: Fib6, rule: FibRule) -> int:
 def fib6_nl_delrule(net: Fib6, pref: int) -> int:
     """Deletes the first policy rule of a preference; 0 or -ENOENT.
 
-    Unlike IPv4 this does not make the rules be asked: without a rule of the user's the default ones act, deleted or not.
+    Unlike in IPv4 the rules are not asked for that: without one of the user's the default ones act, deleted or not.
     """
     found = next((r for r in net.rules if r.pref == pref), None)
     if found is None:
@@ -582,7 +282,7 @@ def fib6_nl_delrule(net: Fib6, pref: int) -> int:
 
 @cited("net/ipv6/route.c:ip6_route_output_flags", "RFC 4861 5.2")
 def ip6_route_output_flags(net: Fib6, fl6: Flow6, bound: bool = False, flags: int = 0) -> Route6:
-    """The route of a flow that this host sends, whose `error` says if it is none; `bound`: the socket is to a device."""
+    """The route of a flow that this host sends; its `error` says if it is none. `bound`: its socket is to a device."""
     fl6.iif = LOOPBACK_IFINDEX
     any_src = fl6.saddr == 0
     if bound or rt6_need_strict(fl6.daddr) or (fl6.oif and any_src):
@@ -612,44 +312,3 @@ def ip6_route_get_saddr(net: Fib6, f6i: Fib6Info | None, daddr: int, prefs: int 
     if f6i is not None and f6i.fib6_prefsrc:
         return f6i.fib6_prefsrc
     return ipv6_dev_get_saddr(net.env, net.idevs, f6i.dev if f6i is not None else None, daddr, prefs)
-
-
-# ------------------------------------------------------------------------------------------------ addresses
-
-
-@cited("net/ipv6/addrconf.c:addrconf_add_mroute", "net/ipv6/addrconf.c:addrconf_add_linklocal")
-def addrconf_dev_up(net: Fib6, dev: NetDevice, lladdr: int = 0) -> None:
-    """A device comes up: it gets the multicast route, and its link-local address `lladdr`; lo gets ::1."""
-    if dev.loopback:
-        inet6_addr_add(net, dev, 1, 128)
-        return
-    kernel = RTPROT_KERNEL
-    fib6_add(
-        net,
-        Fib6Info(
-            ip6("ff00::"),
-            8,
-            dev,
-            type=RTN.MULTICAST,
-            metric=IP6_RT_PRIO_ADDRCONF,
-            table=RT_TABLE_LOCAL,
-            protocol=kernel,
-        ),
-    )
-    if lladdr:
-        inet6_addr_add(net, dev, lladdr, 64)
-
-
-@cited("net/ipv6/addrconf.c:inet6_addr_add", "net/ipv6/addrconf.c:__ipv6_ifa_notify")
-def inet6_addr_add(net: Fib6, dev: NetDevice, addr: int, plen: int, flags: int = 0) -> int:
-    """Adds an address, without duplicate address detection, its local route and its prefix's; 0 or -EEXIST."""
-    idev = net.idevs[dev.ifindex]
-    if any(x.addr == addr for x in idev.addr_list):
-        return -EEXIST
-    ipv6_link_dev_addr(idev, Inet6Ifaddr(dev, addr, plen, flags))
-    kernel = RTPROT_KERNEL
-    fib6_add(net, Fib6Info(addr, 128, dev, type=RTN.LOCAL, metric=0, table=RT_TABLE_LOCAL, protocol=kernel))
-    if not dev.loopback:
-        prefix = Fib6Info(addr & mask6(plen), plen, dev, metric=IP6_RT_PRIO_ADDRCONF, protocol=kernel)
-        fib6_add(net, prefix)
-    return 0

@@ -197,7 +197,7 @@ def find_nothing(s: Exception_, e: Find, p: FibParams) -> tuple[Exception_, tupl
 
 @rule("net/ipv4/route.c:find_exception", at=Life.PRESENT)
 def find_alive(s: Exception_, e: Find, p: FibParams) -> tuple[Exception_, tuple[Effect, ...]]:
-    """An exception that has not expired is used; one without an end (its generation is over) is found and says nothing."""
+    """An exception that has not expired is used; one without an end, of an older generation, says nothing."""
     require(not expired(s, e.now), "not expired")
     return replace(s, now=e.now), (Found(pmtu=s.pmtu),)
 

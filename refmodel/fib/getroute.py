@@ -35,7 +35,7 @@ IPPROTO_ICMP: Final = 1
 IPPROTO_TCP: Final = 6
 IPPROTO_UDP: Final = 17
 
-# A message as netlink's attributes: names of struct rtmsg's fields and of RTA_ attributes, absent where the kernel sends none.
+# Names of struct rtmsg's fields and of RTA_ attributes, absent where the kernel sends none.
 Message = dict[str, Any]
 
 

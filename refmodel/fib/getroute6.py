@@ -5,18 +5,10 @@ from errno import ENODEV
 from typing import Any
 
 from refmodel.fib.addrconf import mask6
-from refmodel.fib.fib6 import (
-    RT6_LOOKUP_F_HAS_SADDR,
-    Fib6,
-    Fib6Info,
-    Flow6,
-    Route6,
-    ip6_route_get_saddr,
-    ip6_route_input_lookup,
-    ip6_route_output_flags,
-)
+from refmodel.fib.fib6 import ip6_route_get_saddr, ip6_route_input_lookup, ip6_route_output_flags
 from refmodel.fib.getroute import Message, Query
 from refmodel.fib.types import RTNH_F_DEAD, RTNH_F_LINKDOWN
+from refmodel.fib.types6 import RT6_LOOKUP_F_HAS_SADDR, Fib6, Fib6Info, Flow6, Route6
 from refmodel.rule import cited
 
 

@@ -144,7 +144,7 @@ class NoMoreNexthops(Event, frozen=True):
 
 
 class Backtrack(Event, frozen=True):
-    """The leaf has no further route that matches: the next shorter prefix is looked at; `none` there is no such leaf."""
+    """The leaf has no further route: the next shorter prefix is looked at; `none`: there is no such leaf."""
 
     prefixlen: plen = 0
     none: bool = False
@@ -196,7 +196,7 @@ def nexthop_look(n: Nexthop, p: LookupParams) -> NhLook:
 
 @rule("net/ipv4/fib_trie.c:fib_table_lookup", at=Walk.LEAF)
 def alias_passed_over(s: Lookup, e: Alias, p: LookupParams) -> tuple[Lookup, tuple[Effect, ...]]:
-    """A route of another DSCP, one that was released, one of wider scope than asked for or a dead one is passed over."""
+    """A route of another DSCP, a released one, one of too wide a scope or a dead one is passed over."""
     require(alias_look(e, p) != Look.REJECT and alias_look(e, p) != Look.TRY, "the route does not apply")
     return s, ()
 

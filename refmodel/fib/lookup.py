@@ -1,9 +1,9 @@
 """Lookups: in one table, and over the policy rules; what kind of address an address is.
 
 Until a namespace has a rule of its own, main and local are one trie and the rules are not asked: main is looked up,
-then default. A table's trie is a map from (prefix, length) to the list of its routes in the kernel's order: table 255 before
-254 where the two share a trie, then higher DSCP first, then lower metric, then as inserted. The kernel's compressed
-trie gives the same walk: from the longest matching prefix to the shortest.
+then default. A table's trie is a map from (prefix, length) to the list of its routes in the kernel's order: table 255
+before 254 where the two share a trie, then higher DSCP first, then lower metric, then as inserted. The kernel's
+compressed trie gives the same walk: from the longest matching prefix to the shortest.
 """
 
 from errno import EACCES, EAGAIN, EINVAL, ENETUNREACH, ESRCH

@@ -78,7 +78,7 @@ class Selector(Event, frozen=True):
 
 
 class TableAnswer(Event, frozen=True):
-    """The table has answered: 0 with the length of the prefix, or a positive errno. `absent`: there is no such table."""
+    """The table has answered: 0 with the prefix's length, or a positive errno. `absent`: there is no such table."""
 
     err: Annotated[int, Range(0, 133)] = 0
     prefixlen: plen = 0

@@ -99,8 +99,8 @@ class Checked(Event, frozen=True):
     """What the check of the source sees.
 
     `same_device`: it would leave where it came in, and redirects may be sent, so that the full check runs.
-    `custom`: there are rules or local routes of the user's. `own`: the source is an address of this host. `err`, `type`:
-    the source's own route; `dev_match` it leads out of the packet's device; `no_addr` that device has no address.
+    `custom`: there are rules or local routes of the user's. `own`: the source is this host's. `err`, `type`: of the
+    source's own route; `dev_match` it leads out of the packet's device; `no_addr` that device has no address.
     """
 
     same_device: bool = False
