@@ -209,7 +209,6 @@ def e1000_xmit_frame(a: Adapter, skb: SkBuff, more: bool = False) -> int:
 # ---------------------------------------------------------------- the card
 
 
-@cited("IEEE 802.3:transmit", "drivers/net/ethernet/intel/igb/igb_main.c:igb_tx_map")
 def device_transmit(a: Adapter) -> int:
     """The card reads what the doorbell handed over, sends it, writes the descriptors back and interrupts: packets."""
     p = a.driver.tx
@@ -229,7 +228,6 @@ def device_transmit(a: Adapter) -> int:
     return done
 
 
-@cited("drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_rx_irq")
 def device_receive(a: Adapter, frame: bytes) -> bool:
     """The card writes a frame into the buffers that it has, and interrupts; without a buffer the frame is missed."""
     parts = [frame[i : i + BUFFER] for i in range(0, len(frame), BUFFER)]
