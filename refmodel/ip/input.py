@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Final
 
 from refmodel.dropreason import Reason
-from refmodel.ip import options, reasm
+from refmodel.ip import listed, options, reasm
 from refmodel.ip.const import (
     ICMP_DEST_UNREACH,
     ICMP_PROT_UNREACH,
@@ -174,10 +174,14 @@ def ip_rcv_options(net: Ip, skb: SkBuff, dev: NetDevice) -> Reason | None:
 
 
 @cited("net/ipv4/ip_input.c:ip_rcv_finish_core", "RFC 1122 3.3.6")
-def ip_rcv_finish_core(net: Ip, skb: SkBuff, dev: NetDevice) -> int:
-    """The route is found: by a connection that the packet belongs to, or by its addresses."""
+def ip_rcv_finish_core(net: Ip, skb: SkBuff, dev: NetDevice, hint: SkBuff | None = None) -> int:
+    """The route is found: by the packet before it in a list (`hint`), by its connection, or by its addresses."""
     env = net.env
     iph = ip_hdr(skb)
+    if hint is not None:
+        refused = listed.ip_route_use_hint(net, skb, hint)
+        if refused is not None:
+            return _drop_error(net, skb, refused)
     if env.ip.ip_early_demux and skb.dst is None and skb.sk is None and not ip_is_fragment(iph):
         if iph.protocol == IPPROTO_TCP:
             if env.ip.tcp_early_demux:

@@ -125,7 +125,8 @@ class Ip:
 
     `frags` are the datagrams being reassembled by their key, `frag_mem` the bytes that they hold (fqdir's memory
     limit); `peers` what is known of hosts; `icmp_global_credit` and `icmp_global_stamp` (ticks) the share of ICMP
-    messages that is left to all together; `ids` the identification counters and when (ticks) each was used.
+    messages that is left to all together; `custom_rules`: routing has rules of the administrator's; `ids` the
+    identification counters and when (ticks) each was used.
     """
 
     def __init__(self, env: IpEnv) -> None:
@@ -136,6 +137,7 @@ class Ip:
         self.icmp_global_credit = 0
         self.icmp_global_stamp = env.jiffies - env.hz
         self.icmp_busy = False
+        self.custom_rules = False
         self.ids: dict[tuple[bytes, bytes, int], tuple[int, int]] = {}
 
     def drop(self, skb: SkBuff, reason: Reason = Reason.NOT_SPECIFIED) -> None:

@@ -159,7 +159,7 @@ def ip_frag_queue(net: Ip, q: Ipq, skb: SkBuff) -> int:
     """A fragment joins its datagram, or ends it: 0 if the datagram is whole and is `skb` now."""
     env = net.env
     if q.s.phase == Phase.COMPLETE:
-        env.kfree_skb(skb, Reason.DUP_FRAG)
+        env.kfree_skb(skb, _reason(net, Reason.DUP_FRAG))
         return -errno.ENOENT
     again = bool(IPCB(skb).flags & IPSKB_FRAG_COMPLETE)
     too_far = not again and ip_frag_too_far(net, q)
@@ -188,7 +188,8 @@ def ip_frag_queue(net: Ip, q: Ipq, skb: SkBuff) -> int:
             kept = True
     env.note("ip_frag_queue", f"bytes {offset} to {end}: {_fate(q, e, whole, dropped)}")
     if dropped is not None:
-        env.kfree_skb(skb, Reason.DUP_FRAG if dropped.reason == Drop.DUP_FRAG else Reason.NOT_SPECIFIED)
+        again = dropped.reason == Drop.DUP_FRAG
+        env.kfree_skb(skb, _reason(net, Reason.DUP_FRAG) if again else Reason.NOT_SPECIFIED)
         _put(net, q)
         return -errno.EINVAL if rearmed else -errno.ETIMEDOUT
     _take_in(net, q, skb, offset, end)
@@ -234,7 +235,7 @@ def ip_frag_reinit(net: Ip, q: Ipq) -> bool:
     if not q.timer.pending:
         return False
     q.timer.mod(env.jiffies + env.ip.ipfrag_time * env.hz)
-    inet_frag_queue_flush(net, q, Reason.FRAG_TOO_FAR)
+    inet_frag_queue_flush(net, q, _reason(net, Reason.FRAG_TOO_FAR))
     q.iif = 0
     return True
 
@@ -263,7 +264,7 @@ def inet_frag_kill(net: Ip, q: Ipq) -> None:
 @cited("net/ipv4/inet_fragment.c:inet_frag_destroy")
 def inet_frag_destroy(net: Ip, q: Ipq) -> None:
     """The queue goes, and what is in it."""
-    inet_frag_queue_flush(net, q, Reason.FRAG_REASM_TIMEOUT if q.drop else Reason.CONSUMED)
+    inet_frag_queue_flush(net, q, _reason(net, Reason.FRAG_REASM_TIMEOUT if q.drop else Reason.CONSUMED))
     net.frag_mem -= SIZEOF_IPQ
 
 
@@ -310,6 +311,11 @@ def ip_frag_reasm(net: Ip, q: Ipq, skb: SkBuff, whole: ipq.Reassembled) -> None:
     net.frag_mem -= SIZEOF_IPQ
 
 
+def _reason(net: Ip, reason: Reason) -> Reason:
+    """Reassembly's own reasons are younger than 6.1."""
+    return reason if net.env.kernel >= 612 else Reason.NOT_SPECIFIED
+
+
 def _skips_icmp(user: int) -> bool:
     """Source net/ipv4/ip_fragment.c:frag_expire_skip_icmp."""
     return (
@@ -350,7 +356,7 @@ def _tell(net: Ip, q: Ipq) -> None:
         local = refused is None and dst(head).rt_type == RTN_LOCAL
         if refused is None and (local or not _skips_icmp(q.user)):
             icmp.icmp_send(net, head, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0)
-    env.kfree_skb(head, Reason.FRAG_REASM_TIMEOUT)
+    env.kfree_skb(head, _reason(net, Reason.FRAG_REASM_TIMEOUT))
 
 
 @cited("net/ipv4/ip_fragment.c:ip_check_defrag")
