@@ -166,7 +166,8 @@ def plain(packet: bytes) -> bytes:
     return packet[:44] + bytes(4) + packet[48:] if own else packet
 
 
-OWN: Final = {socket.inet_pton(socket.AF_INET6, a.split("/")[0]) for x in ADDRESSES.values() for a in x}
+HERE: Final = (*(a.split("/")[0] for x in ADDRESSES.values() for a in x), "2001:db8:1::", "2001:db8:2::", "fe80::")
+OWN: Final = {socket.inet_pton(socket.AF_INET6, a) for a in HERE}
 
 
 def reasons(pipe: Pipe) -> list[str]:
@@ -192,12 +193,12 @@ def one(world: World, n: int, seed: int, progress: bool) -> tuple[int, list[Diff
                 model.out, model.drops, model.notes = [], [], []
                 model.send(device, frame)
                 live.send(device, frame)
-                there, drops = live.take(), reasons(pipe)
+                there, datagrams, drops = live.take(), live.received(), reasons(pipe)
                 came += len(there)
-                pairs = (
+                pairs: tuple[tuple[str, object, object], ...] = (
                     ("packets", settled(model.out), settled(there)),
                     ("drops", sorted(model.drops), sorted(drops)),
-                    ("datagrams", model.udp.received, live.received()),
+                    ("datagrams", model.udp.received, datagrams),
                 )
                 for what, here, kernel in pairs:
                     if here != kernel:
@@ -210,9 +211,9 @@ def one(world: World, n: int, seed: int, progress: bool) -> tuple[int, list[Diff
                 differ = {
                     k for k in kernel_mib.keys() | model_mib.keys() if kernel_mib.get(k, 0) != model_mib.get(k, 0)
                 }
-                here = {k: model_mib.get(k, 0) for k in sorted(differ)}
-                there_mib = {k: kernel_mib.get(k, 0) for k in sorted(differ)}
-                found.append(Difference(repr(world), n, "", b"", "counters", here, there_mib, []))
+                ours = {k: model_mib.get(k, 0) for k in sorted(differ)}
+                theirs = {k: kernel_mib.get(k, 0) for k in sorted(differ)}
+                found.append(Difference(repr(world), n, "", b"", "counters", ours, theirs, []))
     finally:
         live.close()
     return came, found
@@ -229,7 +230,8 @@ def compare(n: int, seed: int, progress: bool = False) -> tuple[int, list[Differ
     """Sends `n` packets in all, through each world in turn: packets that came out, and the differences."""
     if missing():
         raise LabUnavailable(missing())
-    came, found = 0, []
+    came = 0
+    found: list[Difference] = []
     for i, world in enumerate(WORLDS):
         more, differ = one(world, n // len(WORLDS), seed * 1000 + i, progress)
         came += more

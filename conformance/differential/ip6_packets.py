@@ -191,7 +191,7 @@ class Generator:
             cuts.append(r.choice(cuts))
         if r.random() < 0.5:
             r.shuffle(cuts)
-        if r.random() < 0.1 and here:
+        if r.random() < 0.1 and here and len(cuts) > 1:
             cuts.pop()
         tclass = r.choice((0, 0, 2))
         for start, end in cuts:

@@ -11,10 +11,11 @@ from refmodel.ip6.const import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH
 from refmodel.ip6.env import Okfn
 from refmodel.ip6.icmp import icmpv6_send
 from refmodel.ip6.input import install, ipv6_rcv
-from refmodel.ip6.net import Idev, Ip6
+from refmodel.ip6.net import Idev, Ip6, daddr, saddr
 from refmodel.ip6.params import Ip6Params
 from refmodel.ip6.route import Route6
 from refmodel.netdevice import NetDevice, loopback
+from refmodel.packet.wire import ones_sum, pseudo_header
 from refmodel.skbuff import PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, SkBuff
 
 IN, OUT = "in6", "out6"
@@ -22,7 +23,7 @@ IFINDEX: Final = {IN: 2, OUT: 3}
 MACS: Final = {IN: bytes.fromhex("020000000101"), OUT: bytes.fromhex("020000000201")}
 PEERS: Final = {IN: bytes.fromhex("020000000102"), OUT: bytes.fromhex("020000000202")}
 ADDRESSES: Final = {IN: ("2001:db8:1::1/64", "fe80::1/64"), OUT: ("2001:db8:2::1/64", "fe80::2/64")}
-GROUPS: Final = ("ff01::1", "ff02::1", "ff01::2", "ff02::2", "ff05::2")
+GROUPS: Final = ("ff01::1", "ff02::1", "ff02::2")
 UDP_PORT: Final = 5000
 ROUTES: Final = (  # prefix, type, gateway, device, mtu
     ("2001:db8:9::/48", "unicast", "2001:db8:2::9", OUT, 0),
@@ -74,17 +75,30 @@ class Udp:
 
     final = True
     no_policy = True
-    err_handler = None
 
     def __init__(self, net: Ip6) -> None:
         self.net = net
         self.received: list[bytes] = []
 
+    def err_handler(self, skb: SkBuff, type: int, code: int, offset: int, info: int) -> None:
+        """An error about a datagram that no socket sent."""
+        self.net.env.count("Icmp6InErrors")
+
     def handler(self, skb: SkBuff) -> int:
-        """Takes a datagram."""
+        """Takes a datagram; a socket's are verified when they are read."""
         t = skb.transport or 0
-        if int.from_bytes(skb.data[t + 2 : t + 4], "big") == UDP_PORT:
-            self.received.append(bytes(skb.data[t + 8 :]))
+        message = bytes(skb.data[t:])
+        ulen = int.from_bytes(message[4:6], "big") if len(message) >= 8 else len(message) + 1
+        if ulen > len(message) or ulen < 8:
+            self.net.drop(skb, Reason.PKT_TOO_SMALL)
+            return 0
+        message = message[:ulen]
+        pseudo = pseudo_header(saddr(skb), daddr(skb), 17, ulen)
+        if message[6:8] == b"\0\0" or ones_sum(message, pseudo) != 0xFFFF:
+            self.net.drop(skb, Reason.UDP_CSUM)
+            return 0
+        if int.from_bytes(message[2:4], "big") == UDP_PORT:
+            self.received.append(message[8:])
             return 0
         icmpv6_send(self.net, skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
         self.net.drop(skb, Reason.NO_SOCKET)
@@ -100,7 +114,7 @@ class Router:
         self.kernel = kernel
         self.ip6 = Ip6Params(
             kernel=kernel, forwarding=world.forwarding, auto_flowlabels=0, ratemask=(), **world.sysctls
-        )  # type: ignore[arg-type]
+        )
         self.mib: Counter[str] = Counter()
         self.notes: list[tuple[str, str]] = []
         self.drops: list[str] = []
@@ -123,17 +137,17 @@ class Router:
         for name, dev in self.devs.items():
             idev = net.idevs[dev.ifindex] = Idev(dev)
             for text in ADDRESSES[name]:
-                a = ipaddress.IPv6Interface(text)
-                idev.addresses.append((a.ip.packed, 64))
-                prefix = a.network.network_address.packed
-                table.add(Route6(a.ip.packed, 128, self.lo, "local", metric=0, idev=dev))
+                interface = ipaddress.IPv6Interface(text)
+                idev.addresses.append((interface.ip.packed, 64))
+                prefix = interface.network.network_address.packed
+                table.add(Route6(interface.ip.packed, 128, self.lo, "local", metric=0, idev=dev))
                 table.add(Route6(prefix, 64, dev, metric=256))
                 if world.forwarding:
                     table.add(Route6(prefix, 128, self.lo, "anycast", metric=0, idev=dev))
                     idev.anycast.add(prefix)
             table.add(Route6(addr("ff00::"), 8, dev, "multicast", metric=256))
-        for prefix, kind, gateway, name, mtu in ROUTES:
-            n = ipaddress.IPv6Network(prefix)
+        for where, kind, gateway, name, mtu in ROUTES:
+            n = ipaddress.IPv6Network(where)
             via = addr(gateway) if gateway else b""
             dev = self.devs.get(name, self.lo)
             table.add(Route6(n.network_address.packed, n.prefixlen, dev, kind, via, mtu=mtu))
@@ -142,6 +156,7 @@ class Router:
         """A frame comes in at a device."""
         dev = self.devs[device]
         skb = SkBuff(frame[14:], 0x86DD, dev=dev, mac_header=frame[:14])
+        skb.skb_iif = dev.ifindex
         dest = frame[:6]
         if dest != dev.dev_addr:
             many = PACKET_BROADCAST if dest == b"\xff" * 6 else PACKET_MULTICAST

@@ -22,8 +22,14 @@ class Inet6Protocol(Protocol):
 
     final: bool
     no_policy: bool
-    handler: Callable[[SkBuff], int]
-    err_handler: Callable[[SkBuff, int, int, int, int], None] | None
+
+    @property
+    def handler(self) -> Callable[[SkBuff], int]:
+        """Takes a packet."""
+
+    @property
+    def err_handler(self) -> Callable[[SkBuff, int, int, int, int], None] | None:
+        """Takes an ICMPv6 error, if the protocol cares."""
 
 
 class Ip6Env(Env, Protocol):

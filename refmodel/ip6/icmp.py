@@ -21,7 +21,7 @@ from refmodel.ip6.const import (
     IPV6_MIN_MTU,
     NEXTHDR_ICMP,
 )
-from refmodel.ip6.lookup import ip6_dst_hoplimit, ip6_route_output, ipv6_chk_addr, ipv6_dev_get_saddr
+from refmodel.ip6.lookup import ip6_dst_hoplimit, ip6_dst_lookup, ip6_route_output, ipv6_chk_addr, ipv6_dev_get_saddr
 from refmodel.ip6.net import IP6CB, Ip6, daddr, ipv6_addr_type, ipv6_skip_exthdr, is_multicast, saddr
 from refmodel.ip6.route import Route6
 from refmodel.netdevice import NetDevice
@@ -115,8 +115,8 @@ def icmpv6_xrlim_allow(net: Ip6, dest: bytes, source: bytes, oif: int, ask: bool
     """The peer's own limit; wider prefixes have more."""
     if not ask:
         return True
-    rt, _ = ip6_route_output(net, dest, source, oif)
-    if rt is None:
+    rt = ip6_route_output(net, dest, source, oif)
+    if rt.error:
         net.env.count("Ip6OutNoRoutes")
         allowed = False
     elif rt.dev.loopback:
@@ -175,8 +175,8 @@ def icmpv6_send(net: Ip6, skb: SkBuff, type: int, code: int, info: int) -> None:
     from_addr = dest if ours else _source(net, skb, source)
     if not icmpv6_xrlim_allow(net, source, from_addr, oif, ask):
         return
-    rt, from_addr = ip6_route_output(net, source, from_addr, oif)
-    if rt is None or (rt.type == "anycast" and not env.ip6.error_anycast_as_unicast):
+    rt, from_addr = icmpv6_route_lookup(net, skb, source, from_addr, oif)
+    if rt is None:
         env.note("icmp6_send", "no way back")
         return
     env.note("icmp6_send", f"type {type}, code {code}, {info}, to {source.hex()}")
@@ -184,6 +184,19 @@ def icmpv6_send(net: Ip6, skb: SkBuff, type: int, code: int, info: int) -> None:
     new = build(net, rt, from_addr, source, bytes((type, code, 0, 0)) + info.to_bytes(4, "big") + body, 0, 0)
     env.nf_ct_attach(new, skb)
     net.local_out(new)
+
+
+@cited("net/ipv6/icmp.c:icmpv6_route_lookup")
+def icmpv6_route_lookup(net: Ip6, skb: SkBuff, dest: bytes, source: bytes, oif: int) -> tuple[Route6 | None, bytes]:
+    """The way back to a packet's sender, unless that address is anycast, and the address to answer from.
+
+    With IPsec compiled in, the way of the packet's own flow backwards is looked up, too, and its failure counted.
+    """
+    rt, source = ip6_dst_lookup(net, dest, source, oif)
+    if rt is None or (rt.type == "anycast" and not net.env.ip6.error_anycast_as_unicast):
+        return None, source
+    again, _ = ip6_dst_lookup(net, saddr(skb), daddr(skb), skb.skb_iif)
+    return again if again is not None else rt, source
 
 
 def _ifindex(dev: NetDevice | None) -> int:

@@ -36,7 +36,7 @@ from refmodel.ip6.icmp import (
     icmpv6_global_allow,
     icmpv6_xrlim_allow,
 )
-from refmodel.ip6.lookup import ip6_route_output, ip6_update_pmtu
+from refmodel.ip6.lookup import ip6_dst_lookup, ip6_update_pmtu
 from refmodel.ip6.net import IP6CB, Ip6, daddr, ipv6_skip_exthdr, is_multicast, route, saddr, tclass
 from refmodel.packet.wire import ones_sum, pseudo_header
 from refmodel.rule import cited
@@ -103,7 +103,7 @@ def icmpv6_echo_reply(net: Ip6, skb: SkBuff) -> Reason | None:
     dev = icmp6_dev(net, skb)
     dest = saddr(skb)
     oif = dev.ifindex if dev is not None else 0
-    rt, source = ip6_route_output(net, dest, source, oif)
+    rt, source = ip6_dst_lookup(net, dest, source, oif)
     if rt is None:
         env.note("icmpv6_echo_reply", "no way back")
         return Reason.NOT_SPECIFIED

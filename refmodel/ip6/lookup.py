@@ -63,18 +63,31 @@ def null_entry(net: Ip6, dev: NetDevice | None) -> Route6:
     return Route6(ANY, 0, lo, "unreachable", metric=0xFFFFFFFF)
 
 
-@cited("net/ipv6/route.c:ip6_route_output_flags", "net/ipv6/ip6_output.c:ip6_dst_lookup")
-def ip6_route_output(net: Ip6, dest: bytes, source: bytes, oif: int = 0) -> tuple[Route6 | None, bytes]:
-    """Routes a packet from here: the route (None: there is no way) and its source address, chosen if it has none."""
+@cited("net/ipv6/route.c:ip6_route_output_flags")
+def ip6_route_output(net: Ip6, dest: bytes, source: bytes, oif: int = 0, strict: bool = False) -> Route6:
+    """Routes a packet from here; the null entry where there is none. `strict`: over device `oif` only."""
     dev = net.env.dev_get_by_index(oif) if oif else None
-    found = net.table.lookup(dest, dev if rt6_need_strict(dest) or source == ANY else None)
-    if found is None or found.error:
-        return None, source
-    if source == ANY:
-        source = found.prefsrc or ipv6_dev_get_saddr(net, found.idev or found.dev, dest)
+    found = net.table.lookup(dest, dev if strict or rt6_need_strict(dest) or source == ANY else None)
+    return found if found is not None else null_entry(net, None)
+
+
+@cited("net/ipv6/ip6_output.c:ip6_dst_lookup", "net/ipv6/ip6_output.c:ip6_dst_lookup_tail")
+def ip6_dst_lookup(net: Ip6, dest: bytes, source: bytes, oif: int = 0) -> tuple[Route6 | None, bytes]:
+    """The route (None: there is no way) and the source address of a packet from here, chosen if it has none."""
+    chosen = source == ANY
+    rt = ip6_route_output(net, dest, source, oif)
+    if chosen:
+        source = rt.prefsrc or ipv6_dev_get_saddr(net, None if rt.error else rt.idev or rt.dev, dest)
         if source == ANY:
             return None, source
-    return found, source
+        if rt.error:
+            rt = ip6_route_output(net, dest, source, oif, strict=oif != 0)
+    if rt.error:
+        net.env.note("ip6_dst_lookup", f"no way to {dest.hex()}")
+        if rt.plen == 0 and rt.type == "unreachable":
+            net.env.count("Ip6OutNoRoutes")
+        return None, source
+    return rt, source
 
 
 def scope(addr: bytes) -> int:
@@ -94,7 +107,7 @@ def ipv6_addr_label(addr: bytes) -> int:
 
 
 @cited("net/ipv6/addrconf.c:ipv6_dev_get_saddr", "net/ipv6/addrconf.c:ipv6_get_saddr_eval", "RFC 6724 5")
-def ipv6_dev_get_saddr(net: Ip6, dev: NetDevice, dest: bytes) -> bytes:
+def ipv6_dev_get_saddr(net: Ip6, dev: NetDevice | None, dest: bytes) -> bytes:
     """The best source address for a destination over a device; :: if there is none.
 
     For a destination of one link only that device's addresses count. The rules about tentative, deprecated, temporary
@@ -113,7 +126,7 @@ def ipv6_dev_get_saddr(net: Ip6, dev: NetDevice, dest: bytes) -> bytes:
             rank = (
                 addr == dest,
                 -s if s >= need else s - 128,
-                idev.dev is dev,
+                dev is None or idev.dev is dev,
                 ipv6_addr_label(addr) == ipv6_addr_label(dest),
                 min(common(addr, dest), plen),
             )
