@@ -123,8 +123,8 @@ class Recorded:
         self.frames = frames
 
 
-def record(programs: dict[str, Callable[[Lab], Program]], pause: float = 0.05) -> Recorded:
-    """Runs one program on each host of a lab and captures the first one's interface.
+def record(programs: dict[str, Callable[[Lab], Program]], pause: float = 0.05, tap: str = "") -> Recorded:
+    """Runs one program on each host of a lab and captures one host's interface, the first one's unless `tap` names it.
 
     The programs start in order, `pause` s apart. Raises LabUnavailable without root or a tool, ScenarioFailed,
     CaptureLost.
@@ -134,7 +134,7 @@ def record(programs: dict[str, Callable[[Lab], Program]], pause: float = 0.05) -
         for h in lab.hosts.values():
             h.set_sysctl("net.ipv4.tcp_congestion_control", "reno")
         lab.settle()
-        first = lab[next(iter(programs))]
+        first = lab[tap or next(iter(programs))]
         with first.netns.inside():
             capture = observe.Capture(first.interface)
         runs = {name: LiveRun(lab[name], make(lab)) for name, make in programs.items()}

@@ -21,7 +21,7 @@ from refmodel.host.neigh import (
 from refmodel.neigh import arp
 from refmodel.neigh.arp import ARP, ARPOP_REPLY, ARPOP_REQUEST, RTN, ArpIn, ArpParms, ArpReply, Interface, Learn, Pkt
 from refmodel.neigh.parms import Family
-from refmodel.neigh.types import How, Solicit
+from refmodel.neigh.types import NUD, How, Solicit
 from refmodel.netdevice import ETH_BROADCAST, IFF_LOOPBACK, IFF_NOARP, NetDevice
 from refmodel.profile import profile
 from refmodel.rule import cited
@@ -37,7 +37,7 @@ class Arp:
     def __init__(self, env: Below, kernel: str = "6.12") -> None:
         self.env = env
         self.kernel = kernel
-        self.tbl = neigh_table_init(env, Family.INET, kernel, self.solicit, arp_error_report)
+        self.tbl = neigh_table_init(env, Family.INET, kernel, self.solicit, arp_error_report, arp_constructor)
         self.apply = pick(ARP, kernel).apply
         self.parms: dict[int, ArpParms] = {}
 
@@ -53,6 +53,12 @@ class Arp:
     def solicit(self, n: Neighbour, x: Solicit) -> None:
         """neigh_ops->solicit."""
         arp_solicit(self, n, x)
+
+
+@cited("net/ipv4/arp.c:arp_constructor")
+def arp_constructor(n: Neighbour) -> None:
+    """A new entry: whether its address has to be asked for at all, and which output it begins with."""
+    n.tbl.env.note("arp_constructor", "to be resolved" if n.nud == NUD.NONE else f"{n.nud.name}: nothing to ask")
 
 
 @cited("net/ipv4/arp.c:arp_error_report")

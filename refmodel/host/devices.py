@@ -245,6 +245,12 @@ class Devices:
         """And what it has sent."""
         txqs.netdev_tx_completed_queue(self, txq, pkts, count)  # type: ignore[arg-type]
 
+    @cited("net/core/dev.c:netif_napi_add", "include/linux/netdevice.h:netif_napi_add")
+    def netif_napi_add(self, dev: NetDevice, poll: Callable[[NapiStruct, int], int]) -> NapiStruct:
+        """A driver's poll function joins NAPI."""
+        self.note("netif_napi_add", dev.name)
+        return NapiStruct(self.rx, dev, poll)
+
     def napi_schedule(self, napi: NapiStruct) -> None:
         """NAPI will poll."""
         if napi_schedule_prep(self.rx, napi):

@@ -4,6 +4,7 @@ The law: what an entry does is decided by the rules of refmodel.neigh alone; the
 at the place and in the order of the kernel's functions whose names they have.
 """
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,7 @@ from refmodel.neigh.types import (
     CONNECTED,
     NUD,
     Create,
+    Delete,
     Drop,
     DropQueued,
     ErrorReport,
@@ -76,13 +78,14 @@ class Neighbour:
         self.set_timer()
         carry_out(self, effects, None)
 
-    def flush(self, e: Flush) -> None:
-        """Its device is gone or has changed; source net/core/neighbour.c:neigh_flush_dev."""
+    def flush(self, e: Flush | Delete) -> None:
+        """Its device is gone or has changed, or it is deleted; source net/core/neighbour.c:neigh_flush_dev."""
         _, effects = self.entry.feed(e)
         self.set_timer()
         carry_out(self, effects, None)
         if not isinstance(self.entry.state, Neigh):
             self.tbl.hash.pop((self.dev.ifindex, self.primary_key), None)
+            neigh_destroy(self)
 
     def set_timer(self) -> None:
         """Arms the kernel's timer for the deadline that the rules gave."""
@@ -96,8 +99,8 @@ class Neighbour:
 class NeighTable:
     """struct neigh_table of one namespace: arp_tbl, or nd_tbl for `family` INET6.
 
-    `solicit` and `error_report` are neigh_ops'. `reachable_time` (us) stands for what a kernel draws. `messages` are
-    the notifications to user space, in order.
+    `solicit` and `error_report` are neigh_ops', `constructor` is the table's. `reachable_time` (us) stands for what a
+    kernel draws. `messages` are the notifications to user space, in order.
     """
 
     def __init__(
@@ -107,12 +110,14 @@ class NeighTable:
         kernel: str,
         solicit: Callable[["Neighbour", Solicit], None],
         error_report: Callable[["Neighbour", SkBuff], None],
+        constructor: Callable[["Neighbour"], None],
         reachable: int = 30_000_000,
     ) -> None:
         self.env = env
         self.family = family
         self.solicit = solicit
         self.error_report = error_report
+        self.constructor = constructor
         self.reachable_time = reachable
         self.profile = profile(kernel, env.hz)
         self.apply = pick(NEIGH, kernel).apply
@@ -128,9 +133,10 @@ def neigh_table_init(
     kernel: str,
     solicit: Callable[[Neighbour, Solicit], None],
     error_report: Callable[[Neighbour, SkBuff], None],
+    constructor: Callable[[Neighbour], None],
 ) -> NeighTable:
     """An empty table of one family."""
-    return NeighTable(env, family, kernel, solicit, error_report)
+    return NeighTable(env, family, kernel, solicit, error_report, constructor)
 
 
 @cited("net/core/neighbour.c:neigh_parms_alloc")
@@ -154,6 +160,22 @@ def neigh_parms_alloc(dev: NetDevice, tbl: NeighTable) -> NeighParms:
 def parms_of(tbl: NeighTable, dev: NetDevice) -> NeighParms:
     """A device's parameters, made at the first question."""
     return tbl.parms.get(dev.ifindex) or neigh_parms_alloc(dev, tbl)
+
+
+@cited("net/core/neighbour.c:neigh_destroy")
+def neigh_destroy(n: Neighbour) -> None:
+    """An entry that nobody holds is freed."""
+    n.tbl.env.note("neigh_destroy", dotted(n.primary_key))
+
+
+@cited("net/core/neighbour.c:neigh_delete")
+def neigh_delete(tbl: NeighTable, key: bytes, dev: NetDevice) -> int:
+    """The administrator deletes an entry (RTM_DELNEIGH): it fails first, and goes if nobody holds it; 0 or -ENOENT."""
+    n = neigh_lookup(tbl, key, dev)
+    if n is None:
+        return -errno.ENOENT
+    n.flush(Delete(tbl.env.now))
+    return 0
 
 
 # ---------------------------------------------------------------- finding and making entries
@@ -181,6 +203,8 @@ def __neigh_create(tbl: NeighTable, key: bytes, dev: NetDevice, **of: Any) -> Ne
         **of,
     )
     _, effects = n.entry.feed(e)
+    if isinstance(n.entry.state, Neigh):
+        tbl.constructor(n)
     carry_out(n, effects, None)
     if not isinstance(n.entry.state, Neigh):
         tbl.env.note("__neigh_create", f"{len(tbl.hash)} entries: the table is full")

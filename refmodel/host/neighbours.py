@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from refmodel.host.arp import Arp, arp_rcv
-from refmodel.host.neigh import Neighbour, __neigh_create, ip_neigh_gw4, neigh_lookup, neigh_output
+from refmodel.host.neigh import Neighbour, ip_neigh_gw4, neigh_add, neigh_delete, neigh_lookup, neigh_output
+from refmodel.host.neigh import __neigh_create as neigh_create
 from refmodel.host.routing import raw
 from refmodel.neigh.types import Flush
 from refmodel.netdevice import NetDevice
@@ -21,6 +22,14 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.arps = Arp(self, self.machine.profile)  # type: ignore[arg-type]
+
+    def neighbour(self, address: bytes, dev: NetDevice, lladdr: bytes) -> None:
+        """``ip neighbour add``: a permanent entry."""
+        neigh_add(self.arps.tbl, address, dev, lladdr)
+
+    def forget(self, address: bytes, dev: NetDevice) -> int:
+        """``ip neighbour del``: 0, or a negative errno."""
+        return neigh_delete(self.arps.tbl, address, dev)
 
     def ip_neigh_gw4(self, dev: NetDevice, daddr: bytes) -> Neighbour | None:
         """The entry of an IPv4 address, made if need be."""
@@ -41,7 +50,7 @@ class Neighbours:
 
     def neigh_event_send(self, dev: NetDevice, gw: int) -> None:
         """A gateway is asked for although no packet waits."""
-        n = neigh_lookup(self.arps.tbl, raw(gw), dev) or __neigh_create(self.arps.tbl, raw(gw), dev)
+        n = neigh_lookup(self.arps.tbl, raw(gw), dev) or neigh_create(self.arps.tbl, raw(gw), dev)
         if n is not None:
             n.event_send()
 

@@ -158,9 +158,9 @@ class Network:
             self.step()
         raise Stuck(f"not at rest after {limit} steps, at {self.now} us")
 
-    def program(self, ns: Namespace, program: Program, name: str = "", start: int = 0) -> Run:
-        """A program runs on a host, from `start` (us from now) on."""
-        run = Run(ns, program, name or ns.name, self.now + start)
+    def program(self, ns: Namespace, program: Program, name: str = "", start: int = 0, pace: int = 0) -> Run:
+        """A program runs on a host, from `start` (us from now) on, with `pace` us between its calls."""
+        run = Run(ns, program, name or ns.name, self.now + start, pace)
         self.runs.append(run)
         return run
 

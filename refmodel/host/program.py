@@ -85,6 +85,11 @@ def send(fd: int, data: bytes) -> Syscall:
     return Syscall("send", (fd, data))
 
 
+def write(fd: int, data: bytes) -> Syscall:
+    """write(2)."""
+    return Syscall("write", (fd, data))
+
+
 def sendto(fd: int, data: bytes, address: bytes, port: int) -> Syscall:
     """sendto(2)."""
     return Syscall("sendto", (fd, data, (address, port)))
@@ -123,10 +128,11 @@ def family_of(address: bytes) -> int:
 class Run:
     """A program that runs on the model: `calls` are those that returned, `waiting` the one that has not yet.
 
-    It is over when `over`; the network asks it to go on after each event (`poke`).
+    It is over when `over`; the network asks it to go on after each event (`poke`). Between a call that returned and the
+    next one the program takes `pace` us.
     """
 
-    def __init__(self, ns: "Namespace", program: Program, name: str = "", start: int = 0) -> None:
+    def __init__(self, ns: "Namespace", program: Program, name: str = "", start: int = 0, pace: int = 0) -> None:
         self.ns = ns
         self.name = name
         self.program = program
@@ -136,7 +142,9 @@ class Run:
         self.task: Task | None = None
         self.over = False
         self.wake = max(start, ns.now)  # when it wants to go on although no call returns (us)
+        self.pace = pace
         self._begun = False
+        self._given: int | bytes | None = None  # what the program has yet to be told
 
     def poke(self) -> bool:
         """Goes on as far as it can now; whether anything happened."""
@@ -151,7 +159,7 @@ class Run:
             elif self.waiting is not None:
                 self._returned(0)
             else:
-                self._next(None)
+                self._next(self._given)
             moved = True
         return moved
 
@@ -171,7 +179,11 @@ class Run:
         called = self.task.called if self.task is not None else self.wake
         self.calls.append(Done(self.waiting, called, self.ns.now, result))
         self.task = self.waiting = None
-        self._next(result)
+        self._given = result
+        if self.pace:
+            self.wake = self.ns.now + self.pace
+        else:
+            self._next(result)
 
     def _next(self, result: Any) -> None:
         try:

@@ -15,17 +15,21 @@ from refmodel.host.program import (
     Run,
     accept,
     bind,
+    close,
     connect,
     listen,
     recv,
     send,
     sendto,
     setsockopt,
+    shutdown,
     sleep,
     socket,
+    write,
 )
 from refmodel.host.routing import RTAX_INITCWND
-from refmodel.host.wire import Choose, both
+from refmodel.host.wire import Choose, Fate, both
+from refmodel.tcp.whole.const import ACK
 from refmodel.tcp.whole.sock import Sock
 from refmodel.tcp.whole.stream import release_sock
 from refmodel.walk import Walk
@@ -33,6 +37,7 @@ from refmodel.walk import Walk
 IPPROTO_TCP: Final = 6
 TCP_NODELAY: Final = 1
 SOL_SOCKET: Final = 1
+FLAGS_AT: Final = 47  # of a TCP segment over IPv4 and Ethernet
 SO_RCVBUF: Final = 8
 IP_TTL: Final = 2
 A: Final = bytes((10, 9, 0, 1))
@@ -100,6 +105,38 @@ def holder(address: bytes, rcvbuf: int) -> Program:
     new = yield accept(fd)
     yield recv(new, 100)
     yield sleep(100 * SETTLED)
+
+
+def writer(daddr: bytes, wait: int, data: bytes) -> Program:
+    """The same as quiet_client, with write(2)."""
+    fd = yield socket()
+    yield connect(fd, daddr, PORT)
+    yield write(fd, b"hello")
+    yield sleep(wait)
+    yield write(fd, data)
+    yield sleep(10 * wait)
+
+
+def half(daddr: bytes) -> Program:
+    """Connects, ends its direction, and reads to the end."""
+    fd = yield socket()
+    yield connect(fd, daddr, PORT)
+    yield send(fd, b"hello")
+    yield shutdown(fd)
+    while (yield recv(fd, 100)):
+        pass
+    yield close(fd)
+
+
+def closer(address: bytes) -> Program:
+    """Accepts one connection, reads to the end and closes."""
+    fd = yield socket()
+    yield bind(fd, address, PORT)
+    yield listen(fd, 8)
+    new = yield accept(fd)
+    while (yield recv(new, 100)):
+        pass
+    yield close(new)
 
 
 def dripping(daddr: bytes, wait: int, n: int) -> Program:
@@ -369,6 +406,136 @@ def walk_loopback(kernel: str) -> Walk:
     until_asleep(net, net.program(a, quiet_client(local, SETTLED, b"x" * 100), "client", 1_000))
     with net.record("100 bytes over TCP to this host itself") as recorder:
         net.run(net.now + MOMENT)
+    return recorder.walk
+
+
+@scenario("send")
+def walk_bulk(kernel: str) -> Walk:
+    """A hundred thousand bytes: super-segments that the card cuts."""
+    net, a, b = wired(kernel)
+    net.program(b, reader(B), "server")
+    until_asleep(net, net.program(a, quiet_client(B, SETTLED, b"x" * 100_000, b"hello" * 20_000), "client", 1_000))
+    with net.record("send: 100,000 bytes over TCP and igb") as recorder:
+        net.run(net.now + 150)
+    return recorder.walk.at("a")
+
+
+@scenario("send")
+def walk_write(kernel: str) -> Walk:
+    """The same hundred bytes by write(2) over e1000e."""
+    net, a, b = wired(kernel, "e1000e")
+    net.program(b, reader(B), "server")
+    until_asleep(net, net.program(a, writer(B, SETTLED, b"x" * 100), "client", 1_000))
+    with net.record("send: write(2) of 100 bytes over TCP and e1000e") as recorder:
+        net.run(net.now + 50)
+    return recorder.walk.at("a")
+
+
+@scenario("send")
+def walk_unreachable(kernel: str) -> Walk:
+    """A datagram to a neighbour that never answers: ARP asks three times, and the packet is dropped."""
+    net, a, _ = wired(kernel)
+    net.program(a, datagrams(bytes((10, 9, 0, 77)), (100,), 10 * SETTLED), "client", 1_000)
+    with net.record("send: a datagram to nobody") as recorder:
+        net.run(net.now + 5_000_000)
+    return recorder.walk.at("a")
+
+
+@scenario("send")
+def walk_tun(kernel: str) -> Walk:
+    """A datagram over tun: a device without link-layer headers."""
+    net = Network(kernel)
+    a = net.host("a")
+    dev, _ = a.add_tun("tun0")
+    a.newaddr(dev, A, 24)
+    net.program(a, datagrams(B, (100,), SETTLED), "client", 1_000)
+    with net.record("send: a datagram over tun") as recorder:
+        net.run(net.now + MOMENT)
+    return recorder.walk
+
+
+@scenario("recv")
+def walk_connect(kernel: str) -> Walk:
+    """A connection opens: bind, listen, connect, the three segments, accept."""
+    net, _, _ = pair(kernel)
+    a, b = net.namespaces
+    net.program(b, reader(B), "server")
+    net.program(a, quiet_client(B, SETTLED, b"x"), "client", 10_000)
+    with net.record("recv: a connection opens") as recorder:
+        net.run(net.now + 10_100)
+    return recorder.walk
+
+
+@scenario("recv")
+def walk_refused(kernel: str) -> Walk:
+    """A SYN to a port where nobody listens is answered by a reset."""
+    net, a, _ = wired(kernel)
+    net.program(a, quiet_client(B, SETTLED, b"x"), "client", 1_000)
+    with net.record("recv: nobody listens") as recorder:
+        net.run(net.now + MOMENT)
+    return recorder.walk.at("b")
+
+
+@scenario("recv")
+def walk_time_wait(kernel: str) -> Walk:
+    """The last segments of a connection: a FIN that comes again finds a time-wait socket."""
+    net = Network(kernel)
+    a, b = net.host("a"), net.host("b")
+    lost: list[int] = []
+
+    def fate(end: int, number: int) -> Fate:
+        frame = wire.seen[-1][2]
+        if end == 0 and not lost and a.tw_count and frame[FLAGS_AT] == ACK:
+            lost.append(number)
+            return Fate(copies=0)
+        return Fate()
+
+    wire = net.wire(a, b, fate)
+    a.newaddr(wire.dev[0], A, 24)
+    b.newaddr(wire.dev[1], B, 24)
+    net.program(b, closer(B), "server")
+    net.program(a, half(B), "client", 1_000)
+    while not lost and net.step():
+        pass
+    with net.record("recv: a FIN in time-wait") as recorder:
+        net.run(net.now + 1_000_000)
+    return recorder.walk.at("a")
+
+
+@scenario("recv")
+def walk_pmtu(kernel: str) -> Walk:
+    """A router's word that a segment is too big for the next link, and what TCP does about it."""
+    net = Network(kernel)
+    a, r, c = net.host("a"), net.host("router"), net.host("c")
+    left, right = net.wire(a, r), net.wire(r, c, names=("eth1", "eth0"))
+    a.newaddr(left.dev[0], A, 24)
+    r.newaddr(left.dev[1], ROUTER[0], 24)
+    r.newaddr(right.dev[0], ROUTER[1], 24)
+    c.newaddr(right.dev[1], C, 24)
+    right.dev[0].mtu = 1000
+    r.forward()
+    for ns, gw in ((a, ROUTER[0]), (c, ROUTER[1])):
+        ns.newroute(FibConfig(gw=int.from_bytes(gw, "big")))
+    net.program(c, reader(C), "server")
+    until_asleep(net, net.program(a, quiet_client(C, SETTLED, b"x" * 1400), "client", 1_000))
+    with net.record("recv: fragmentation needed") as recorder:
+        net.run(net.now + 2_000)
+    return recorder.walk.at("a")
+
+
+@scenario("send")
+def walk_setup(kernel: str) -> Walk:
+    """A host gets a card, addresses, a route and neighbours, and loses some of them again."""
+    net = Network(kernel)
+    machine = net.machine("box")
+    with net.record("an administrator sets a host up") as recorder:
+        a, b = net.host("a", machine), net.host("b", machine)
+        wire = net.wire(a, b)
+        a.newaddr(wire.dev[0], A, 24)
+        a.newroute(FibConfig(gw=int.from_bytes(B, "big")))
+        a.neighbour(B, wire.dev[0], bytes((2, 0, 0, 0, 0, 9)))
+        a.forget(B, wire.dev[0])
+        a.deladdr(wire.dev[0], A)
     return recorder.walk
 
 

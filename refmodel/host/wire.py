@@ -29,7 +29,6 @@ from refmodel.nic.driver import (
 from refmodel.nic.drivers import E1000E, IGB, Driver
 from refmodel.nic.rx import NIC_RX
 from refmodel.nic.tx import NIC_TX
-from refmodel.receive.softnet import NapiStruct
 from refmodel.skbuff import CHECKSUM_PARTIAL, SkBuff
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class Card:
         ns.register(dev, self.xmit)
         self.adapter.txq = ns.queues[dev.ifindex][0]
         poll = igb_poll if self.igb else e1000e_poll
-        self.adapter.napi = NapiStruct(ns.rx, dev, lambda n, budget: poll(self.adapter, budget))
+        self.adapter.napi = ns.netif_napi_add(dev, lambda n, budget: poll(self.adapter, budget))
         igb_configure(self.adapter)
 
     def xmit(self, skb: SkBuff, dev: NetDevice, txq: object, more: bool) -> int:
@@ -159,9 +158,9 @@ class Wire:
     def carry(self, end: int, frame: bytes) -> None:
         """One frame of an end meets its fate."""
         card = self.cards[end]
+        self.seen.append((self.net.now, end, frame))
         fate = self.fate(end, card.sent)
         card.sent += 1
-        self.seen.append((self.net.now, end, frame))
         for i in range(fate.copies):
             self.net.at(self.net.now + fate.delay + i, lambda: self._arrive(1 - end, frame))
 
