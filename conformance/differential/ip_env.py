@@ -310,12 +310,12 @@ class IpWorldEnv:
     def ip_route_input_noref(self, skb: SkBuff, daddr: bytes, saddr: bytes, dscp: int, dev: NetDevice) -> Reason | None:
         """As ip_route_input_slow goes for the addresses that the differential sends."""
         new = self.kernel >= 614
+        kind = self.inet_addr_type(daddr)
+        if kind == RTN_MULTICAST and daddr != ALL_HOSTS:
+            return Reason.NOT_SPECIFIED
         if saddr == LIMITED or saddr[0] >= 224:
             return Reason.IP_INVALID_SOURCE if new else Reason.NOT_SPECIFIED
-        kind = self.inet_addr_type(daddr)
         if kind == RTN_MULTICAST:
-            if daddr != ALL_HOSTS:
-                return Reason.NOT_SPECIFIED
             if saddr[0] == 127:
                 return Reason.IP_LOCALNET if new else Reason.NOT_SPECIFIED
             skb.dst = self._route(dev, RTCF_MULTICAST | RTCF_LOCAL, RTN_MULTICAST, "ip_local_deliver", True)

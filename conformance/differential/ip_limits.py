@@ -5,6 +5,7 @@ the model may be a tick off. So the times of sending are chosen away from the ed
 """
 
 import time
+from collections.abc import Callable
 
 from conformance.differential.ip_compare import alike
 from conformance.differential.ip_env import IpWorldEnv
@@ -12,8 +13,10 @@ from conformance.differential.ip_live import Live
 from conformance.differential.ip_packets import Sent, header, udp
 from conformance.differential.ip_world import IN, World
 from refmodel.ip.input import ip_rcv
+from refmodel.ip.net import InetPeer
 
 SENDER = "10.1.77.7"
+MARGIN = 4  # ticks that are kept off the edge of a limit
 NO_LIMIT = {"icmp_msgs_burst": 10_000, "icmp_msgs_per_sec": 10_000}
 
 
@@ -29,10 +32,17 @@ class Clocked:
         self.differences: list[str] = []
         self.was = self.live.counters()
 
-    def wait(self, seconds: float) -> None:
-        """Both clocks go on; the model's timers fire."""
+    def wait(self, seconds: float, edge: Callable[[InetPeer, int], int] | None = None) -> None:
+        """Both clocks go on; the model's timers fire. If `edge` says that a limit is near, a little longer.
+
+        `edge` gets what is known of SENDER and the tick, and says how many ticks off the limit is.
+        """
         time.sleep(seconds)
         self.sync()
+        peer = self.model.net.peers.get(bytes(int(x) for x in SENDER.split(".")))
+        while edge is not None and peer is not None and abs(edge(peer, self.model.jiffies)) <= MARGIN:
+            time.sleep(0.004)
+            self.sync()
 
     def sync(self) -> None:
         """The model's clock is set to the time that has passed."""
@@ -74,12 +84,17 @@ class Clocked:
         self.live.close()
 
 
+def off_multiple(ticks: int, of: int) -> int:
+    """How far the ticks are from a multiple."""
+    return (ticks + of // 2) % of - of // 2
+
+
 def host_limit(cpu: int, kernel: str) -> Clocked:
     """Errors to one host: six at once, then one for each icmp_ratelimit."""
     c = Clocked(World(sysctls={"icmp_ratemask": 0x1818, "icmp_ratelimit": 200, **NO_LIMIT}), cpu, kernel)
     try:
         for wait in (0.0, 0.3, 0.5, 0.1, 0.9, 1.9):
-            c.wait(wait)
+            c.wait(wait, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 50))
             for i in range(9):
                 c.send(header(SENDER, "10.1.0.1", 17, udp(SENDER, "10.1.0.1", 9, bytes(i))))
             c.compare(f"nine errors to one host after {wait} s")
@@ -93,7 +108,7 @@ def refused_limit(cpu: int, kernel: str) -> Clocked:
     c = Clocked(World(sysctls={"icmp_ratemask": 0}), cpu, kernel)
     try:
         for wait in (0.0, 0.5, 0.8, 2.3):
-            c.wait(wait)
+            c.wait(wait, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 250))
             for i in range(7):
                 c.send(header(SENDER, "203.0.113.7", 253, bytes(i)))
             c.compare(f"seven packets without a route after {wait} s")
@@ -107,7 +122,7 @@ def redirect_limit(cpu: int, kernel: str) -> Clocked:
     c = Clocked(World(), cpu, kernel)
     try:
         for wait in (0.0, 0.01, 0.06, 0.03, 0.12, 0.24, 0.1, 0.4):
-            c.wait(wait)
+            c.wait(wait, lambda peer, now: now - peer.rate_last - (5 << peer.n_redirects))
             c.send(header(SENDER, "10.4.1.1", 253, bytes(8)))
             c.compare(f"a packet with a shorter way after {wait} s")
     finally:
