@@ -16,6 +16,8 @@ from conformance.live.nic_log import NicLogError, RegisterRead, RegisterWrite
 
 CAPTURES = Path(__file__).parents[2] / "captures"
 CASES = sorted(p.name.removesuffix(".log.gz") for p in CAPTURES.glob("nic-*.log.gz"))
+HEAVY = ("nic-bulk-in", "nic-overload-in", "nic-receive-6.1")
+PARAMS = [pytest.param(c, marks=pytest.mark.slow) if c.startswith(HEAVY) else c for c in CASES]
 SURVIVORS = {
     "IMS left out": "the next interrupt may have come while its handler, or the poll, had not ended: one IMS for both",
 }
@@ -33,7 +35,7 @@ def subjects(verdicts: list[Verdict]) -> list[str]:
     return [v.subject for v in verdicts]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=PARAMS)
 def judged(request: pytest.FixtureRequest) -> tuple[str, list[Verdict]]:
     case: str = request.param
     setup = setup_for(capture(case))
