@@ -162,21 +162,6 @@ class Tun:
             return e.errno or errno.EIO
         return 0
 
-    def look(self) -> tuple[Stats, ...]:
-        """The disciplines' numbers, the root's first."""
-        text = self.tc("-s", "-j", "qdisc", "show", "dev", self.name, "invisible")
-        shown = [x for x in json.loads(text) if x["kind"] not in ("noop",)]
-        shown.sort(key=lambda x: "root" not in x)
-        return tuple(
-            Stats(
-                *(
-                    x[name]
-                    for name in ("kind", "bytes", "packets", "drops", "overlimits", "requeues", "backlog", "qlen")
-                )
-            )
-            for x in shown
-        )
-
     def play(self, s: Scenario, pipe: Pipe) -> tuple[Outcome, tuple[int, ...]]:
         """What the kernel makes of a scenario, and when each operation came (ns since the disciplines were made)."""
         before = self.reset(s)
@@ -197,7 +182,8 @@ class Tun:
             elif isinstance(op, Change):
                 self.tc("qdisc", "change", "dev", self.name, "root", "handle", "1:", "tbf", *tbf_words(op))
             else:
-                looks.append(self.look())
+                with self.ns.inside():
+                    looks.append(all_looks(self.name))
             times.append((start + time.monotonic_ns()) // 2 - began)
         with self.ns.inside():
             dropped = self.dropped() - before
@@ -216,6 +202,19 @@ def reasons(pipe: Pipe, read: set[int]) -> tuple[str, ...]:
         elif name == "kfree_skb" and (m := FREED.search(text)) and m[1] in number and number[m[1]] not in read:
             found.append(f"{number.pop(m[1])} {m[2]}")
     return tuple(found)
+
+
+def all_looks(device: str) -> tuple[Stats, ...]:
+    """The numbers of a device's disciplines, the root's first."""
+    text = run("tc", "-s", "-j", "qdisc", "show", "dev", device, "invisible")
+    shown = [x for x in json.loads(text) if x["kind"] != "noop"]
+    shown.sort(key=lambda x: "root" not in x)
+    return tuple(Stats(*(x[name] for name in Stats.__struct_fields__)) for x in shown)
+
+
+def look(device: str) -> Stats:
+    """The numbers of a device's root discipline."""
+    return all_looks(device)[0]
 
 
 def run(*command: str, fails: bool = False) -> str:

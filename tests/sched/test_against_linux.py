@@ -17,3 +17,14 @@ def test_disciplines_on_a_tun_device_do_what_linux_does() -> None:
         pytest.skip(str(e))
     assert done.packets > 400
     assert done.differences == [], done.differences[0].text()
+
+
+def test_disciplines_before_a_stopped_queue_do_what_linux_does() -> None:
+    from conformance.differential.qdisc_veth import compare
+
+    try:
+        done = compare(12, 5)
+    except (LabUnavailable, TraceError, OSError) as e:
+        pytest.skip(str(e))
+    assert done.requeues > 0
+    assert done.differences == [], done.differences[0].text()
