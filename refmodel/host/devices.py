@@ -24,7 +24,7 @@ from refmodel.sched import xmit as sched_xmit
 from refmodel.sched.attach import dev_activate, noop_qdisc, qdisc_create
 from refmodel.sched.env import Softnet
 from refmodel.sched.generic import __netif_schedule as netif_schedule
-from refmodel.skbuff import CHECKSUM_UNNECESSARY, PACKET_LOOPBACK, SkBuff
+from refmodel.skbuff import CHECKSUM_UNNECESSARY, ETH_P_IP, ETH_P_IPV6, PACKET_LOOPBACK, SkBuff
 from refmodel.softirq import Vector
 
 if TYPE_CHECKING:
@@ -282,6 +282,15 @@ class Devices:
     def netif_receive_skb(self, skb: SkBuff) -> int:
         """A frame comes in again, on another device."""
         return netif_receive_skb(self.rx, skb)
+
+    @cited("drivers/net/tun.c:tun_get_user", "drivers/net/tun.c:tun_rx_batched")
+    def tun_get_user(self, dev: NetDevice, packet: bytes) -> None:
+        """A program writes a packet to a tun device: it comes in there, in the program's context."""
+        skb = SkBuff(packet, ETH_P_IPV6 if packet[0] >> 4 == 6 else ETH_P_IP, dev=dev)
+        skb.skb_iif = dev.ifindex
+        self.local_bh_disable()
+        netif_receive_skb(self.rx, skb)
+        self.local_bh_enable()
 
     def br_handle_frame(self, skb: SkBuff) -> int:
         """The rx_handler of a bridge's port."""

@@ -28,16 +28,21 @@ from refmodel.host.program import (
     write,
 )
 from refmodel.host.routing import RTAX_INITCWND
+from refmodel.host.transport import udp_bytes
 from refmodel.host.wire import Choose, Fate, both
+from refmodel.ip.header import new_header
+from refmodel.packet.wire import checksum
 from refmodel.tcp.whole.const import ACK
 from refmodel.tcp.whole.sock import Sock
 from refmodel.tcp.whole.stream import release_sock
+from refmodel.udp.sock import Datagram
 from refmodel.walk import Walk
 
 IPPROTO_TCP: Final = 6
 TCP_NODELAY: Final = 1
 SOL_SOCKET: Final = 1
 FLAGS_AT: Final = 47  # of a TCP segment over IPv4 and Ethernet
+SO_BROADCAST: Final = 6
 SO_RCVBUF: Final = 8
 IP_TTL: Final = 2
 A: Final = bytes((10, 9, 0, 1))
@@ -152,11 +157,13 @@ def dripping(daddr: bytes, wait: int, n: int) -> Program:
     yield sleep(100 * wait)
 
 
-def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int, ttl: int = 0) -> Program:
+def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int, ttl: int = 0, broadcast: bool = False) -> Program:
     """Sends datagrams of these sizes (bytes), `wait` us apart."""
     fd = yield socket(type=SOCK_DGRAM)
     if ttl:
         yield setsockopt(fd, 0, IP_TTL, ttl)
+    if broadcast:
+        yield setsockopt(fd, SOL_SOCKET, SO_BROADCAST, 1)
     for size in sizes:
         yield sendto(fd, bytes(size), daddr, PORT)
         yield sleep(wait)
@@ -455,13 +462,42 @@ def walk_tun(kernel: str) -> Walk:
 
 
 @scenario("recv")
+def walk_tun_in(kernel: str) -> Walk:
+    """A program writes a datagram to its tun device, and another reads it from a socket."""
+    net = Network(kernel)
+    a = net.host("a")
+    dev, _ = a.add_tun("tun0")
+    a.newaddr(dev, A, 24)
+    net.program(a, datagram_reader(A), "server")
+    net.run(net.now + 1_000)
+    datagram = Datagram(B, A, 1234, PORT, 100)
+    header = new_header(0, 0, 0, 64, 17, B, A)
+    header[2:4] = (128).to_bytes(2, "big")
+    header[10:12] = checksum(bytes(header)).to_bytes(2, "big")
+    packet = bytes(header) + udp_bytes(datagram, bytes(100))
+    with net.record("recv: a datagram from tun") as recorder:
+        a.machine.process(a, lambda: a.tun_get_user(dev, packet), "vpn")
+        net.run(net.now + MOMENT)
+    return recorder.walk
+
+
+@scenario("send")
+def walk_broadcast(kernel: str) -> Walk:
+    """A datagram to all hosts of the subnet: it leaves, and a copy comes in again."""
+    net, a, _ = wired(kernel)
+    net.program(a, datagrams(bytes((10, 9, 0, 255)), (100,), SETTLED, broadcast=True), "client", 1_000)
+    with net.record("send: a broadcast") as recorder:
+        net.run(net.now + MOMENT)
+    return recorder.walk.at("a")
+
+
+@scenario("recv")
 def walk_connect(kernel: str) -> Walk:
-    """A connection opens: bind, listen, connect, the three segments, accept."""
-    net, _, _ = pair(kernel)
-    a, b = net.namespaces
-    net.program(b, reader(B), "server")
-    net.program(a, quiet_client(B, SETTLED, b"x"), "client", 10_000)
-    with net.record("recv: a connection opens") as recorder:
+    """A connection opens and ends: bind, listen, connect, accept, shutdown, close."""
+    net, a, b = pair(kernel)
+    net.program(b, closer(B), "server")
+    net.program(a, half(B), "client", 10_000)
+    with net.record("recv: a connection opens and ends") as recorder:
         net.run(net.now + 10_100)
     return recorder.walk
 

@@ -19,6 +19,7 @@ from refmodel.nic.driver import (
     device_receive,
     device_transmit,
     e1000_intr_msix_rx,
+    e1000_intr_msix_tx,
     e1000_xmit_frame,
     e1000e_poll,
     igb_configure,
@@ -72,6 +73,7 @@ class Card:
         self.adapter = Adapter(ns, dev, driver, apply, self.frame, self.interrupt)
         self.pending = False
         self.due = False
+        self.sends = False
         self.sent = 0
         ns.register(dev, self.xmit)
         self.adapter.txq = ns.queues[dev.ifindex][0]
@@ -94,8 +96,10 @@ class Card:
     def transmit(self) -> None:
         """The card sends what it was given."""
         self.due = False
+        self.sends = True
         with self.wire.net.unseen():
             device_transmit(self.adapter)
+        self.sends = False
 
     def frame(self, skb: SkBuff) -> None:
         """A packet goes on the medium, cut and with its checksums."""
@@ -109,7 +113,10 @@ class Card:
             self.wire.carry(self.end, part.frame)
 
     def interrupt(self, _: Adapter) -> None:
-        """The card asks for an interrupt."""
+        """The card asks for an interrupt; e1000e has a vector of its own for what was sent."""
+        if self.sends and not self.igb:
+            self.wire.net.at(self.wire.net.now + HERE, lambda: self.handle(e1000_intr_msix_tx))
+            return
         self.pending = True
         self.wire.net.at(self.wire.net.now + HERE, self.fire)
 
@@ -118,8 +125,11 @@ class Card:
         if not self.pending or self.adapter.masked:
             return
         self.pending = False
+        self.handle(igb_msix_ring if self.igb else e1000_intr_msix_rx)
+
+    def handle(self, handler: Callable[[Adapter], None]) -> None:
+        """A hard interrupt."""
         ns = self.ns
-        handler = igb_msix_ring if self.igb else e1000_intr_msix_rx
         contexts = ns.machine.contexts
         ns.machine.within(ns, lambda: contexts.hardirq(self.dev.name, lambda: handler(self.adapter)))
         contexts.settle()
