@@ -184,10 +184,10 @@ class Kernel:
                 self.rtnl.request(kind, op.nlflags, rule_body(op))
             elif isinstance(op, Link):
                 self._link(self.rtnl, op.name, op.up)
-                self._settle(op.name)
+                self._settle(self.rtnl, op.name)
             elif isinstance(op, Carrier):
                 self._link(self.far_rtnl, op.name.replace("a", "b"), op.on)
-                self._settle(op.name)
+                self._settle(self.rtnl, op.name)
             else:
                 with self.ns.inside():
                     where = f"conf/{op.who}/{op.name}" if isinstance(op, Conf) else op.name
@@ -214,14 +214,15 @@ class Kernel:
         body = struct.pack("=BBHiII", 0, 0, 0, 0, IFF_UP if up else 0, IFF_UP)
         sock.request(rtnl.RTM_NEWLINK, 0, body + attrs([(3, name.encode() + b"\0")]))
 
-    def _settle(self, name: str) -> None:
+    @staticmethod
+    def _settle(sock: Rtnl, name: str) -> None:
         """Waits until the kernel has told itself of a device's carrier."""
         if name == "lo":
             return
         body = struct.pack("=BBHiII", 0, 0, 0, 0, 0, 0) + attrs([(3, name.encode() + b"\0")])
         end = time.monotonic() + 5
         while time.monotonic() < end:
-            answer = self.rtnl.request(rtnl.RTM_GETLINK, 0, body)[0][1]
+            answer = sock.request(rtnl.RTM_GETLINK, 0, body)[0][1]
             flags = struct.unpack_from("=I", answer, 8)[0]
             found = dict(rtnl.parse_attrs(answer[16:]))
             operstate, carrier = found[16][0], found[33][0]

@@ -72,8 +72,10 @@ def ipv4_update_pmtu(net: Fib, fl4: Flow4, mtu: int) -> None:
 
 
 @cited("net/ipv4/route.c:ipv4_redirect", "RFC 1122 3.2.2.2")
-def ipv4_redirect(net: Fib, fl4: Flow4, dev: NetDevice, code: int, old_gw: int, new_gw: int) -> None:
-    """A redirect from `old_gw` on `dev` says that `fl4`, a packet that was sent, goes better by `new_gw`."""
+def ipv4_redirect(
+    net: Fib, fl4: Flow4, dev: NetDevice, code: int, old_gw: int, new_gw: int, skb: SkBuff | None = None
+) -> None:
+    """A redirect `skb` from `old_gw` on `dev` says that `fl4`, a packet that was sent, goes better by `new_gw`."""
     rt = ip_route_output_key_hash(net, fl4, None)
     if not isinstance(rt, int):
-        __ip_do_redirect(net, rt, dev, code, old_gw, new_gw, fl4, False)
+        __ip_do_redirect(net, rt, dev, code, old_gw, new_gw, fl4, False, skb)

@@ -29,6 +29,7 @@ from refmodel.fib.types import (
 )
 from refmodel.netdevice import NetDevice
 from refmodel.rule import cited
+from refmodel.skbuff import SkBuff
 
 FNHE_HASH_SHIFT: Final = 11
 FNHE_RECLAIM_DEPTH: Final = 5
@@ -270,9 +271,17 @@ def ip_fib_check_default(net: Fib, gw: int, dev: NetDevice) -> bool:
 
 @cited("net/ipv4/route.c:__ip_do_redirect", "RFC 1122 3.2.2.2")
 def __ip_do_redirect(
-    net: Fib, rt: Route, dev: NetDevice, code: int, old_gw: int, new_gw: int, fl4: Flow4, kill_route: bool
+    net: Fib,
+    rt: Route,
+    dev: NetDevice,
+    code: int,
+    old_gw: int,
+    new_gw: int,
+    fl4: Flow4,
+    kill_route: bool,
+    skb: SkBuff | None = None,
 ) -> None:
-    """A redirect came in on `dev` from `old_gw` that names `new_gw`: taken if it is the route's gateway that says so.
+    """A redirect `skb` came in on `dev` from `old_gw` that names `new_gw`: taken if the route's gateway says so.
 
     An unknown gateway is asked for first, so that the redirect counts only when it comes again.
     """
@@ -301,7 +310,9 @@ def __ip_do_redirect(
         return
     res = FibResult()
     if fib_lookup(net, fl4, res, 0) == 0:
-        fib_select_path(net, res, fl4, None)
+        # Among several nexthops the redirect's own addresses choose, not those of the packet that it quotes: the other
+        # gateway may learn of it in place of the one that is meant.
+        fib_select_path(net, res, fl4, SkBuff(bytes(skb.data[:20])) if skb is not None else None)
         expires = net.env.jiffies + IP_RT_GC_TIMEOUT * net.env.hz
         update_or_create_fnhe(net, res.nh, fl4.daddr, new_gw, 0, False, expires)
     if kill_route:
