@@ -92,7 +92,7 @@ class Machine:
     `binaries` are this machine's programs; `files` are put below /guest. `seconds` is how long the guest may live.
     `python`: Debian's Python and the package conformance are in it; `imports`: modules for which it gets, instead, the
     Python that runs this, with what they need. `steady`: its clock counts instructions, 1 ns each, and jumps over idle
-    time; one CPU, never under KVM.
+    time; one CPU, never under KVM. `append`: more for the kernel's command line.
     """
 
     modules: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +105,7 @@ class Machine:
     memory: int = 512
     seconds: float = 300.0
     steady: bool = False
+    append: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def boot(k: Kernel, machine: Machine, command: str, out: Path) -> Result:
         qemu = [
             *_machine(_accelerator(k, machine), machine.cpus, machine.memory, console),
             *("-kernel", str(k.image), "-initrd", str(initrd)),
-            *("-append", "console=ttyS0 loglevel=4 panic=-1 net.ifnames=0"),
+            *("-append", f"console=ttyS0 loglevel=4 panic=-1 net.ifnames=0 {machine.append}".strip()),
             *("-drive", f"file={disk},format=raw,if=none,id=results", "-device", "virtio-blk-pci,drive=results"),
             *machine.devices,
         ]
