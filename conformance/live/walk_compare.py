@@ -12,12 +12,9 @@ from msgspec import Struct, field
 
 from conformance.live.walk_classes import ALIASES, class_of
 from conformance.live.walk_trace import SOFTIRQ, KernelCall, KernelWalk
+from conformance.live.walk_tree import Alignment, Forest, Node
 from refmodel.rule import RULES, STEPS
 from refmodel.walk import Walk
-
-CALL: Final = "call"
-"""The event of a walk from function_graph: each is a call of its own."""
-
 
 BORDERS: Final = (*SOFTIRQ, "do_softirq", "irq_exit_rcu")
 """Functions in the middle of which the context changes."""
@@ -51,7 +48,8 @@ class Comparison(Struct):
 
     `left_out` has the classes of functions that the model leaves out; `renamed` what goes by another name; `inlined`
     functions of the model's walk that the kernel has not out of line; `unseen` those that it has, and that no chain
-    shows: nothing beneath them was traced, or they called their last as a jump.
+    shows: nothing beneath them was traced, or they called their last as a jump. `only_model`, of call trees: functions
+    that the model passes once more than the kernel, which shows them elsewhere.
     """
 
     placed: list[tuple[int, int]] = field(default_factory=list)
@@ -60,6 +58,7 @@ class Comparison(Struct):
     renamed: dict[str, str] = field(default_factory=dict)
     inlined: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    only_model: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """The figures in one line."""
@@ -127,30 +126,32 @@ class Comparer:
     def __init__(self, kernel: KernelWalk, steps: Sequence[Step], known: Collection[str]) -> None:
         self.kernel, self.tree, self.known = kernel, Tree(steps), known
         self.at: dict[str, int] = {}
-        self.within: list[tuple[tuple[str, ...], int, int]] = []  # open calls: their chain, their step, the last in it
-        self.latest = -1
         self.out = Comparison()
         self.seen = {n for f in kernel.functions() if (n := self._name(f)) is not None}
 
     def run(self, out_of_line: Collection[str]) -> Comparison:
         """Compares all calls. `out_of_line`: the functions which that kernel has out of line."""
-        before = ""
-        for i, c in enumerate(self.kernel.calls):
-            chain = self._chain(i, c)
-            if c.context != "process" and before == "process":
-                self.at[c.context] = max(self.at.get(c.context, -1), self.at.get("process", -1))
-            before = c.context
-            if c.event != CALL:
-                if chain:
-                    self._place(i, c, chain)
-            elif self._name(c.chain[-1]) is not None:
-                self._call(i, c, chain)
+        if self.kernel.how == "function_graph":
+            self._calls()
+        else:
+            self._events()
         for f in dict.fromkeys(s.function for s in self.tree.steps):
             if f not in out_of_line and f not in self.seen:
                 self.out.inlined.append(f)
             elif f not in self.seen:
                 self.out.unseen.append(f)
         return self.out
+
+    def _events(self) -> None:
+        """The events of tracepoints, each a moment with its chain."""
+        before = ""
+        for i, c in enumerate(self.kernel.calls):
+            chain = self._chain(i, c)
+            if c.context != "process" and before == "process":
+                self.at[c.context] = max(self.at.get(c.context, -1), self.at.get("process", -1))
+            before = c.context
+            if chain:
+                self._place(i, c, chain)
 
     def _name(self, function: str) -> str | None:
         """The model's name of a kernel's function: its own, or another's that this walk has; None if it has none."""
@@ -190,75 +191,62 @@ class Comparer:
         elif self._placed(i, c, n):
             self.at[c.context] = max(since, n)
 
-    def _call(self, i: int, c: KernelCall, chain: list[str]) -> None:
-        """A call: a step of its own within the step of the call that it is made in, after that one's other calls."""
-        here = (*c.within, *c.chain)
-        while self.within and self.within[-1][0] != here[: len(self.within[-1][0])]:
-            self._leave()
-        if self.within and self.within[-1][0] == here:
-            self._leave()
-        outer = next((k for k in range(len(self.within) - 1, -1, -1) if len(self.within[k][0]) > len(c.within)), None)
-        if outer is None:
-            since, end, rest = self.at.get(c.context, -1), len(self.tree.steps) - 1, chain
-        else:
-            _, step, since = self.within[outer]
-            end, rest = self.tree.last[step], chain[-1:]
-        if outer is None and c.context != "process":
-            since = max(since, self.latest)  # it comes upon what runs
-        top = self.within[outer][1] if outer is not None else -1
-        fitting = (n for n in self.tree.of.get(rest[-1], ()) if since < n <= end and self.tree.nested(n, rest))
-        n = next((n for n in fitting if not self._passed_by(n, top, rest)), None)
-        if n is None and len(chain) > 1 and chain[-2] == chain[-1]:
-            return  # a body by the name of its function
-        if n is None and rest[-1] in QUIET:
-            self.out.left_out.setdefault("bottom halves", set()).add(c.chain[-1])
-            return
-        if n is None:
-            self._differs(i, self._why_call(rest[-1], chain, outer, since))
-            return
-        if outer is None:
-            self.at[c.context] = n
-        else:
-            self.within[outer] = (self.within[outer][0], self.within[outer][1], n)
-        self.within.append((here, n, n))
-        self.latest = n
-        self._placed(i, c, n)
+    def _calls(self) -> None:
+        """The calls of a walk from function_graph: their trees beside the model's."""
+        numbers, forest = self._forest()
+        steps, other = self._model_forest()
+        alignment = Alignment(forest, other)
+        for n, m in alignment.pairs.items():
+            self.out.placed.append((numbers[n], steps[m]))
+        for n in alignment.missing():
+            node = forest.nodes[n]
+            where = f" within {forest.nodes[node.parent].function}" if node.parent >= 0 else f" in {node.context}"
+            nowhere = "" if node.function in self.tree.of else "; it is nowhere in the walk"
+            self._differs(numbers[n], f"the model's walk has no {node.function}{where}, in this order{nowhere}")
+        paired = set(alignment.pairs.values())
+        self.out.only_model = sorted({x.function for m, x in enumerate(other.nodes) if m not in paired})
 
-    def _passed_by(self, n: int, top: int, chain: Sequence[str]) -> bool:
-        """Whether the model comes from step `top` to step `n` through a function that the kernel passed elsewhere.
+    def _forest(self) -> tuple[list[int], Forest]:
+        """The calls that the model has: their numbers, and their trees."""
+        numbers: list[int] = []
+        nodes: list[Node] = []
+        open_calls: list[tuple[tuple[str, ...], int, int]] = []  # what runs, where its context begins, its node
+        for i, c in enumerate(self.kernel.calls):
+            here = (*c.within, *c.chain)
+            while open_calls and (
+                len(open_calls[-1][0]) >= len(here) or here[: len(open_calls[-1][0])] != open_calls[-1][0]
+            ):
+                open_calls.pop()
+            name = self._name(c.chain[-1])
+            self._chain(i, c)
+            if name is None or name in QUIET:
+                continue
+            outer = next((k for k in reversed(open_calls) if len(k[0]) > len(c.within) and k[1] == len(c.within)), None)
+            if outer is not None and nodes[outer[2]].function == name and c.chain[-1] != name:
+                continue  # the body of what was called by its own name
+            open_calls.append((here, len(c.within), len(nodes)))
+            nodes.append(Node(name, c.context, outer[2] if outer is not None else -1))
+            numbers.append(i)
+        return numbers, Forest(nodes)
 
-        What this kernel has not out of line at all, or not for this caller, does not show.
-        """
-        at = self.tree.steps[n].parent
-        context = self.tree.steps[n].context
-        while (
-            at not in (-1, top)
-            and self.tree.steps[at].context == context
-            and self.tree.steps[n].function not in BORDERS
-        ):
-            function = self.tree.steps[at].function
-            if function in self.seen and function not in chain:
-                return True
-            at = self.tree.steps[at].parent
-        return False
-
-    def _leave(self) -> None:
-        """The innermost open call is over: what comes next in its caller comes after all of it that was seen."""
-        _, step, last = self.within.pop()
-        if self.within:
-            chain, outer, since = self.within[-1]
-            if outer <= step:
-                self.within[-1] = (chain, outer, max(since, last))
-
-    def _why_call(self, function: str, chain: list[str], outer: int | None, since: int) -> str:
-        where = f" within {self.tree.steps[self.within[outer][1]].function}" if outer is not None else ""
-        if function not in self.tree.of:
-            return f"the model's walk has no {function}{where}; it is nowhere in the walk"
-        end = self.tree.last[self.within[outer][1]] if outer is not None else len(self.tree.steps) - 1
-        start = self.within[outer][1] if outer is not None else -1
-        if any(start < n <= end for n in self.tree.of[function]):
-            return f"the model's walk has {function}{where} only before {self.tree.steps[max(since, 0)].function}"
-        return f"the model's walk has no {function}{where}"
+    def _model_forest(self) -> tuple[list[int], Forest]:
+        """The model's steps whose function this kernel shows: their numbers, and their trees."""
+        numbers: list[int] = []
+        nodes: list[Node] = []
+        node_of: dict[int, int] = {}
+        for n, s in enumerate(self.tree.steps):
+            if s.function not in self.seen or s.function in QUIET:
+                continue
+            at = s.parent
+            while at >= 0 and at not in node_of and self.tree.steps[at].function not in BORDERS:
+                at = self.tree.steps[at].parent
+            outer = node_of.get(at, -1)
+            if outer >= 0 and nodes[outer].context != s.context:
+                outer = -1
+            node_of[n] = len(nodes)
+            nodes.append(Node(s.function, s.context, outer))
+            numbers.append(n)
+        return numbers, Forest(nodes)
 
     def _placed(self, i: int, c: KernelCall, n: int) -> bool:
         step = self.tree.steps[n]

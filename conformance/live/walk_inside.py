@@ -58,7 +58,6 @@ def card_first_contact(n: Net) -> Act:
     def act() -> None:
         sender.sendto(bytes(100), (PEER, PORT))
         receiver.recv(1000)
-        guest_load.run(f"ip neigh replace {PEER} lladdr {guest_load.PEER_MAC} dev nic0 nud permanent")
 
     return act
 
@@ -77,7 +76,6 @@ def card_full(n: Net) -> Act:
         for _ in range(70):
             sender.send(bytes(100))
         time.sleep(0.2)
-        receiver.close()
 
     return act
 
