@@ -35,7 +35,9 @@ def _shown(t: Trace, f: Fact) -> bool:
 
 @kind("drop", "a frame removed that the peer acknowledges", "RFC 9293 3.4", sidecar=True)
 def _drop(t: Trace, k: int, r: random.Random) -> Made | None:
-    if not _shown(t, t.facts[k]):
+    """Where the recorder counted what its tap missed, and that was nothing."""
+    taps = t.setup.extra.get("taps", {})
+    if not _shown(t, t.facts[k]) or taps.get("dropped") != 0 or taps.get("start") != "whole":
         return None
     return Made([*t.frames[:k], *t.frames[k + 1 :]], -1, k)
 

@@ -87,6 +87,15 @@ class Astray:
             return self.was_border(low, pending, mss) and self.was_border(high, pending, mss)
         return self.borders(high, pending, mss) and (low < ack or self.borders(low, pending, mss))
 
+    def covers(self, start: int, end: int, pending: list[Range]) -> bool:
+        """Whether the tap saw every number from `start` to `end` on its way, as far as it is remembered."""
+        at = start
+        for low, high in sorted((*self.under_way, *pending)):
+            if low > at:
+                break
+            at = max(at, high)
+        return at >= end or len(self.under_way) == self.under_way.maxlen
+
     def was_border(self, at: int, pending: list[Range], mss: int) -> bool:
         """`borders` of what may be acknowledged, as far as it is remembered."""
         recent = self.recent

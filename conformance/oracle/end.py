@@ -74,7 +74,7 @@ class Stack(Struct):
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
-    this host is.
+    this host is. `whole`: the recorder says that the tap missed nothing of what passed it.
     """
 
     kernel: str = "6.12"
@@ -89,6 +89,7 @@ class Stack(Struct):
     presumed: bool = False
     close: bool = False
     exact: bool = False
+    whole: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)

@@ -439,6 +439,8 @@ class Receiver:
             raise Refusal("sack-not-permitted", "SACK blocks, though the handshake did not permit them")
         if not self.sack_known and seen:
             self.re.sack = True
+        if self.loose and (gone := self._forgotten(s)):
+            raise Refusal("sack-blocks", f"SACK {_ranges(seen)}, but {_ranges(gone)} waited before, and waits still")
         if self.loose and self._hides_twice(s):
             raise Refusal(
                 "sack-blocks",
@@ -586,7 +588,7 @@ class Receiver:
                 "ack-of-what-did-not-arrive",
                 f"ack {s.ack_seq}, but nothing arrived beyond {high & M32}",
                 [f"ack {self.re.nxt & M32}"],
-                excuses=(_missing(s, f"it acknowledges {ack & M32}"),),
+                excuses=self._lacks(s, f"it acknowledges {ack & M32}"),
             )
         if ack < self.wup:
             raise Refusal(
@@ -641,7 +643,8 @@ class Receiver:
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
-                excuses=again or (*self._unheard(s), *self._drops(s, self.wup), _missing(s, f"it echoes {s.tsecr}")),
+                excuses=again
+                or (*self._unheard(s), *self._drops(s, self.wup), *self._lacks(s, f"it echoes {s.tsecr}")),
             )
         if wrong == "sack":
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
@@ -649,13 +652,13 @@ class Receiver:
                 "sack-blocks",
                 f"SACK {_ranges(seen)}, but what waits is {_ranges(told)}",
                 [f"SACK {_ranges(told)}"],
-                excuses=again or (*self._drops(s, self.wup), _missing(s, "its SACK blocks")),
+                excuses=again or (*self._drops(s, self.wup), *self._lacks(s, "its SACK blocks")),
             )
         raise Refusal(
             "ack-is-rcv-nxt",
             f"ack {s.ack_seq}, but {re.nxt & M32} is expected next, and {self._highest() & M32} ends what arrived",
             [f"ack {re.nxt & M32}"],
-            excuses=again or (*self._drops(s, ack), *((_missing(s, "it acknowledges more"),) if ack > re.nxt else ())),
+            excuses=again or (*self._drops(s, ack), *(self._lacks(s, "it acknowledges more") if ack > re.nxt else ())),
         )
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
@@ -680,6 +683,8 @@ class Receiver:
         if ack not in (re.nxt, self.wup) and not unknown and not self.astray.borders(ack, texts, self.promise.advmss):
             return False
         if not all(self.astray.holds(b, ack, texts, self.promise.advmss) for b in seen):
+            return False
+        if end.stack.whole and not unknown and not self.astray.covers(self.wup, ack, texts):
             return False
         t = s.tsecr
         news = t is not None and self.ts_recent is not None and t != self.ts_recent and self.ts_ok
@@ -738,6 +743,12 @@ class Receiver:
         if newer(s.ack_seq, last.ack_seq) or (s.len and s.seq == last.end_seq == self.end.tx.snd_nxt):
             return True
         return self.end.stack.exact and us(s) - us(last) > SWAPPED
+
+    def _lacks(self, s: Segment, what: str) -> tuple[Excuse, ...]:
+        """The capture may lack what an output answers, unless the recorder says that the tap missed nothing."""
+        if self.end.stack.whole:
+            return ()
+        return (Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6),)
 
     def _drops(self, s: Segment, above: int) -> tuple[Excuse, ...]:
         """Inputs with text that were taken for processed, and were late or dropped."""
@@ -919,7 +930,7 @@ class Receiver:
                 ("tcp_delack_timer_handler", "no acknowledgment was owed"),
                 ("__tcp_ack_snd_check", "no input without an answer"),
             ),
-            excuses=(*self._drops(s, self.wup - 1), _missing(s, "it answers something")),
+            excuses=(*self._drops(s, self.wup - 1), *self._lacks(s, "it answers something")),
         )
 
     def _bare(self, s: Segment) -> bool:
@@ -949,6 +960,26 @@ class Receiver:
         carriers = [p for p in self.end.pending if p.tsval == s.tsecr]
         text = all(p.seg_len and not p.flags & (SYN | RST) for p in carriers)
         return bool(carriers) and text and all(unwrap(p.end_seq, self.wup) <= self.wup for p in carriers)
+
+    def _forgotten(self, s: Segment) -> list[Range]:
+        """Blocks that the last output told of, and this one, which left behind it, does not though it has room.
+
+        Source: net/ipv4/tcp_input.c:tcp_sack_remove, tcp_prune_ofo_queue, which forgets them when memory is out.
+        """
+        last = self.latest
+        if last is None or not last.sack or len(s.sack) >= room(s)[0] or s.truncated or not self._left_behind(s, last):
+            return []
+        stack, ack = self.end.stack, unwrap(s.ack_seq, self.re.nxt)
+        if stack.host is not None and any(n.endswith("OfoPruned") and v for n, v in stack.host.mib.items()):
+            return []
+        if (stack.host is None or not stack.host.mib) and s.window < last.window // 2:
+            return []
+        if self.end.life.peer_fin is not None or s.ip_id == 0 or not (stack.linux and self.sack_known):
+            return []
+        told = last.sack[1:] if _tells_twice(last) else last.sack
+        told = tuple((unwrap(a, ack), unwrap(b, ack)) for a, b in told)
+        seen = [(unwrap(a, ack), unwrap(b, ack)) for a, b in s.sack]
+        return [(a, b) for a, b in told if a > ack and not any(c <= a and b <= d for c, d in seen)]
 
     def _answers_refused(self, s: Segment) -> bool:
         """Whether a segment that the end did not look into may have asked for it: an old one, a SYN or an RST.
@@ -1125,10 +1156,6 @@ class Receiver:
 
 def _release(kernel: str) -> tuple[int, ...]:
     return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
-
-
-def _missing(s: Segment, what: str) -> Excuse:
-    return Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6)
 
 
 def _tells_twice(s: Segment) -> bool:

@@ -195,7 +195,7 @@ class Repeats(SenderState):
         if lo != end and (whole or (s.len % mss == 0 and s.len % least)):
             raise Refusal(
                 "retransmission-boundary",
-                f"frame {number} ends inside a segment, as if the path's MTU had fallen, and {s.len} bytes follow in one",
+                f"frame {number} ends inside a segment, as where a path's MTU fell, but {s.len} bytes follow in one",
                 [f"{least} bytes"],
             )
 

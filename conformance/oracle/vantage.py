@@ -35,8 +35,13 @@ DROPS: Final = frozenset(
 def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, Stack], setup: Setup) -> None:
     """Says of both stacks whether the tap is on their host, and whether their inputs may be lost behind it."""
     if setup.hosts:
+        taps = setup.extra.get("taps", {})
         for stack in stacks:
             _given(stack, setup)
+            whole = taps.get("dropped") == 0 and taps.get("start") == "whole"
+            # A host that is out of memory forgets segments behind holes that it has told of (tcp_prune_ofo_queue).
+            pruned = stack.host is None or any(n.endswith("OfoPruned") and v for n, v in stack.host.mib.items())
+            stack.whole = whole and not pruned
     for k, stack in enumerate(stacks):
         if stack.near is None and not setup.near:
             _looks(early, sides[k], stack)

@@ -6,6 +6,7 @@ import pytest
 
 from conformance.check.setup import Host as HostInfo
 from conformance.oracle.end import End, Excuse, Label, Refusal, Stack
+from conformance.oracle.ids import Ids
 from conformance.oracle.receiver import CONSTRAINTS, Receiver
 from refmodel.packet.segment import Segment
 from refmodel.tcp.state import St
@@ -31,7 +32,7 @@ class Host:
         e.tx = Still(snd_una=5001, snd_nxt=5001, srtt_high=0, takes=lambda s: None)
         e.ident = Still(
             steps_since_last=lambda s: 0, overtaken=lambda s: False, duplicate=lambda s: False, trusted=True,
-            clock=Still(first=None, rate=1000),
+            clock=Still(first=None, rate=1000), ids=Ids(),
         )  # fmt: skip
         e.life = Still(
             takes=self._moves, dues=[], due=self._due, cause=self._asked, moves=lambda: None, explain=lambda s: None,
@@ -72,13 +73,14 @@ class Host:
         flags: int = ACK, after: int = 10, stamped: bool = True,
     ) -> str:  # fmt: skip
         """B sends an acknowledgment up to A's byte `ack`; which function did. Raises Refusal."""
-        options = ts(2000 + self.tap.us // 1000 - 1000, tsecr) if stamped else b""
+        options = ts(2001 + self.tap.us // 1000 - 1000, tsecr) if stamped else b""
         if sack:
             body = b"".join((1000 + x & M32).to_bytes(4, "big") for pair in sack for x in pair)
             options += b"\x01\x01\x05" + bytes((2 + len(body),)) + body
         seq = self.end.tx.snd_nxt
         s = self.tap.frame(
-            1, flags, seq, 1000 + ack, window=window, payload=b"y" * n, options=options, after=after
+            1, flags, seq, 1000 + ack, window=window, payload=b"y" * n, options=options, after=after,
+            ip_id=self.tap.number + 1,
         )  # fmt: skip
         self.rx.explain(s)
         label = self.rx.cause(s) if not n and not flags & FIN else Label("tcp_write_xmit")
@@ -404,6 +406,81 @@ class TestFar:
         host.hears(1, 3 * MSS)
         host.says(1 + MSS)
         host.says(1 + 3 * MSS)
+
+    def test_echoes_no_less_than_before(self) -> None:
+        """ts_recent goes on: what left later echoes at least as much, whatever the path does to it."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100, tsval=1020)
+        host.says(101, tsecr=1020, after=2_000)
+        assert host.refused(101, tsecr=1010, n=10, after=2_000).constraint == "echo-is-ts-recent"
+
+    def test_echoes_only_what_was_sent_to_it(self) -> None:
+        """A timestamp between two that came was never on its way."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100, tsval=1010)
+        host.hears(101, 100, tsval=1030)
+        assert host.refused(201, tsecr=1020, after=2_000).constraint == "echo-is-ts-recent"
+
+    def test_tells_of_what_came_twice_where_the_segments_lay(self) -> None:
+        """A DSACK begins and ends where segments did."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100)
+        host.says(101, after=2_000)
+        host.says(101, sack=((1, 101),), after=2_000)
+        assert host.refused(101, sack=((2, 101),), after=2_000).constraint == "sack-blocks"
+
+    def test_tells_of_a_duplicate_whose_timestamp_it_echoes(self) -> None:
+        """It had acknowledged the segment before; the copy's timestamp shows that it came."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100)
+        host.says(101, after=2_000)
+        host.hears(1, 100, tsval=1050, after=50_000)
+        assert host.refused(101, tsecr=1050).constraint == "sack-blocks"
+
+    def test_forgets_no_block_that_waits(self) -> None:
+        """The hole is still there, so what waits behind it is told again."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(201, 100)
+        host.says(1, tsecr=1000, sack=((201, 301),), after=2_000)
+        host.hears(401, 100)
+        why = host.refused(1, tsecr=1000, sack=((401, 501),), after=2_000)
+        assert (why.constraint, why.what) == (
+            "sack-blocks",
+            "SACK 1401-1501, but 1201-1301 waited before, and waits still",
+        )
+
+    def test_repeats_no_acknowledgment_for_text(self) -> None:
+        """Text out of order or twice shows in the blocks; only what it doesn't look into is answered with the same."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100)
+        host.says(101, after=2_000)
+        assert host.refused(101, after=2_000).constraint == "ack-without-cause"
+
+    def test_repeats_its_acknowledgment_for_a_probe(self) -> None:
+        """An empty segment below what was acknowledged is answered, with nothing to tell."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100)
+        host.says(101, after=2_000)
+        host.hears(100, after=2_000)
+        assert host.says(101, after=2_000) == "tcp_send_dupack"
+
+    def test_repeats_its_acknowledgment_for_an_old_timestamp(self) -> None:
+        """Text that others overtook by so much that PAWS refuses it is answered, and not looked into."""
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(101, 100, tsval=1001)
+        host.hears(1, 100, tsval=1010)
+        host.says(101, tsecr=1010, after=2_000)
+        assert host.says(101, tsecr=1010, after=2_000) == "__tcp_ack_snd_check"
+
+    def test_answers_nothing_that_a_whole_tap_did_not_see(self) -> None:
+        """The recorder says that its tap missed nothing: what is acknowledged must have passed it."""
+        host = Host(near=False, lossy=None, exact=False, whole=True)
+        host.hears(1, 100)
+        host.hears(201, 100)
+        assert host.refused(301, after=2_000).excuses == ()
+        host = Host(near=False, lossy=None, exact=False)
+        host.hears(1, 100)
+        assert [x.kind for x in host.refused(301, after=2_000).excuses] == ["unheard"]
 
 
 class TestUnknown:
