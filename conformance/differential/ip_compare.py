@@ -1,8 +1,11 @@
 """When a packet of the model and one of the kernel's are the same, and which time the kernel wrote into its own."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from refmodel.packet.wire import ones_sum
+
+MARGIN: Final = 4  # ticks that are kept off the edge of a limit
 
 
 def alike(model: tuple[str, bytes, str], kernel: tuple[str, bytes]) -> bool:
@@ -26,3 +29,8 @@ def clock(before: float, after: float, came: Sequence[tuple[str, bytes]]) -> int
         if any(ms.to_bytes(4, "big") in data for _, data in came):
             return ms
     return first
+
+
+def off_multiple(ticks: int, of: int) -> int:
+    """How far the ticks are from a multiple."""
+    return (ticks + of // 2) % of - of // 2

@@ -7,7 +7,7 @@ the model may be a tick off. So the times of sending are chosen away from the ed
 import time
 from collections.abc import Callable
 
-from conformance.differential.ip_compare import alike
+from conformance.differential.ip_compare import MARGIN, alike, off_multiple
 from conformance.differential.ip_env import IpWorldEnv
 from conformance.differential.ip_live import Live
 from conformance.differential.ip_packets import Sent, header, udp
@@ -16,7 +16,6 @@ from refmodel.ip.input import ip_rcv
 from refmodel.ip.net import InetPeer
 
 SENDER = "10.1.77.7"
-MARGIN = 4  # ticks that are kept off the edge of a limit
 NO_LIMIT = {"icmp_msgs_burst": 10_000, "icmp_msgs_per_sec": 10_000}
 
 
@@ -82,11 +81,6 @@ class Clocked:
     def close(self) -> None:
         """Takes the kernel's side away."""
         self.live.close()
-
-
-def off_multiple(ticks: int, of: int) -> int:
-    """How far the ticks are from a multiple."""
-    return (ticks + of // 2) % of - of // 2
 
 
 def host_limit(cpu: int, kernel: str) -> Clocked:
