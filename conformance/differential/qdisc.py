@@ -187,15 +187,15 @@ class Tun:
             times.append((start + time.monotonic_ns()) // 2 - began)
         with self.ns.inside():
             dropped = self.dropped() - before
-        return Outcome(tuple(errnos), tuple(read), tuple(looks), dropped, reasons(pipe, set(read))), tuple(times)
+        return Outcome(tuple(errnos), tuple(read), tuple(looks), dropped, reasons(pipe.new(), set(read))), tuple(times)
 
 
-def reasons(pipe: Pipe, read: set[int]) -> tuple[str, ...]:
+def reasons(events: list[tuple[str, str]], read: set[int]) -> tuple[str, ...]:
     """The drops in order: each packet's number, by the order in which packets were queued, and the reason."""
     number: dict[str, int] = {}
     found: list[str] = []
     sent = 0
-    for name, text in pipe.new():
+    for name, text in events:
         if name == "net_dev_queue" and (m := QUEUED.search(text)):
             sent += 1
             number[m[1]] = sent

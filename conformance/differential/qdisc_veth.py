@@ -3,12 +3,15 @@
 The receiving end polls with a NAPI thread that has the sender's processor, and the sender is a real-time task: so until
 the sender waits nobody polls, the ring of 256 fills, the driver answers NETDEV_TX_BUSY and stops the queue, and what is
 sent then waits in the discipline. When the sender waits the thread polls 64 at a time, and each poll wakes the queue.
-Compared are the order in which frames arrive, every number of ``tc -s qdisc``, and each drop with its reason.
+When it polled, how much, and when NET_TX ran behind a poll, tracepoints tell, so that a busy machine decides nothing.
+Compared are each send's errno, the order in which frames arrive, every number of ``tc -s qdisc``, and each drop with
+its reason.
 """
 
 import os
 import random
 import socket
+import time
 from pathlib import Path
 from typing import Final
 
@@ -34,11 +37,14 @@ from refmodel.sched.xmit import dev_queue_xmit
 from refmodel.skbuff import SkBuff
 
 RING: Final = 256
-WEIGHT: Final = 64
+SEND, RUN = -1, -2  # in a script: a packet, NET_TX behind a poll; any other number is the work of a poll
+HANDLE: Final = 0x5A7B
+PATIENCE: Final = 5.0  # s
 SO_RCVBUFFORCE: Final = 33
 SO_SNDBUFFORCE: Final = 32
 ETH_P_ALL: Final = 3
 TYPE: Final = 0x88B6
+STEPS: Final = {"net_dev_queue": SEND, "qdisc_dequeue": RUN}
 KINDS: Final = ("pfifo_fast", "pfifo", "bfifo", "pfifo_head_drop")
 
 
@@ -89,6 +95,11 @@ def scenario(seed: int) -> Scenario:
     return Scenario(seed, kind, limit, r.choice((5, 40, 100, 1000)), packets)
 
 
+def polled(text: str) -> int:
+    """The work of a poll, as the tracepoint tells it."""
+    return int(text.split(" work ")[1].split()[0])
+
+
 # ---------------------------------------------------------------------------------------------------------- the kernel
 
 
@@ -99,7 +110,7 @@ class Pair:
     is not used: Linux 6.18.44 wakes the first in its stead where there is no XDP, so it would stand for ever.
     """
 
-    def __init__(self, queues: int) -> None:
+    def __init__(self, queues: int, all_used: bool = False) -> None:
         self.queues = queues
         self.left, self.right = NetNamespace(), NetNamespace()
         self.name, self.peer = f"s{queues}{os.getpid() % 100000}", f"p{queues}{os.getpid() % 100000}"
@@ -109,7 +120,7 @@ class Pair:
                 "name", self.peer, "numtxqueues", "1", "numrxqueues", str(queues), "netns", self.right.path)  # fmt: skip
             Path(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6").write_text("1")
             run("ethtool", "-K", self.name, "tso", "off", "gso", "off")
-            if queues > 1:
+            if queues > 1 and not all_used:
                 run("ethtool", "-L", self.name, "tx", "1")
         with self.right.inside():
             Path(f"/proc/sys/net/ipv6/conf/{self.peer}/disable_ipv6").write_text("1")
@@ -138,12 +149,12 @@ class Pair:
         self.left.close()
         self.right.close()
 
-    def play(self, s: Scenario, pipe: Pipe) -> Outcome:
-        """What the kernel makes of a scenario."""
+    def play(self, s: Scenario, pipe: Pipe) -> tuple[Outcome, tuple[int, ...]]:
+        """What the kernel makes of a scenario, and its script: packets, polls, runs."""
         with self.left.inside():
             run("tc", "qdisc", "replace", "dev", self.name, "root", "handle", "9:", "pfifo", "limit", "1")
             run("ip", "link", "set", self.name, "txqueuelen", str(s.tx_queue_len))
-            run("tc", "qdisc", "replace", "dev", self.name, "root", "handle", "1:", s.kind,
+            run("tc", "qdisc", "replace", "dev", self.name, "root", "handle", f"{HANDLE:x}:", s.kind,
                 *limit_words(s.kind, s.limit))  # fmt: skip
             pipe.new()
             errnos: list[int] = []
@@ -157,10 +168,16 @@ class Pair:
                     except OSError as e:
                         errnos.append(e.errno or -1)
             arrived: list[int] = []
-            while self.waits():
-                arrived.append(int.from_bytes(self.rx.recv(1 << 16)[14:18], "big"))
-            drained = look(self.name)
-        return Outcome(tuple(errnos), drained, tuple(arrived), reasons(pipe, set(arrived)))
+            began = time.monotonic()
+            while True:
+                while self.waits():
+                    arrived.append(int.from_bytes(self.rx.recv(1 << 16)[14:18], "big"))
+                drained = look(self.name)
+                if (drained.qlen == 0 and len(arrived) == drained.packets) or time.monotonic() - began > PATIENCE:
+                    break
+        events = pipe.new()
+        script = tuple(STEPS.get(name) or polled(text) for name, text in events if name != "kfree_skb")
+        return Outcome(tuple(errnos), drained, tuple(arrived), reasons(events, set(arrived))), script
 
     def waits(self) -> bool:
         """Something is there to be received."""
@@ -183,8 +200,8 @@ class Peer:
     def __init__(self) -> None:
         self.ring = PtrRing()
 
-    def play(self, s: Scenario, kernel: int, queues: int) -> Outcome:
-        """What the model makes of a scenario."""
+    def play(self, s: Scenario, kernel: int, queues: int, script: tuple[int, ...]) -> Outcome:
+        """What the model makes of a scenario whose packets and polls come as the script says."""
         env = QdiscEnv(kernel)
         dev = NetDevice("v", 2, bytes(6), tx_queue_len=s.tx_queue_len, num_tx_queues=queues, lltx=True)
         waiting: list[int] = []
@@ -203,16 +220,20 @@ class Peer:
         txq = env.netdev_queues(dev)[0]
         root = env.root_qdisc(dev)
         errnos: list[int] = []
-        for number, (priority, size) in enumerate(s.packets, 1):
-            skb = SkBuff(bytes(size), TYPE, dev=dev, mac_header=bytes(14), priority=priority, mark=number)
-            rc = dev_queue_xmit(env, skb)
-            errnos.append(ENOBUFS if rc > 0 and rc != NET_XMIT_CN else max(-rc, 0))
-        while waiting:
-            for _ in range(min(WEIGHT, len(waiting))):
-                arrived.append(waiting.pop(0))
-                self.ring = consumed(self.ring, RING)
-            netif_tx_wake_queue(env, txq)
-            env.local_bh_enable()
+        for step in script:
+            if step == RUN:
+                env.local_bh_enable()
+            elif step == SEND:
+                number = len(errnos) + 1
+                priority, size = s.packets[number - 1]
+                skb = SkBuff(bytes(size), TYPE, dev=dev, mac_header=bytes(14), priority=priority, mark=number)
+                rc = dev_queue_xmit(env, skb)
+                errnos.append(ENOBUFS if rc > 0 and rc != NET_XMIT_CN else max(-rc, 0))
+            else:
+                for _ in range(step):
+                    arrived.append(waiting.pop(0))
+                    self.ring = consumed(self.ring, RING)
+                netif_tx_wake_queue(env, txq)
         drops = tuple(f"{skb.mark} {reason}" for skb, reason in env.drops)
         return Outcome(tuple(errnos), stats(root), tuple(arrived), drops)
 
@@ -244,15 +265,20 @@ def compare(n: int, seed: int, progress: bool = False) -> Summary:
         except PermissionError as e:
             raise LabUnavailable("namespaces need root") from e
         peer = Peer()
-        events = {"net/net_dev_queue": f'name == "{pair.name}"', "skb/kfree_skb": ""}
+        events = {
+            "net/net_dev_queue": f'name == "{pair.name}"',
+            "napi/napi_poll": f'dev_name == "{pair.peer}"',
+            "qdisc/qdisc_dequeue": f"handle == {HANDLE << 16:#x}",
+            "skb/kfree_skb": "",
+        }
         try:
             with follow(events) as pipe:
                 half = n // 2 + (n % 2 if queues == 1 else 0)
                 what = f"qdisc, {queues} transmit queues"
                 for _ in track(range(half), what, disable=not progress, console=Console(stderr=True)):
                     s = scenario(names.getrandbits(31))
-                    there = pair.play(s, pipe)
-                    here = peer.play(s, running(), queues)
+                    there, script = pair.play(s, pipe)
+                    here = peer.play(s, running(), queues, script)
                     done.scenarios += 1
                     done.packets += len(s.packets)
                     done.requeues += here.drained.requeues
