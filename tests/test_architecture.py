@@ -17,9 +17,15 @@ from refmodel.rule import MACHINES, PROPERTIES, RULES, STEPS, Effect
 from refmodel.systems import CATALOGUE
 
 ROOT = Path(refmodel.__file__).parent.parent
-LAYERS = ("dev", "fib", "ip", "neigh", "nic", "phy", "receive", "sched", "tcp")
+LAYERS = ("dev", "fib", "ip", "ip6", "neigh", "nic", "phy", "receive", "sched", "tcp")
 # Where machines are put into surroundings for the search: the only modules that may join layers to the engine.
-SYSTEMS = ("refmodel.systems", "refmodel.neigh_systems", "refmodel.nic.systems", "refmodel.tcp.systems")
+SYSTEMS = (
+    "refmodel.systems",
+    "refmodel.neigh_systems",
+    "refmodel.nic.systems",
+    "refmodel.sched.systems",
+    "refmodel.tcp.systems",
+)
 IMPURE = ("socket", "os", "subprocess", "io", "pathlib", "random", "time", "asyncio", "threading", "logging")
 
 
