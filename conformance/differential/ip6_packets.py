@@ -27,10 +27,20 @@ class Generator:
         """The next frame, and the device where it comes in."""
         if self.waiting and self.rng.random() < 0.6:
             return self.waiting.pop(self.rng.randrange(len(self.waiting)))
+        if self.rng.random() < 0.03:
+            return self.nearer()
         if self.rng.random() < 0.15:
             self.fragments()
             return self.waiting.pop(0)
         return self.single()
+
+    def nearer(self) -> tuple[str, bytes]:
+        """A packet that goes back to its link: its sender is redirected, unless it or the next hop is elsewhere."""
+        r = self.rng
+        source = addr(r.choice(("2001:db8:1::", "2001:db8:9::")))[:8] + r.randbytes(8)
+        dest = addr(r.choice(("2001:db8:1::", "2001:db8:6::", "2001:db8:7::")))[:8] + r.randbytes(8)
+        body = r.randbytes(r.choice((0, 9, 600, 1400)))
+        return IN, MACS[IN] + PEERS[IN] + b"\x86\xdd" + self.header(source, dest, 253, len(body)) + body
 
     def addresses(self, device: str) -> tuple[bytes, bytes, bool]:
         """Source, destination, and whether a transport protocol here may get it.

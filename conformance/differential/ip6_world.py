@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from conformance.differential.receive_env import Silent
 from refmodel.dropreason import Reason
-from refmodel.ip6.const import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH
+from refmodel.ip6.const import ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, NEXTHDR_TCP
 from refmodel.ip6.env import Okfn
 from refmodel.ip6.icmp import icmpv6_send
 from refmodel.ip6.input import install, ipv6_rcv
@@ -30,6 +30,7 @@ ROUTES: Final = (  # prefix, type, gateway, device, mtu
     ("2001:db8:a::/48", "unicast", "fe80::99", OUT, 0),
     ("2001:db8:4::/48", "unicast", "2001:db8:2::4", OUT, 1400),
     ("2001:db8:7::/48", "unicast", "2001:db8:1::77", IN, 0),
+    ("2001:db8:6::/48", "unicast", "fe80::66", IN, 0),
     ("2001:db8:dead::/48", "unreachable", "", "", 0),
     ("2001:db8:bad::/48", "prohibit", "", "", 0),
     ("2001:db8:b1ac::/48", "blackhole", "", "", 0),
@@ -236,8 +237,9 @@ class Router:
         """Neighbour discovery is another layer's."""
         return Reason.NOT_SPECIFIED
 
-    def ndisc_send_redirect(self, skb: SkBuff, target: bytes) -> None:
-        """The only gateway back is no link-local address, so nothing is sent."""
+    def neigh_lladdr(self, dev: NetDevice, addr: bytes) -> bytes | None:
+        """On a device without neighbour discovery (NOARP) every neighbour has the device's own address."""
+        return dev.dev_addr
 
     def pneigh_lookup(self, addr: bytes, dev: NetDevice) -> bool:
         """No proxy."""
@@ -254,7 +256,9 @@ class Router:
         return False
 
     def raw6_icmp_error(self, skb: SkBuff, nexthdr: int, type: int, code: int, inner: int, info: int) -> None:
-        """No raw sockets."""
+        """No raw sockets; TCP counts an error about a segment that no socket sent."""
+        if nexthdr == NEXTHDR_TCP:
+            self.count("Icmp6InErrors")
 
     def ip6_ra_chain(self, skb: SkBuff, sel: int) -> bool:
         """No sockets with IPV6_ROUTER_ALERT."""

@@ -69,8 +69,8 @@ class Ip6Env(Env, Protocol):
     def ndisc_recv(self, skb: SkBuff, type: int) -> Reason | None:
         """A valid neighbour discovery message; None if it was taken, else the reason to drop it."""
 
-    def ndisc_send_redirect(self, skb: SkBuff, target: bytes) -> None:
-        """Tells the packet's sender that `target` is nearer."""
+    def neigh_lladdr(self, dev: NetDevice, addr: bytes) -> bytes | None:
+        """The link-layer address of a neighbour whose entry is valid."""
 
     def pneigh_lookup(self, addr: bytes, dev: NetDevice) -> bool:
         """This host answers for that address (proxy_ndp)."""

@@ -28,6 +28,7 @@ from refmodel.ip6.icmp import icmpv6_send
 from refmodel.ip6.lookup import ip6_mtu
 from refmodel.ip6.net import IP6CB, NF_HOOK, Ip6, daddr, ipv6_addr_type, route, saddr
 from refmodel.ip6.output import dst_output
+from refmodel.ip6.redirect import ndisc_send_redirect
 from refmodel.rule import cited, pure
 from refmodel.skbuff import PACKET_HOST, SkBuff
 
@@ -75,7 +76,7 @@ def ip6_forward(net: Ip6, skb: SkBuff, ip6_input: Callable[[Ip6, SkBuff], int]) 
         target = rt.gateway or daddr(skb)
         env.note("ip6_forward", "back where it came from")
         if env.inet_peer_xrlim_allow(daddr(skb), env.hz):
-            env.ndisc_send_redirect(skb, target)
+            ndisc_send_redirect(net, skb, target)
     else:
         kind = ipv6_addr_type(saddr(skb))
         found = source_verdict(

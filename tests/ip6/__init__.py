@@ -1,0 +1,1 @@
+"""IPv6: proofs, seeded faults, behaviour, and the live kernel."""
