@@ -1,7 +1,8 @@
 """The netfilter differential: random rulesets and packets, the model's router held against the running kernel's.
 
-Compared after every packet: what came out where, byte by byte. After every ruleset: whether it is taken, the counters
-of all rules and policies, the connections with their states, marks and time left, the counters of connection tracking.
+Compared after every packet: what came out where, byte by byte, and how many were dropped with NETFILTER_DROP. After
+every ruleset: whether it is taken, the counters of all rules and policies, the connections with their states, marks and
+time left, the counters of connection tracking.
 Free: the IP id of what the router sends by itself without DF, and ports that NAT draws by lot (which must be free and
 in their range: the model is given the kernel's and has to find it acceptable at the first try).
 """
@@ -22,6 +23,7 @@ from conformance.differential.netfilter_live import STAT_NAMES, Live, Seen, live
 from conformance.differential.netfilter_packets import Event, Packets
 from conformance.differential.netfilter_rules import Rules, sysctls
 from conformance.differential.netfilter_world import OracleNat, Out, World
+from conformance.live.ktrace import Pipe, follow
 from refmodel.netfilter.conn import NfConn
 from refmodel.netfilter.restore_words import RestoreError
 from refmodel.netfilter.skb import ip_send_check
@@ -44,12 +46,14 @@ class Outcome:
     packets: int = 0
     connections: int = 0
     outputs: int = 0
+    drops: int = 0
     differences: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
             f"{self.rulesets} rulesets ({self.refused} refused by both), {self.packets} packets, "
-            f"{self.outputs} came out, {self.connections} connections: {len(self.differences)} differences"
+            f"{self.outputs} came out, {self.drops} dropped by hooks, {self.connections} connections: "
+            f"{len(self.differences)} differences"
         )
 
 
@@ -58,9 +62,10 @@ def run(n: int, seed: int, packets: int = PACKETS, flavour: str = "legacy", stop
     """Compares `n` rulesets, until `stop` differences were found. Moves this process into a namespace of its own."""
     outcome = Outcome()
     task = progress.add_task("rulesets", total=n) if progress else None
-    with live(flavour) as kernel:
+    drops = {"skb/kfree_skb": f"protocol == 0x800 && common_pid == {os.getpid()}"}
+    with follow(drops) as pipe, live(flavour) as kernel:
         for i in range(n):
-            one(kernel, seed, i, packets, outcome)
+            one(kernel, pipe, seed, i, packets, outcome)
             if progress and task is not None:
                 progress.advance(task)
             if len(outcome.differences) >= stop:
@@ -68,7 +73,7 @@ def run(n: int, seed: int, packets: int = PACKETS, flavour: str = "legacy", stop
     return outcome
 
 
-def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) -> None:
+def one(kernel: Live, pipe: Pipe, seed: int, number: int, packets: int, outcome: Outcome) -> None:
     """One ruleset and its packets."""
     rng = Random(f"{seed}/{number}")
     broken = rng.random() < BROKEN
@@ -108,12 +113,18 @@ def one(kernel: Live, seed: int, number: int, packets: int, outcome: Outcome) ->
         real = kernel.receive(event.device, event.frame) if event.device else kernel.send(event.packet)
         world.now = 10_000_000 + int((time.monotonic() - began) * 1e6)
         world.notes.clear()
+        world.drops.clear()
         model = world.received(event.device, event.frame) if event.device else world.sent(event.packet)
         freed(model, real)
         outcome.outputs += len(real)
         if key(model) != key(real):
             differs("what came out", model, real, event)
             return
+        dropped = sum("location=nf_hook_slow" in text and "NETFILTER_DROP" in text for _, text in pipe.new())
+        if dropped != len(world.drops):
+            differs("drops by a hook", world.drops, dropped, event)
+            return
+        outcome.drops += dropped
         source.came_out(real)
     finish(kernel, world, outcome, before, differs)
 

@@ -73,6 +73,7 @@ def nf_ct_set(skb: SkBuff, ct: NfConn | None, info: int) -> None:
 class CtTable:
     """nf_conntrack_hash: entries by the tuple of either direction, in buckets as far as early_drop needs them.
 
+    NAT can make both tuples of an entry the same one: then the reply direction is found, which was put in last.
     The kernel's hash has a secret key; here it is a fixed one, so which entries share a bucket is this model's choice.
     """
 
@@ -104,4 +105,4 @@ class CtTable:
 
     def entries(self) -> list[NfConn]:
         """Every entry whose original direction can be found."""
-        return [ct for ct, direction in self.by_tuple.values() if direction == ORIGINAL]
+        return [ct for chain in self.buckets.values() for ct, direction in chain if direction == ORIGINAL]

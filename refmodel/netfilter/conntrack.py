@@ -79,6 +79,7 @@ class Conntrack:
         self.stat: Counter[str] = Counter()
         self.nat_bysource: dict[tuple[bytes, int, int], list[NfConn]] = {}
         self.users = 0
+        hooks.freed = self.nf_ct_put
         self.ops = (
             NfHookOps(self.ipv4_conntrack_defrag, NF_INET_PRE_ROUTING, NF_IP_PRI_CONNTRACK_DEFRAG, "defrag"),
             NfHookOps(self.ipv4_conntrack_defrag, NF_INET_LOCAL_OUT, NF_IP_PRI_CONNTRACK_DEFRAG, "defrag"),
@@ -167,6 +168,13 @@ class Conntrack:
     def source_of(ct: NfConn) -> tuple[bytes, int, int]:
         """What an entry's first packet came from: address, port or id, protocol."""
         return ct.orig.src, ct.orig.sport, ct.orig.protonum
+
+    @cited(CORE + "nf_ct_destroy", "include/net/netfilter/nf_conntrack.h:nf_ct_put")
+    def nf_ct_put(self, skb: SkBuff) -> None:
+        """A packet is freed: with it goes an entry that isn't in the table."""
+        ct = nf_ct_get(skb)
+        if ct is not None and not ct.confirmed:
+            self.nf_conntrack_free(ct)
 
     @cited(CORE + "nf_ct_kill_acct")
     def nf_ct_kill_acct(self, ct: NfConn, ctinfo: int, skb: SkBuff) -> bool:

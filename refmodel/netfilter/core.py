@@ -53,6 +53,7 @@ class Hooks:
     def __init__(self, env: NetfilterEnv) -> None:
         self.env = env
         self.entries: dict[tuple[int, int], list[NfHookOps]] = {}
+        self.freed: Callable[[SkBuff], None] | None = None  # conntrack's part of freeing a packet
 
     @cited("net/netfilter/core.c:nf_register_net_hook", "net/netfilter/core.c:nf_hook_entries_grow")
     def nf_register_net_hook(self, ops: NfHookOps) -> None:
@@ -92,6 +93,8 @@ class Hooks:
                 continue
             if verdict & NF_VERDICT_MASK == NF_DROP:
                 self.env.note("nf_hook_slow", f"{HOOKS[state.hook]}: {ops.name} drops")
+                if self.freed is not None:
+                    self.freed(skb)
                 self.env.kfree_skb(skb, Reason.NETFILTER_DROP)
                 err = verdict >> 16
                 return -err if err else -errno.EPERM

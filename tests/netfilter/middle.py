@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from refmodel.netfilter.params import TcpCtParams
@@ -16,6 +17,9 @@ from refmodel.types import after
 
 SYN, FIN, ACK, DONTWAIT = 0x02, 0x01, 0x10, 0x40
 SECOND = 1_000_000
+
+
+Fates = Callable[[int, int], Fate]
 
 
 class Judged(NamedTuple):
@@ -54,11 +58,11 @@ def event(p: Packet, reply: bool) -> Segment:
 class Middle(Pair):
     """A pair whose wire has the tracker in its middle. `second` is asked for the fate behind it."""
 
-    def __init__(self, first, second, params, tcp_params=TcpCtParams()):  # type: ignore[no-untyped-def]
+    def __init__(self, first: Fates, second: Fates, params: tuple[WholeParams, WholeParams]) -> None:
         super().__init__(first, params)
         self.second = second
         self.tracker = CtTcp()
-        self.tcp_params = tcp_params
+        self.tcp_params = TcpCtParams()
         self.judged: list[Judged] = []
         self.passed = 0
 
@@ -103,7 +107,7 @@ class Middle(Pair):
         return [j for j in self.judged if isinstance(j.said, Invalid)]
 
 
-def run(seed: int, loss: float, spread: int, copies: float, *, reverse: bool = False) -> Middle:
+def run(seed: int, loss: float, spread: int, copies: float) -> Middle:
     """A connection with data both ways that closes; `spread` us of delay are added by lot on each hop."""
     r = random.Random(seed)
     params = WholeParams(hz=1000, kernel=612, tcp_sack=r.choice([1, 1, 0]), tcp_timestamps=r.choice([1, 1, 0]),
@@ -134,8 +138,7 @@ def run(seed: int, loss: float, spread: int, copies: float, *, reverse: bool = F
         pair.settle()
         if not any(sizes) and not any(w > 0 for w in wanted):
             break
-        if not pair.step():
-            break
+        pair.step()
     for i, host in enumerate(pair.hosts):
         host.process.start(calls.sys_close(host.process, fds[i]))
     pair.settle()
