@@ -17,7 +17,7 @@ from refmodel.rule import MACHINES, PROPERTIES, RULES, STEPS, Effect
 from refmodel.systems import CATALOGUE
 
 ROOT = Path(refmodel.__file__).parent.parent
-LAYERS = ("dev", "fib", "ip", "ip6", "neigh", "nic", "phy", "receive", "sched", "tcp")
+LAYERS = ("dev", "fib", "ip", "ip6", "neigh", "netfilter", "nic", "phy", "receive", "sched", "tcp")
 # Where machines are put into surroundings for the search: the only modules that may join layers to the engine.
 SYSTEMS = (
     "refmodel.systems",
