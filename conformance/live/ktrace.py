@@ -22,6 +22,10 @@ class Pipe:
 
     def new(self) -> list[tuple[str, str]]:
         """What has happened since: each event's name and its text, in order."""
+        return [(name, text) for _, name, text in self.stamped()]
+
+    def stamped(self) -> list[tuple[int, str, str]]:
+        """The same with the trace clock's time of each event, in us."""
         data = self.rest
         while True:
             try:
@@ -35,7 +39,7 @@ class Pipe:
         if any(b"LOST" in line for line in lines):
             raise TraceError("the trace's buffer was too small: events were lost")
         found = (LINE.match(line) for line in lines)
-        return [(m[2].decode(), m[3].decode()) for m in found if m is not None]
+        return [(int(m[1].replace(b".", b"")), m[2].decode(), m[3].decode()) for m in found if m is not None]
 
     def close(self) -> None:
         """Nothing more is read."""
