@@ -49,10 +49,14 @@ class HrTimer:
 
 
 class QdiscEnv:
-    """A namespace of refmodel.sched and refmodel.dev: `drops` are (packet, reason) in order; `ns` is the clock."""
+    """A namespace of refmodel.sched and refmodel.dev: `drops` are (packet, reason) in order; `ns` is the clock.
+
+    Timers run `late` ns after their time.
+    """
 
     def __init__(self, kernel: int = 612, hz: int = 250) -> None:
         self.ns = 0
+        self.late = 0
         self.hz = hz
         self.kernel = kernel
         self.softnet = Softnet()
@@ -197,9 +201,9 @@ class QdiscEnv:
 
     def advance(self, ns: int) -> None:
         """The clock moves to `ns`; timers that are due on the way fire."""
-        while due := [t for t in self.timers if t.expires is not None and t.expires * 1000 <= ns]:
+        while due := [t for t in self.timers if t.expires is not None and t.expires * 1000 + self.late <= ns]:
             first = min(due, key=lambda t: t.expires or 0)
-            self.ns = max(self.ns, (first.expires or 0) * 1000)
+            self.ns = max(self.ns, (first.expires or 0) * 1000 + self.late)
             first.expires = None
             first.fn(first.arg)
             self.local_bh_enable()

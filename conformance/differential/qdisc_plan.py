@@ -154,9 +154,13 @@ def stats(q: Qdisc) -> Stats:
     return Stats(q.ops.id, q.bytes, q.packets, q.drops, q.overlimits, q.requeues, q.backlog, q.qlen)
 
 
-def play(s: Scenario, kernel: int, times: tuple[int, ...]) -> tuple[Outcome, list[tuple[str, str]]]:
-    """What the model makes of a scenario whose operations come at `times` (ns since tbf was made), and its notes."""
+def play(s: Scenario, kernel: int, times: tuple[int, ...], late: int = 0) -> tuple[Outcome, list[tuple[str, str]]]:
+    """What the model makes of a scenario, and its notes.
+
+    Its operations come at `times` (ns since tbf was made), what a timer schedules runs `late` ns after it.
+    """
     env = QdiscEnv(kernel)
+    env.late = late
     dev = NetDevice("t", 2, kind="tun", type=ARPHRD_NONE, tx_queue_len=s.tx_queue_len, lltx=True)
     tfile = env.add_tun(dev)
     if s.tbf is not None:

@@ -116,8 +116,9 @@ class Pair:
         self.name, self.peer = f"s{queues}{os.getpid() % 100000}", f"p{queues}{os.getpid() % 100000}"
         self.cpu = min(os.sched_getaffinity(0))
         with self.left.inside():
-            run("ip", "link", "add", self.name, "numtxqueues", str(queues), "numrxqueues", "1", "type", "veth", "peer",
-                "name", self.peer, "numtxqueues", "1", "numrxqueues", str(queues), "netns", self.right.path)  # fmt: skip
+            n = str(queues)
+            run("ip", "link", "add", self.name, "numtxqueues", n, "numrxqueues", "1", "type", "veth", "peer",
+                "name", self.peer, "numtxqueues", "1", "numrxqueues", n, "netns", self.right.path)  # fmt: skip
             Path(f"/proc/sys/net/ipv6/conf/{self.name}/disable_ipv6").write_text("1")
             run("ethtool", "-K", self.name, "tso", "off", "gso", "off")
             if queues > 1 and not all_used:

@@ -33,3 +33,14 @@ def test_disciplines_before_a_stopped_queue_do_what_linux_does() -> None:
         pytest.skip(str(e))
     assert done.requeues > 0
     assert done.differences == [], done.differences[0].text()
+
+
+def test_packets_leave_tbf_when_its_buckets_allow_it() -> None:
+    from conformance.differential.qdisc_tbf import compare
+
+    try:
+        done = compare(5, 3)
+    except (LabUnavailable, TraceError) as e:
+        pytest.skip(str(e))
+    assert done.waited > 50
+    assert done.differences == []
