@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from conformance.live.walk_check import against_model, live
+from conformance.live.walk_classes import ALIASES, CLASSES, class_of
+from conformance.live.walk_compare import Comparison, Step, compare, read, shipped
+from conformance.live.walk_graph import parse_graph
+from conformance.live.walk_known import KNOWN
+from conformance.live.walk_model import CASES as MODELLED
 from conformance.live.walk_record import CASES, record
-from conformance.live.walk_trace import KernelWalk, TraceError, own, parse, split, tracer
+from conformance.live.walk_trace import KernelCall, KernelWalk, TraceError, own, parse, split, tracer
+from conformance.live.walk_tree import Alignment, Forest, Node
+from refmodel.rows import ROWS
+
+WALKS = shipped(Path(__file__).parents[1] / "captures" / "walks")
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="tracepoints need root")
 
 ENTRY = " => do_syscall_64\n => entry_SYSCALL_64_after_hwframe\n"
 TRACE = f"""# tracer: nop
@@ -76,7 +87,7 @@ def test_a_walk_is_the_same_after_json() -> None:
 
 
 @pytest.mark.live
-@pytest.mark.skipif(os.geteuid() != 0, reason="tracepoints need root")
+@ROOT
 def test_every_case_is_recorded_and_nothing_is_left_behind() -> None:
     before = set(Path("/sys/class/net").iterdir())
     try:
@@ -96,3 +107,169 @@ def test_every_case_is_recorded_and_nothing_is_left_behind() -> None:
     assert "SOCKET_BACKLOG" in dropped[0]
     assert any(c.event == "net_dev_xmit" and "rc=16" in c.detail for c in walks["stopped_queue"].calls)
     assert {"net_tx_action", "__qdisc_run", "napi_threaded_poll"} <= walks["stopped_queue"].functions()
+
+
+# ---- function_graph
+
+GRAPH = """# tracer: function_graph
+ 10.000001 |   0)  python3-77  |  __sys_sendto() {
+ 10.000002 |   0)  python3-77  |    ip_rcv.constprop.0 [ipv9]() {
+ 10.000003 |   0)  python3-77  |      skb_push();
+ 10.000004 |   0)  python3-77  |    }
+ 10.000005 |   0)  python3-77  |    handle_softirqs() {
+ 10.000006 |   0)  python3-77  |      net_rx_action() {
+ 10.000007 |   0)  python3-77  |      }
+ 10.000008 |   0)  python3-77  |    }
+ 10.000009 |   0)  python3-77  |    __common_interrupt() {
+ 10.000010 |   0)  python3-77  |      handle_irq_event();
+ 10.000011 |   0)  python3-77  |    }
+ 10.000012 |   0)  python3-77  |    sk_free();
+"""
+
+
+def test_calls_nest_as_they_are_drawn_and_contexts_begin_anew() -> None:
+    calls = parse_graph(GRAPH)
+    assert [(c.context, c.chain) for c in calls] == [
+        ("process", ("__sys_sendto",)),
+        ("process", ("__sys_sendto", "ip_rcv")),
+        ("process", ("__sys_sendto", "ip_rcv", "skb_push")),
+        ("softirq", ("handle_softirqs",)),
+        ("softirq", ("handle_softirqs", "net_rx_action")),
+        ("hardirq", ("__common_interrupt",)),
+        ("hardirq", ("__common_interrupt", "handle_irq_event")),
+        ("process", ("__sys_sendto", "sk_free")),
+    ]
+    assert {c.within for c in calls if c.context != "process"} == {("__sys_sendto",)}
+    assert calls[0].time == 10_000_001_000
+
+
+# ---- the comparison
+
+MODEL = [
+    Step("sendmsg"),
+    Step("push", 0),
+    Step("xmit", 1),
+    Step("net_rx_action", 2, "softirq"),
+    Step("rcv", 3, "softirq"),
+    Step("rcv", 3, "softirq"),
+    Step("release", 0),
+]
+NAMES = {"sendmsg", "push", "xmit", "net_rx_action", "rcv", "release"}
+
+
+def kernel(*calls: tuple[str, str]) -> KernelWalk:
+    made = [KernelCall(n, context, tuple(chain.split()), "an_event") for n, (context, chain) in enumerate(calls)]
+    return KernelWalk("case", "A case.", "6.12", "tracepoints", tuple(made))
+
+
+def graph(*calls: tuple[str, str]) -> KernelWalk:
+    made = [KernelCall(n, context, tuple(chain.split()), "call") for n, (context, chain) in enumerate(calls)]
+    return KernelWalk("case", "A case.", "6.12", "function_graph", tuple(made))
+
+
+def whys(walk: KernelWalk) -> list[str]:
+    return [d.why for d in compare(walk, MODEL, NAMES).differences]
+
+
+def test_a_chain_may_leave_out_what_the_kernel_inlined() -> None:
+    walk = kernel(("process", "do_syscall_64 sendmsg xmit"), ("softirq", "net_rx_action rcv"), ("process", "sendmsg"))
+    found = compare(walk, MODEL, NAMES)
+    assert found.differences == []
+    assert found.placed == [(0, 2), (1, 4), (2, 0)]
+    assert found.left_out == {"system call entry": {"do_syscall_64"}}
+    assert found.unseen == ["push", "release"]
+
+
+def test_the_model_may_not_leave_out_what_the_kernel_passes() -> None:
+    assert whys(kernel(("process", "sendmsg release xmit"))) == ["the model's walk has no xmit within release"]
+    assert whys(kernel(("process", "sendmsg enqueue"))) == ["enqueue is not in the model and in no class"]
+
+
+def test_what_is_over_does_not_come_again() -> None:
+    walk = kernel(("process", "sendmsg release"), ("process", "sendmsg push xmit"))
+    assert whys(walk) == ["the model's walk has xmit there only before release"]
+
+
+def test_another_context_is_a_difference() -> None:
+    assert whys(kernel(("softirq", "sendmsg release"))) == ["the model does release in process"]
+
+
+def test_a_softirq_comes_after_what_it_came_upon() -> None:
+    walk = kernel(("process", "sendmsg release"), ("softirq", "net_rx_action rcv"))
+    assert whys(walk) == ["the model's walk has rcv there only before release"]
+
+
+def test_functions_that_the_kernel_has_not_out_of_line_are_named_as_inlined() -> None:
+    found = compare(kernel(("process", "sendmsg xmit")), MODEL, NAMES, out_of_line={"sendmsg", "xmit", "rcv"})
+    assert found.inlined == ["push", "net_rx_action", "release"]
+    assert found.unseen == ["rcv"]
+
+
+def test_a_body_stands_for_its_function() -> None:
+    walk = kernel(("process", "__neigh_update"))
+    found = compare(walk, [Step("neigh_update")], {"neigh_update"})
+    assert (found.differences, found.renamed) == ([], {"__neigh_update": "neigh_update"})
+
+
+def test_call_trees_are_aligned_in_order() -> None:
+    same = (("process", "sendmsg"), ("process", "sendmsg push"), ("softirq", "net_rx_action"))
+    twice = (("softirq", "net_rx_action rcv"), ("softirq", "net_rx_action rcv"))
+    assert compare(graph(*same, *twice), MODEL, NAMES).differences == []
+    third = compare(graph(*same, *twice, twice[0]), MODEL, NAMES)
+    assert [d.why for d in third.differences] == ["the model's walk has no rcv within net_rx_action, in this order"]
+    swapped = graph(("process", "sendmsg"), ("process", "sendmsg release"), ("process", "sendmsg xmit"))
+    assert len(compare(swapped, MODEL, NAMES).differences) == 1
+
+
+def test_what_the_model_passes_and_the_kernel_does_not_is_named() -> None:
+    walk = graph(("process", "sendmsg"), ("process", "sendmsg push"), ("softirq", "net_rx_action"))
+    steps = [*MODEL, Step("push", 6)]
+    assert compare(walk, steps, NAMES).only_model == ["push"]
+
+
+def test_an_alignment_pairs_as_much_as_it_can() -> None:
+    one = Forest([Node("a", "process", -1), Node("b", "process", 0), Node("c", "process", 0)])
+    other = Forest([Node("a", "process", -1), Node("a", "process", -1), Node("c", "process", 1)])
+    assert Alignment(one, other).pairs == {0: 1, 2: 2}
+    assert Alignment(one, other).missing() == [1]
+
+
+def test_no_class_leaves_out_a_function_of_the_rows() -> None:
+    rows = {f for r in ROWS for f in r.functions}
+    assert [f for f in sorted(rows) if class_of(f) is not None] == []
+    assert [f for f in ALIASES if f in rows and ALIASES[f][0] not in rows] == []
+
+
+def test_every_class_and_name_has_its_reason() -> None:
+    assert all(c.why for c in CLASSES)
+    assert all(why for _, why in ALIASES.values())
+    assert all(k.why for k in KNOWN)
+
+
+# ---- the model beside recorded kernels
+
+
+@pytest.mark.parametrize("path", WALKS, ids=lambda p: p.name.removesuffix(".walk.json.gz"))
+def test_the_model_s_walk_is_a_recorded_kernel_s(path: Path) -> None:
+    walk, functions = read(path)
+    assert walk.calls
+    found = against_model(walk, functions)
+    if found is None:
+        pytest.skip("the model has no such case yet")
+    assert [d.text(walk) for d in found.unexplained(walk.name)] == []
+    assert len(found.placed) >= 10
+
+
+def test_every_case_of_the_model_is_compared_with_all_three_kernels() -> None:
+    recorded = {p.name.removesuffix(".walk.json.gz") for p in WALKS}
+    assert {f"{case}-{version}" for case in MODELLED for version in ("6.1", "6.12", "6.18")} <= recorded
+
+
+@pytest.mark.live
+@ROOT
+def test_the_model_s_walk_is_the_running_kernel_s() -> None:
+    try:
+        walks: list[tuple[KernelWalk, Comparison]] = list(live(["tcp_lo", "udp_veth", "first_contact", "filtered"]))
+    except TraceError as e:
+        pytest.skip(str(e))
+    assert [d.text(w) for w, c in walks for d in c.unexplained(w.name)] == []

@@ -5,7 +5,6 @@ and `functions-<kernel>.txt.gz`, the functions which that kernel has out of line
 """
 
 import argparse
-import gzip
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from conformance.live import guest
 from conformance.live.guest_load import CARD_MAC, PEER_MAC
 from conformance.live.walk_inside import CARD_CASES
-from conformance.live.walk_record import CASES
+from conformance.live.walk_record import CASES, write, write_functions
 from conformance.live.walk_trace import KernelWalk
 
 NETFILTER: Final = (
@@ -98,13 +97,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except guest.GuestError as e:
         print(f"guest_walk: {e}", file=sys.stderr)
         return 1
-    args.out.mkdir(parents=True, exist_ok=True)
     for w in (w for walks, _ in done for w in walks):
-        path = args.out / f"{w.name}-{args.kernel}.walk.json.gz"
-        path.write_bytes(gzip.compress(w.to_json(), 9, mtime=0))
-        print(path, len(w.calls), "calls", flush=True)
-    text = "\n".join(sorted({f for _, functions in done for f in functions})) + "\n"
-    (args.out / f"functions-{args.kernel}.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+        print(write(w, args.out), len(w.calls), "calls", flush=True)
+    write_functions(sorted({f for _, functions in done for f in functions}), args.kernel, args.out)
     return 0
 
 

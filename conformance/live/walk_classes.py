@@ -202,10 +202,8 @@ ALIASES: Final = {
     "__icmp_send": ("icmp_send", "its body, which takes options"),
     "__dev_queue_xmit": ("dev_queue_xmit", "its body, which takes a device to send for"),
     "__napi_poll": ("napi_poll", "its body, without the list's lock"),
-    "netif_receive_skb": ("netif_receive_skb_internal", "what a driver without NAPI calls"),
     "napi_threaded_poll_loop": ("napi_threaded_poll", "its loop"),
     "inet_sk_state_store": ("tcp_set_state", "the store, after which sock:inet_sock_set_state is told"),
-    "inet_sk_set_state": ("tcp_set_state", "the store of a socket that nobody knows yet"),
 }
 """Where a kernel has, or shows, another function for one that the model has: (the model's, what the kernel's is)."""
 

@@ -5,12 +5,15 @@ of its walk is the chain's last known function and is nested in the others in th
 A kernel may leave functions out of a chain (inlined, or called as the last thing); the model may not.
 """
 
+import gzip
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from msgspec import Struct, field
 
 from conformance.live.walk_classes import ALIASES, class_of
+from conformance.live.walk_known import known
 from conformance.live.walk_trace import SOFTIRQ, KernelCall, KernelWalk
 from conformance.live.walk_tree import Alignment, Forest, Node
 from refmodel.rule import RULES, STEPS
@@ -32,9 +35,11 @@ class Step(NamedTuple):
 
 
 class Difference(Struct, frozen=True):
-    """What the model does not have: the number of the kernel's call, and why."""
+    """What the model does not have: the number of the kernel's call, the function, what it stands in, and why."""
 
     call: int
+    function: str
+    within: str
     why: str
 
     def text(self, walk: KernelWalk) -> str:
@@ -59,6 +64,10 @@ class Comparison(Struct):
     inlined: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     only_model: list[str] = field(default_factory=list)
+
+    def unexplained(self, case: str) -> list[Difference]:
+        """The differences that no entry of walk_known gives a reason for."""
+        return [d for d in self.differences if known(case, d.function, d.within) is None]
 
     def summary(self) -> str:
         """The figures in one line."""
@@ -172,7 +181,7 @@ class Comparer:
             if name is None:
                 left = class_of(f)
                 if left is None:
-                    self._differs(i, f"{f} is not in the model and in no class")
+                    self._differs(i, f, "", f"{f} is not in the model and in no class")
                 else:
                     self.out.left_out.setdefault(left.name, set()).add(f)
                 continue
@@ -186,8 +195,12 @@ class Comparer:
         """An event: its chain is one moment, not before the last."""
         since = self.at.get(c.context, -1)
         n = self.tree.find(chain, since, c.context)
+        if n is not None and self.tree.steps[n].context != c.context and chain[-1] not in BORDERS:
+            earlier = self.tree.find(chain, -1, c.context)
+            if earlier is not None and self.tree.steps[earlier].context == c.context:
+                n = None  # it is there in this context, and over by now
         if n is None:
-            self._differs(i, self._why(chain, since))
+            self._differs(i, *self._why(chain, since))
         elif self._placed(i, c, n):
             self.at[c.context] = max(since, n)
 
@@ -202,7 +215,10 @@ class Comparer:
             node = forest.nodes[n]
             where = f" within {forest.nodes[node.parent].function}" if node.parent >= 0 else f" in {node.context}"
             nowhere = "" if node.function in self.tree.of else "; it is nowhere in the walk"
-            self._differs(numbers[n], f"the model's walk has no {node.function}{where}, in this order{nowhere}")
+            why = f"the model's walk has no {node.function}{where}, in this order{nowhere}"
+            self._differs(
+                numbers[n], node.function, forest.nodes[node.parent].function if node.parent >= 0 else "", why
+            )
         paired = set(alignment.pairs.values())
         self.out.only_model = sorted({x.function for m, x in enumerate(other.nodes) if m not in paired})
 
@@ -251,37 +267,61 @@ class Comparer:
     def _placed(self, i: int, c: KernelCall, n: int) -> bool:
         step = self.tree.steps[n]
         if step.context != c.context and step.function not in BORDERS:
-            self._differs(i, f"the model does {step.function} in {step.context}")
+            self._differs(i, step.function, "", f"the model does {step.function} in {step.context}")
             return False
         self.out.placed.append((i, n))
         return True
 
-    def _why(self, chain: list[str], since: int) -> str:
-        """Why no step has the chain: the first of its functions with which it goes wrong."""
+    def _why(self, chain: list[str], since: int) -> tuple[str, str, str]:
+        """The function with which no step has the chain any more, what it stands in, and why."""
         for k in range(1, len(chain) + 1):
             if self.tree.find(chain[:k], -1) is None:
                 where = f" within {chain[k - 2]}" if k > 1 else ""
                 missing = "" if chain[k - 1] in self.tree.of else "; it is nowhere in the walk"
-                return f"the model's walk has no {chain[k - 1]}{where}{missing}"
-        return f"the model's walk has {chain[-1]} there only before {self.tree.steps[max(since, 0)].function}"
+                outer = chain[k - 2] if k > 1 else ""
+                return chain[k - 1], outer, f"the model's walk has no {chain[k - 1]}{where}{missing}"
+        why = f"the model's walk has {chain[-1]} there only before {self.tree.steps[max(since, 0)].function}"
+        return chain[-1], chain[-2] if len(chain) > 1 else "", why
 
-    def _differs(self, i: int, why: str) -> None:
+    def _differs(self, i: int, function: str, within: str, why: str) -> None:
         if not any(d.why == why for d in self.out.differences):
-            self.out.differences.append(Difference(i, why))
+            self.out.differences.append(Difference(i, function, within, why))
 
 
 def compare(
     kernel: KernelWalk,
     steps: Iterable[Step],
-    known: Collection[str] | None = None,
+    has: Collection[str] | None = None,
     out_of_line: Collection[str] | None = None,
 ) -> Comparison:
     """Compares a kernel's walk with a model's `steps`.
 
-    `known` are the functions that the model has (default: by its registry); `out_of_line` those which the kernel has
+    `has` are the functions that the model has (default: by its registry); `out_of_line` those which the kernel has
     out of line (default: the walk's own list of what it has not, and what it shows).
     """
     steps = list(steps)
     if out_of_line is None:
         out_of_line = {s.function for s in steps} - set(kernel.inlined)
-    return Comparer(kernel, steps, known_functions() if known is None else known).run(out_of_line)
+    return Comparer(kernel, steps, known_functions() if has is None else has).run(out_of_line)
+
+
+def shipped(folder: Path) -> list[Path]:
+    """The recorded walks in a folder."""
+    return sorted(folder.glob("*.walk.json.gz"))
+
+
+def read(path: Path) -> tuple[KernelWalk, set[str] | None]:
+    """A recorded walk, and the functions which its kernel has out of line, if they lie beside it.
+
+    Raises OSError and msgspec.ValidationError.
+    """
+    walk = KernelWalk.from_json(gzip.decompress(path.read_bytes()))
+    functions = path.with_name(f"functions-{version_of(walk)}.txt.gz")
+    if not functions.exists():
+        return walk, None
+    return walk, set(gzip.decompress(functions.read_bytes()).decode("ascii").split())
+
+
+def version_of(walk: KernelWalk) -> str:
+    """The kernel's version as profiles name it: 6.12."""
+    return ".".join(walk.release.partition("-")[0].split(".")[:2])

@@ -6,6 +6,7 @@ lists them. It needs root; nothing outlives it.
 
 import argparse
 import gzip
+import json
 import os
 import select
 import socket
@@ -16,13 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
 from conformance.live.kernel import NetNamespace, set_features
 from conformance.live.tun import Tun
 from conformance.live.userfault import Fault
-from conformance.live.walk_trace import KernelWalk, TraceError, Tracer, tracer
+from conformance.live.walk_graph import FILTER
+from conformance.live.walk_trace import KernelWalk, TraceError, Tracer, out_of_line, tracer
 
 PORT: Final = 9000
 VETH_RING_SIZE: Final = 256
@@ -515,11 +518,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.out is None:
                 show(walk)
             else:
-                args.out.mkdir(parents=True, exist_ok=True)
-                path = args.out / f"{name}-{walk.release.partition('-')[0]}.walk.json.gz"
-                path.write_bytes(gzip.compress(walk.to_json(), 9, mtime=0))
-                print(path, flush=True)
+                print(write(walk, args.out), flush=True)
+    if args.out is not None:
+        names = sorted(f for f in out_of_line() if any(fnmatchcase(f, p) for p in FILTER))
+        version = ".".join(os.uname().release.split(".")[:2])
+        write_functions(names, version, args.out)
     return 1 if failed else 0
+
+
+def write(walk: KernelWalk, folder: Path) -> Path:
+    """Writes a walk and, beside it, what it is; the walk's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    version = ".".join(walk.release.partition("-")[0].split(".")[:2])
+    path = folder / f"{walk.name}-{version}.walk.json.gz"
+    path.write_bytes(gzip.compress(walk.to_json(), 9, mtime=0))
+    words = {"case": walk.name, "says": walk.says, "release": walk.release, "how": walk.how}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in words.items()] + [f"calls = {len(walk.calls)}"]
+    (folder / f"{walk.name}-{version}.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_functions(names: Sequence[str], version: str, folder: Path) -> None:
+    """Writes the functions of the network that a kernel has out of line."""
+    text = "\n".join(names) + "\n"
+    (folder / f"functions-{version}.txt.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
 def show(walk: KernelWalk) -> None:
