@@ -307,15 +307,15 @@ def episode(seed: int, tally: Tally) -> int:
         kernel.close()
 
 
-def run(n: int, seed: int, progress: Progress | None = None) -> Tally:
-    """Asks `n` questions or a few more in as many episodes as they take."""
+def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> Tally:
+    """Asks `n` questions or a few more in as many episodes as they take, until `stop` ended with a difference."""
     tally = Tally(Counter(), [])
     task = progress.add_task("questions", total=n) if progress is not None else None
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     try:
         asked = 0
-        while asked < n and len(tally.differences) < 5:
+        while asked < n and len(tally.differences) < stop:
             asked += episode(seed, tally)
             seed += 1
             if progress is not None and task is not None:
