@@ -242,9 +242,10 @@ def compare(n: int, seed: int, progress: bool = False) -> tuple[int, list[Differ
 @click.command()
 @click.option("--n", default=3000, help="Packets to send.")
 @click.option("--seed", default=1, help="Of the random packets.")
-def main(n: int, seed: int) -> None:
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def main(n: int, seed: int, progress: bool) -> None:
     """Compares what IPv6 does with packets with the running kernel."""
-    came, found = compare(n, seed, progress=True)
+    came, found = compare(n, seed, progress)
     for d in found[:8]:
         click.echo(d.text())
     click.echo(f"{n} packets in, {came} out: {len(found)} differences")
