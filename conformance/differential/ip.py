@@ -34,6 +34,8 @@ WORLDS: Final = (
     World(forwarding=False, accept_source_route=False),
     World(mtu=576, tun=True),
     World(tun=True, sysctls={"ip_default_ttl": 7, "ip_no_pmtu_disc": 1}),
+    World(conntrack=True),
+    World(mtu=600, conntrack=True),
     World(mtu=68, sysctls={"ip_forward_use_pmtu": 1, "icmp_ignore_bogus_error_responses": 0}),
 )
 BATCH: Final = 20
@@ -160,7 +162,8 @@ def run_world(
 ) -> None:
     """Sends at least `n` packets through both sides of one world; stops at the first difference."""
     run = Run(world, seed, cpu, kernel)
-    task = progress.add_task(f"mtu {world.mtu}{' tun' if world.tun else ''}", total=n) if progress is not None else None
+    kind = f"mtu {world.mtu}{' tun' if world.tun else ''}{' conntrack' if world.conntrack else ''}"
+    task = progress.add_task(kind, total=n) if progress is not None else None
     try:
         was = run.live.counters()
         assert run.live.drops is not None

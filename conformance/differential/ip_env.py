@@ -16,11 +16,13 @@ from refmodel.ip import append, gso, icmp
 from refmodel.ip.const import (
     ICMP_DEST_UNREACH,
     ICMP_PORT_UNREACH,
+    IP_DEFRAG_CONNTRACK_IN,
     IP_PMTUDISC_DO,
     IPPROTO_ICMP,
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPSKB_DOREDIRECT,
+    NF_INET_PRE_ROUTING,
     RTCF_BROADCAST,
     RTCF_LOCAL,
     RTCF_MULTICAST,
@@ -32,11 +34,12 @@ from refmodel.ip.const import (
 )
 from refmodel.ip.env import Flow, Okfn
 from refmodel.ip.fragment import skb_checksum_help
-from refmodel.ip.header import ip_hdr
+from refmodel.ip.header import ip_hdr, ip_is_fragment
 from refmodel.ip.icmprcv import IcmpProtocol
 from refmodel.ip.input import ip_rcv
 from refmodel.ip.net import IPCB, Ip
 from refmodel.ip.params import IpParams
+from refmodel.ip.reasm import ip_defrag
 from refmodel.ip.sock import Flowi4, IpSock
 from refmodel.netdevice import IFF_RUNNING, IFF_UP, NetDevice, loopback
 from refmodel.packet.wire import ones_sum, pseudo_header
@@ -443,7 +446,11 @@ class IpWorldEnv:
         return frozenset()
 
     def nf_hook(self, hook: int, skb: SkBuff, indev: NetDevice | None, outdev: NetDevice | None, okfn: Okfn) -> int:
-        """No rule."""
+        """No rule, but conntrack puts datagrams together first; source nf_defrag_ipv4.c:ipv4_conntrack_defrag."""
+        if self.world.conntrack and hook == NF_INET_PRE_ROUTING and ip_is_fragment(ip_hdr(skb)):
+            if ip_defrag(self.net, skb, IP_DEFRAG_CONNTRACK_IN):
+                return 0
+            skb.ignore_df = True
         return 1
 
     def nf_reset_ct(self, skb: SkBuff) -> None:

@@ -21,6 +21,7 @@ def in_guest(version: str, n: int, sends: int, seed: int, out: Path) -> guest.Re
         imports=("conformance.differential.ip",),
         memory=1024,
         seconds=BOOT + SECONDS_A_PACKET * (n + sends) + 60,
+        steady=True,
     )
     call = f"raise SystemExit(not everything({n}, {sends}, False, {seed}))"
     command = f"python3 -c 'from conformance.differential.ip import everything; {call}'"

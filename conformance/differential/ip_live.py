@@ -28,6 +28,13 @@ SO_RCVBUFFORCE: Final = 33
 PACKET_IGNORE_OUTGOING: Final = 23
 SOL_PACKET: Final = 263
 NOTHING: Final = {"tso": False, "gso": False, "gro": False, "tx-checksum": False}
+CONNTRACK: Final = """table ip tracked {
+chain through {
+type filter hook forward priority 0; policy accept;
+ct state established counter
+}
+}
+"""
 EVENT: Final = re.compile(r"kfree_skb: .*location=(\w+).*reason: (\w+)")
 
 
@@ -138,6 +145,8 @@ class Live:
             run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
             for name in (IN, OUT):
                 set_features(name, NOTHING)
+            if world.conntrack:
+                run("nft", "-f", "-", stdin=CONNTRACK)
         with self.outside.inside():
             run("ip", "-batch", "-", stdin="link set x0 up\nlink set x1 up\n")
             for name, peer in ((IN, "x0"), (OUT, "x1")):

@@ -295,7 +295,8 @@ class Generator:
         r = self.rng
         device = r.choice([IN, IN, OUT])
         saddr = self.source(device)
-        daddr = r.choice(["10.1.0.1", "10.1.0.1", "10.2.0.1", self.destination()])
+        near = ["10.1.0.1"] if self.world.conntrack else ["10.1.0.1", "10.1.0.1", "10.2.0.1"]
+        daddr = r.choice([*near, self.destination(), f"10.2.{r.randrange(250)}.9" if self.world.conntrack else near[0]])
         protocol = r.choice([17, 17, 1, 253])
         size = r.choice([r.randrange(16, 200), r.randrange(200, 4000), r.choice([65000, 65515 - 8, 65520])])
         if protocol == 17:

@@ -49,7 +49,7 @@ ROUTES: Final = (
 
 @dataclass(frozen=True)
 class World:
-    """One configuration of the router."""
+    """One configuration of the router. With `conntrack`, fragments are put together before they are routed."""
 
     mtu: int = 1500
     forwarding: bool = True
@@ -57,6 +57,7 @@ class World:
     send_redirects: bool = True
     drop_unicast_in_l2_multicast: bool = False
     tun: bool = False
+    conntrack: bool = False
     sysctls: dict[str, int] = field(default_factory=dict)
 
     def settings(self) -> dict[str, int]:
