@@ -44,6 +44,7 @@ from refmodel.udp.sock import Datagram, UdpSock
 
 TCP_CSUM_AT: Final = 16
 NET_XMIT_CN: Final = 2
+SOFT: Final = ("pacing", "compressed_ack")  # HRTIMER_MODE_ABS_PINNED_SOFT and its kin
 
 
 class Protocol:
@@ -126,7 +127,7 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
     # Time
 
     def fire(self) -> Timer:
-        """Fires the next timer: a jiffy timer in TIMER_SOFTIRQ, an hrtimer in its interrupt."""
+        """Fires the next timer: a jiffy timer in TIMER_SOFTIRQ, TCP's hrtimers in HRTIMER_SOFTIRQ, others at once."""
         self.next_timer()
         _, _, timer = self._heap[0]
         fired: list[Timer] = []
@@ -135,8 +136,13 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
         def due() -> None:
             fired.append(Net.fire(self))
 
-        run = self.contexts.hrtimer if timer.level == HR else self.contexts.tick
-        self.machine.within(self, lambda: run(due))
+        def run() -> None:
+            if timer.level == HR:
+                self.contexts.hrtimer(due, soft=timer.name in SOFT)
+            else:
+                self.contexts.tick(due)
+
+        self.machine.within(self, run)
         self.contexts.settle()
         return fired[0]
 
@@ -218,6 +224,10 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
             skb.data[skb.transport + 6 : skb.transport + 8] = partial.to_bytes(2, "big")
         skb.by = packet.by
         return append.ip_send_skb(self.ipv4, skb)
+
+    def datagram_read(self, payload: bytes) -> None:
+        """What an application has just read of a datagram."""
+        self.incoming = payload
 
     def port_unreachable(self) -> None:
         """The datagram that UDP looks at finds no socket."""

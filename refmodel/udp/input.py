@@ -310,6 +310,8 @@ def udp_recvmsg(sk: UdpSock, msg: errqueue.RecvMsg, size: int, flags: int, fault
         if not flags & MSG_PEEK:
             _count(sk.net, v4, "InDatagrams")
         _recv_cmsgs(sk, msg, skb)
+        if sk.net.below is not None:
+            sk.net.below.datagram_read(skb.packet.payload[skb.off : skb.off + copied])
         got = skb.len if flags & MSG_TRUNC else copied
         if sk.sk_peek_off >= 0:
             sk.sk_peek_off = max(0, sk.sk_peek_off + (got if flags & MSG_PEEK else -got))

@@ -104,6 +104,9 @@ class Below(Protocol):
     def send_datagram(self, sk: Any, packet: Any, mtu: int) -> int:
         """A refmodel.udp.sock.Datagram leaves, cut where it is larger than `mtu`: 0, or a negative errno."""
 
+    def datagram_read(self, payload: bytes) -> None:
+        """An application has just read this of a datagram."""
+
     def port_unreachable(self) -> None:
         """The datagram that came in last finds no socket: its sender is told."""
 
