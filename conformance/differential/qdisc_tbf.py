@@ -1,8 +1,8 @@
 """tbf's clock, the model against the live kernel: when packets leave a tbf that makes them wait.
 
-Packets of random sizes come faster than the rate. Each departure that the tracepoint net:net_dev_start_xmit shows must be
-one that the buckets allow by then. How much later than possible it came is told, but decides nothing. Rates, bursts, peak
-rates and overheads are random.
+Packets of random sizes come faster than the rate. Each departure that the tracepoint net:net_dev_start_xmit shows must
+be one that the buckets allow by then. How much later than possible it came is told, but decides nothing. Rates, bursts,
+peak rates and overheads are random.
 """
 
 import random

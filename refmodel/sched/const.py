@@ -37,7 +37,6 @@ TC_PRIO_MAX: Final = 15
 TC_H_ROOT: Final = 0xFFFFFFFF
 
 NET_TX_SOFTIRQ: Final = "NET_TX"
-DEV_TX_WEIGHT: Final = 64  # net.core.dev_weight times dev_weight_tx_bias
 SLOW_BULK: Final = 8  # what try_bulk_dequeue_skb_slow takes at most, besides the first
 XMIT_RECURSION_LIMIT: Final = 8
 QDISC_PKT_LEN_MAX: Final = 1 << 20

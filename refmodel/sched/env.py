@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from refmodel.env import Env
 from refmodel.netdevice import NetDevice
+from refmodel.sched.params import SchedParams
 from refmodel.skbuff import SkBuff
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ class Softnet:
     """One processor's softnet_data as far as transmission uses it.
 
     `output_queue`: disciplines that the NET_TX softirq will run. `completion_queue`: packets that it will free, each
-    with its reason. `recursion`: how deep the processor is in devices without a queue.
+    with its reason. `recursion`: how deep the processor is in devices without a queue. `params` are the machine's.
     """
 
-    __slots__ = ("completion_queue", "cpu", "output_queue", "recursion")
+    __slots__ = ("completion_queue", "cpu", "output_queue", "params", "recursion")
 
-    def __init__(self, cpu: int = 0) -> None:
+    def __init__(self, cpu: int = 0, params: SchedParams | None = None) -> None:
         self.cpu = cpu
+        self.params = params or SchedParams()
         self.output_queue: deque[Qdisc] = deque()
         self.completion_queue: list[tuple[SkBuff, Any]] = []
         self.recursion = 0

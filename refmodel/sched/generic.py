@@ -6,7 +6,6 @@ The law: one processor at a time runs a discipline. What it leaves undone it lea
 
 from refmodel.rule import cited
 from refmodel.sched.const import (
-    DEV_TX_WEIGHT,
     NET_TX_SOFTIRQ,
     NET_XMIT_MASK,
     NETDEV_TX_BUSY,
@@ -229,14 +228,15 @@ def qdisc_restart(env: SchedEnv, q: Qdisc, budget: int) -> tuple[bool, int]:
 @cited("net/sched/sch_generic.c:__qdisc_run")
 def __qdisc_run(env: SchedEnv, q: Qdisc) -> None:
     """The runner sends until the discipline is empty or throttled, the driver refuses, or its quota is used up."""
-    quota = DEV_TX_WEIGHT
+    weight = env.softnet.params.dev_tx_weight
+    quota = weight
     while True:
         more, packets = qdisc_restart(env, q, quota)
         if not more:
             return
         quota -= packets
         if quota <= 0:
-            env.note("__qdisc_run", f"quota of {DEV_TX_WEIGHT} packets used up")
+            env.note("__qdisc_run", f"quota of {weight} packets used up")
             if q.nolock:
                 q.state |= QDISC_STATE_MISSED
             else:

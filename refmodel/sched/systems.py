@@ -1,7 +1,7 @@
 """Systems for the search: a lockless discipline between two processors, the softirq and a driver that stops and wakes.
 
-What the proof shows for any number of packets the search shows for a few, from the very beginning: that the states which
-the proof speaks of are reached, and that whatever happened everything can be sent in the end.
+What the proof shows for any number of packets the search shows for a few, from the very beginning: that the states
+which the proof speaks of are reached, and that whatever happened everything can be sent in the end.
 """
 
 from collections.abc import Iterable
