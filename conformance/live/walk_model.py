@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from refmodel.dev.drivers import tun_ring_recv
 from refmodel.fib.types import FibConfig
 from refmodel.host.namespace import Namespace
 from refmodel.host.network import Network
@@ -21,6 +22,8 @@ QUIET: Final = 600_000
 """us of silence before the packet, as walk_record.QUIET."""
 MOMENT: Final = 10_000
 """us that a walk lasts."""
+RELAY: Final = 100
+"""us after which a program that carries packets looks again."""
 ECHO: Final = 7
 
 
@@ -88,6 +91,69 @@ def tcp_veth(kernel: str) -> Walk:
     net, a, b = pair(kernel)
     net.program(b, reader(B), "server")
     return recorded(net, "tcp_veth", a, quiet_client(B, QUIET, bytes(100)))
+
+
+class Tuns:
+    """Two tun devices and the program that carries packets from one to the other."""
+
+    def __init__(self, net: Network, ends: tuple[tuple[Namespace, bytes], tuple[Namespace, bytes]], lasts: int) -> None:
+        self.net, self.ends, self.end = net, [ns for ns, _ in ends], net.now + lasts
+        made = [ns.add_tun(name) for (ns, _), name in zip(ends, ("walk0a", "walk0b"), strict=True)]
+        self.devices, self.files = [dev for dev, _ in made], [file for _, file in made]
+        for (ns, address), dev in zip(ends, self.devices, strict=True):
+            ns.newaddr(dev, address, 24)
+            ns.set_qdisc(dev, "pfifo_fast")
+        self._again()
+
+    def _again(self) -> None:
+        if self.net.now < self.end:
+            self.net.at(self.net.now + RELAY, self.carry)
+
+    def carry(self) -> None:
+        """What waits at either device now comes in at the other."""
+        waiting = [len(file.packets) for file in self.files]
+        for at, n in enumerate(waiting):
+            for _ in range(n):
+                skb = tun_ring_recv(self.ends[at], self.files[at])
+                if skb is not None:
+                    self._comes_in(1 - at, bytes(skb.data))
+        self._again()
+
+    def _comes_in(self, at: int, packet: bytes) -> None:
+        ns, dev = self.ends[at], self.devices[at]
+        ns.machine.process(ns, lambda: ns.tun_get_user(dev, packet), "relay")
+
+
+@case
+def tcp_tun(kernel: str) -> Walk:
+    """100 bytes of TCP out of a tun device with pfifo_fast and into another."""
+    net = Network(kernel)
+    machine = net.machine("box")
+    a, b = net.host("a", machine), net.host("b", machine)
+    Tuns(net, ((a, A), (b, B)), 10 * QUIET)
+    net.program(b, reader(B), "server")
+    return recorded(net, "tcp_tun", a, quiet_client(B, QUIET, bytes(100)))
+
+
+@case
+def unread_tun(kernel: str) -> Walk:
+    """A datagram out of a tun device that nobody reads and whose queue is full."""
+    net = Network(kernel)
+    a = net.host("a")
+    dev, file = a.add_tun("walk0a")
+    a.newaddr(dev, A, 24)
+    a.set_qdisc(dev, "pfifo_fast")
+    file.size = 4
+
+    def client() -> Program:
+        fd = yield socket(type=SOCK_DGRAM)
+        for _ in range(4):
+            yield sendto(fd, bytes(100), B, PORT)
+        yield sleep(QUIET)
+        yield sendto(fd, bytes(100), B, PORT)
+        yield sleep(QUIET)
+
+    return recorded(net, "unread_tun", a, client())
 
 
 @case

@@ -191,8 +191,9 @@ def tcp_tun(n: Net) -> Act:
 
     def act() -> None:
         client.send(bytes(100))
-        relay(*tuns)
+        os.write(tuns[1].fd, take(tuns[0]))
         server.recv(1000)
+        relay(*tuns)
 
     return act
 
