@@ -1,8 +1,8 @@
 """The netfilter differential: random rulesets and packets, the model's router held against the running kernel's.
 
 Compared after every packet: what came out where, byte by byte, and how many were dropped with NETFILTER_DROP. After
-every ruleset: whether it is taken, the counters of all rules and policies, the connections with their states, marks and
-time left, the counters of connection tracking.
+every ruleset: whether it is taken, the counters of all rules and policies, the connections with their status,
+marks, time left, and TCP's states, scales and flags, the counters of connection tracking.
 Free: the IP id of what the router sends by itself without DF, and ports that NAT draws by lot (which must be free and
 in their range: the model is given the kernel's and has to find it acceptable at the first try).
 """
@@ -28,8 +28,9 @@ from refmodel.netfilter.conn import NfConn
 from refmodel.netfilter.restore_words import RestoreError
 from refmodel.netfilter.skb import ip_send_check
 from refmodel.netfilter.tables import TableError
+from refmodel.netfilter.tcp_state import Side
 from refmodel.netfilter.tuples import Tuple
-from refmodel.netfilter.uapi import IPPROTO_TCP, Ips, Manip
+from refmodel.netfilter.uapi import IPPROTO_TCP, Manip
 from refmodel.profile import nearest, version_number
 
 PACKETS: Final = 40
@@ -80,8 +81,7 @@ def one(kernel: Live, pipe: Pipe, seed: int, number: int, packets: int, outcome:
     text = (Rules(rng, broken) if kernel.flavour == "legacy" else Rules(rng, rates=("1/hour",))).text()
     settings = sysctls(rng)
     world = World(version_number(nearest(os.uname().release)), sysctls=settings)
-    began = time.monotonic()
-    world.now = 10_000_000
+    world.now = since_boot()
 
     def differs(what: str, model: object, real: object, event: object = "") -> None:
         told = f"ruleset {number} of seed {seed}: {what} {event}\n  model  {model}\n  kernel {real}\n{settings}\n{text}"
@@ -111,7 +111,7 @@ def one(kernel: Live, pipe: Pipe, seed: int, number: int, packets: int, outcome:
         event = source.next()
         outcome.packets += 1
         real = kernel.receive(event.device, event.frame) if event.device else kernel.send(event.packet)
-        world.now = 10_000_000 + int((time.monotonic() - began) * 1e6)
+        world.now = since_boot()
         world.notes.clear()
         world.drops.clear()
         model = world.received(event.device, event.frame) if event.device else world.sent(event.packet)
@@ -127,6 +127,11 @@ def one(kernel: Live, pipe: Pipe, seed: int, number: int, packets: int, outcome:
         outcome.drops += dropped
         source.came_out(real)
     finish(kernel, world, outcome, before, differs)
+
+
+def since_boot() -> int:
+    """us on the clock of the kernel's ticks, which reach 0 five minutes after the start (INITIAL_JIFFIES)."""
+    return int((time.monotonic() - 300) * 1e6)
 
 
 def key(out: list[Out]) -> list[tuple[str, bytes]]:
@@ -208,9 +213,16 @@ def by_table(text: str) -> dict[str, list[str]]:
 
 def model_key(ct: NfConn) -> tuple[object, ...]:
     """A connection as `Seen.key` has it."""
-    state = ct.tcp.state.name if ct.protonum == IPPROTO_TCP else ""
-    answered = bool(ct.status & Ips.SEEN_REPLY)
-    return (ct.orig, ct.repl, state, not answered, bool(ct.status & Ips.ASSURED), ct.mark)
+    t = ct.tcp
+    tcp = (int(t.state), t.orig.td_scale, t.repl.td_scale, flags(t.orig), flags(t.repl))
+    return (ct.orig, ct.repl, int(ct.status), ct.mark, tcp if ct.protonum == IPPROTO_TCP else ())
+
+
+def flags(side: Side) -> int:
+    """IP_CT_TCP_FLAG_ bits."""
+    bits = (side.window_scale, side.sack_perm, side.close_init, side.be_liberal, side.data_unacknowledged,
+            side.maxack_set)  # fmt: skip
+    return sum(bit << i for i, bit in enumerate(bits))
 
 
 @click.command()

@@ -19,7 +19,12 @@ TUNSETIFF: Final = 0x400454CA
 IFF_TAP, IFF_NO_PI = 0x0002, 0x1000
 NETLINK_NETFILTER: Final = 12
 CT_DELETE: Final = 0x0102  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE
+CT_GET: Final = 0x0101
 NLM_F_REQUEST_ACK: Final = 5
+NLM_F_DUMP: Final = 0x301  # with NLM_F_REQUEST
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_PROTOINFO, CTA_TIMEOUT, CTA_MARK = 1, 2, 3, 4, 7, 8
+FLAGS: Final = 0x3F  # IP_CT_TCP_FLAG_, without what belongs to last_flags
 STAT_NAMES: Final = ("found", "invalid", "insert_failed", "drop", "early_drop", "error", "clash_resolve")
 SYSCTLS: Final = {
     "net/ipv4/ip_forward": 1, "net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/all/send_redirects": 0,
@@ -42,33 +47,42 @@ def missing() -> str:
 
 
 class Seen:
-    """One entry of /proc/net/nf_conntrack; raises ValueError for a line that isn't one."""
+    """One connection as ctnetlink tells it: status bits, TCP's state, scales and flags, mark, seconds left."""
 
-    def __init__(self, row: str) -> None:
-        words = row.split()
-        if words[0] != "ipv4":
-            raise ValueError(f"unreadable line of nf_conntrack: {row!r}")
-        self.protonum = int(words[3])
-        self.expires = int(words[4])
-        self.state = "" if "=" in words[5] or words[5].startswith("[") else words[5]
-        starts = [i for i, w in enumerate(words) if w.startswith("src=")]
-        ends = (*starts[1:], len(words))
-        self.tuples = [_tuple(words[i:j], self.protonum) for i, j in zip(starts, ends, strict=True)]
-        self.unreplied = "[UNREPLIED]" in words
-        self.assured = "[ASSURED]" in words
-        self.mark = next(int(w[5:]) for w in words if w.startswith("mark="))
+    def __init__(self, message: bytes) -> None:
+        a = _attributes(message)
+        self.tuples = [_tuple(a[CTA_TUPLE_ORIG]), _tuple(a[CTA_TUPLE_REPLY])]
+        self.status = struct.unpack(">I", a[CTA_STATUS])[0]
+        self.mark = struct.unpack(">I", a.get(CTA_MARK, bytes(4)))[0]
+        self.expires = struct.unpack(">I", a[CTA_TIMEOUT])[0]
+        self.tcp: tuple[int, ...] = ()
+        if CTA_PROTOINFO in a:
+            t = _attributes(_attributes(a[CTA_PROTOINFO])[1])
+            self.tcp = (t[1][0], t[2][0], t[3][0], t[4][0] & FLAGS, t[5][0] & FLAGS)
 
     def key(self) -> tuple[object, ...]:
         """All but the time that it has left."""
-        return (*self.tuples, self.state, self.unreplied, self.assured, self.mark)
+        return (*self.tuples, self.status, self.mark, self.tcp)
 
 
-def _tuple(words: list[str], protonum: int) -> Tuple:
-    f = dict(w.split("=") for w in words if "=" in w)
-    src, dst = socket.inet_aton(f["src"]), socket.inet_aton(f["dst"])
-    if protonum == 1:
-        return Tuple(src, int(f["id"]), dst, int(f["type"]) << 8 | int(f["code"]), protonum)
-    return Tuple(src, int(f.get("sport", 0)), dst, int(f.get("dport", 0)), protonum)
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found = {}
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _tuple(data: bytes) -> Tuple:
+    parts = _attributes(data)
+    address, proto = _attributes(parts[1]), _attributes(parts[2])
+    number = proto[1][0]
+    if number == 1:
+        return Tuple(address[1], int.from_bytes(proto[4], "big"), address[2], proto[5][0] << 8 | proto[6][0], number)
+    ports = [int.from_bytes(proto.get(k, b""), "big") for k in (2, 3)]
+    return Tuple(address[1], ports[0], address[2], ports[1], number)
 
 
 class Live:
@@ -125,8 +139,19 @@ class Live:
 
     def conntrack(self) -> list[Seen]:
         """The connections there are."""
-        rows = Path("/proc/thread-self/net/nf_conntrack").read_text().splitlines()
-        return [Seen(row) for row in rows]
+        self.netlink.send(struct.pack("=IHHIIBBH", 20, CT_GET, NLM_F_DUMP, 2, 0, socket.AF_INET, 0, 0))
+        found: list[Seen] = []
+        while True:
+            data = self.netlink.recv(1 << 18)
+            at = 0
+            while at < len(data):
+                length, kind = struct.unpack_from("=IH", data, at)
+                if kind == NLMSG_DONE:
+                    return found
+                if kind == NLMSG_ERROR:
+                    raise OSError(-struct.unpack_from("=i", data, at + 16)[0], "listing connections")
+                found.append(Seen(data[at + 20 : at + length]))
+                at += (length + 3) & ~3
 
     def stats(self) -> dict[str, int]:
         """The namespace's counters of connection tracking, over all processors."""

@@ -13,6 +13,7 @@ from refmodel.packet.wire import ones_sum, pseudo_header
 
 INSIDE: Final = ("10.0.1.10", "10.0.1.11", "192.168.9.9")
 OUTSIDE: Final = ("10.0.2.20", "10.0.2.21", "172.16.7.7")
+BROADCASTS: Final = ("10.0.1.255", "10.0.2.255", "255.255.255.255")
 ROUTER: Final = ("10.0.1.1", "10.0.2.1")
 PORT_POOL: Final = (53, 80, 443, 500, 900, 1025, 5000, 8080, 40_000)
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
@@ -100,6 +101,8 @@ class Flow:
         here, there = (INSIDE, OUTSIDE) if out else (OUTSIDE, INSIDE)
         self.src = rng.choice(ROUTER) if self.local else rng.choice(here)
         self.dst = rng.choice(there) if self.local or rng.random() < 0.75 else rng.choice(ROUTER)
+        if not self.local and self.proto == 17 and rng.random() < 0.05:
+            self.dst = rng.choice(BROADCASTS)
         self.device = "" if self.local else "tap0" if out else "tap1"
         self.sport, self.dport = rng.choice(PORT_POOL), rng.choice(PORT_POOL)
         self.ends = (End(rng), End(rng))

@@ -173,6 +173,11 @@ class Rules:
                 f"-m addrtype {self.no(0.3)}--{rng.choice(('src', 'dst'))}-type "
                 f"{rng.choice(('LOCAL', 'UNICAST', 'BROADCAST', 'LOCAL,BROADCAST'))}"
             ),
+            lambda: (
+                f"-m addrtype {self.no(0.3)}--{rng.choice(('src', 'dst'))}-type {rng.choice(('LOCAL', 'BROADCAST'))} "
+                f"{self.limited(hook)}"
+            ),
+            lambda: f"-m conntrack {self.no(0.3)}--ctexpire 100:250",
             lambda: f"-m iprange {self.no(0.3)}--{rng.choice(('src', 'dst'))}-range 10.0.1.{a}-10.0.2.{b}",
             lambda: f"-m statistic --mode nth {self.no(0.3)}--every {a % 5 + 2} --packet {a % 2}",
             lambda: f"-m comment --comment \"rule {a}, 'quoted'\"",
@@ -180,6 +185,11 @@ class Rules:
         if hook in ("PREROUTING", "INPUT", "FORWARD"):
             kinds.append(lambda: f"-m mac {self.no(0.3)}--mac-source 02:00:00:00:00:{rng.choice(('99', '98'))}")
         return rng.choice(kinds)()
+
+    def limited(self, hook: str) -> str:
+        """To which device's addresses -m addrtype is limited, where there is such a device."""
+        ways = {"PREROUTING": ("in",), "INPUT": ("in",), "FORWARD": ("in", "out"), "": ()}.get(hook, ("out",))
+        return f"--limit-iface-{self.rng.choice(ways)}" if ways else ""
 
     def target(self, table: str, users: list[str], hook: str, proto: str) -> str:
         """What the rule does; from a user's chain only what may be reached from anywhere."""

@@ -111,7 +111,9 @@ class World:
         self.local = {IPv4Address(a.split("/")[0]).packed: self.devices[d] for d, a in ADDRESSES.items()}
         self.nets = [(IPv4Network(a, strict=False), self.devices[d]) for d, a in ADDRESSES.items()]
         self.nets += [(IPv4Network(n), self.devices[d]) for n, d in ROUTES.items()]
-        self.broadcasts = {IPv4Network(a, strict=False).broadcast_address.packed for a in ADDRESSES.values()}
+        self.broadcasts = {
+            IPv4Network(a, strict=False).broadcast_address.packed: self.devices[d] for d, a in ADDRESSES.items()
+        }
         self.fragments: dict[tuple[bytes, int, int, int], list[SkBuff]] = {}
         self.icmp_locked = False
         p = Profile(f"{kernel // 100}.{kernel % 100}", hz, sysctls or {})
@@ -156,8 +158,10 @@ class World:
             return RTN_LOCAL if dev in (None, self.lo) else RTN_UNICAST
         if addr in self.local:
             return RTN_LOCAL if dev in (None, self.local[addr]) else RTN_UNICAST
-        if addr in self.broadcasts or addr in (b"\xff" * 4, bytes(4)):
+        if addr == b"\xff" * 4 or addr[0] == 0:
             return RTN_BROADCAST
+        if addr in self.broadcasts:
+            return RTN_BROADCAST if dev in (None, self.broadcasts[addr]) else RTN_UNICAST
         return RTN_MULTICAST if addr[0] >> 4 == 0xE else RTN_UNICAST
 
     def inet_addr_type_dev_table(self, dev: NetDevice, addr: bytes) -> int:

@@ -115,12 +115,15 @@ class Conntrack:
 
     @cited("include/net/netfilter/nf_conntrack.h:nf_ct_expires")
     def nf_ct_expires(self, ct: NfConn) -> int:
-        """Ticks that an entry has left."""
-        return max(ct.timeout - self.env.jiffies, 0)
+        """Ticks that an entry has left.
+
+        Of one that isn't confirmed, whose timeout counts from its confirmation, Linux takes the tick away all the same.
+        """
+        return max(s32(ct.timeout - self.env.jiffies), 0)
 
     def nf_ct_is_expired(self, ct: NfConn) -> bool:
         """Its time is over; source include/net/netfilter/nf_conntrack.h:nf_ct_is_expired."""
-        return ct.timeout - self.env.jiffies <= 0
+        return s32(ct.timeout - self.env.jiffies) <= 0
 
     @cited(CORE + "__nf_ct_refresh_acct")
     def nf_ct_refresh_acct(self, ct: NfConn, ctinfo: int, skb: SkBuff, extra_us: int) -> None:
@@ -436,6 +439,11 @@ class Conntrack:
     def nf_reset_ct(self, skb: SkBuff) -> None:
         """The packet forgets its connection."""
         nf_ct_set(skb, None, 0)
+
+
+def s32(ticks: int) -> int:
+    """A difference of ticks as the kernel has it: in 32 bits, with a sign."""
+    return ((ticks + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 def ctinfo_of(status: int, direction: int) -> Info:
