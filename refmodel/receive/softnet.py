@@ -150,6 +150,7 @@ class Receive:
     @cited("net/core/dev.c:netif_rx_internal")
     def netif_rx_internal(self, skb: SkBuff) -> int:
         """The packet goes to the backlog of this processor, or of the one that packet steering chooses."""
+        self.env.note("netif_rx_internal", f"{len(skb.data)} bytes from {skb.dev}")
         cpu = self.get_rps_cpu(skb)
         if cpu < 0:
             cpu = self.contexts.cpu.number
