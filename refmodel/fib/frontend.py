@@ -104,21 +104,20 @@ def _bind_names(net: Fib, rule: FibRule) -> None:
 def fib_nl2rule(net: Fib, rule: FibRule) -> int:
     """Checks a rule in a request and completes it; 0 or -EINVAL.
 
-    6.18 looks at a GOTO's target last, 6.12 before the ports.
+    6.18 looks last at where a GOTO goes, 6.12 does so before the ports.
     """
     _bind_names(net, rule)
-    first, then = (_check_ports, _check_goto) if net.env.kernel >= 618 else (_check_goto, _check_ports)
+    if rule.action == FrAct.GOTO and not rule.target:
+        return net.refuse(EINVAL, "Missing goto target for action goto")
+    if rule.action != FrAct.GOTO and rule.target:
+        return net.refuse(EINVAL, "Unexpected goto")
+    first, then = (_check_ports, _check_target) if net.env.kernel >= 618 else (_check_target, _check_ports)
     return first(net, rule) or then(net, rule)
 
 
-def _check_goto(net: Fib, rule: FibRule) -> int:
-    if rule.action == FrAct.GOTO:
-        if not rule.target:
-            return net.refuse(EINVAL, "Missing goto target for action goto")
-        if rule.target <= rule.pref:
-            return net.refuse(EINVAL, "Backward goto not supported")
-    elif rule.target:
-        return net.refuse(EINVAL, "Unexpected goto")
+def _check_target(net: Fib, rule: FibRule) -> int:
+    if rule.action == FrAct.GOTO and rule.target <= rule.pref:
+        return net.refuse(EINVAL, "Backward goto not supported")
     return 0
 
 
