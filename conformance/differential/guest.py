@@ -1,4 +1,4 @@
-"""The differentials of GRO and IPv6 in a guest: Debian's 6.1 or 6.12 instead of the running kernel.
+"""The differentials of GRO, IPv4 and IPv6 in a guest: Debian's 6.1 or 6.12 instead of the running kernel.
 
 `python -m conformance.differential.guest gro --kernel 6.1 --n 500` boots the guest, runs the differential in it, and
 prints what it said.
@@ -12,7 +12,11 @@ import click
 
 from conformance.live import guest
 
-MODULES: Final = {"gro": ("veth",), "ip6": ("veth", "nf_tables")}
+MODULES: Final = {
+    "gro": ("veth",),
+    "ip": ("veth", "tun", "crc32c_generic", "nf_tables", "nft_ct"),
+    "ip6": ("veth", "nf_tables"),
+}
 BINARIES: Final = ("ip", "ethtool", "nft", "unshare", "mount")
 BOOT: Final = 120.0
 SECONDS_A_ROUND: Final = 1.5

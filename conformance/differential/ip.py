@@ -6,6 +6,8 @@ it draws at random (its checksum must be right); times in options, as long as th
 """
 
 import os
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -239,17 +241,24 @@ def everything(
 
 @click.command()
 @click.option("--n", default=5000, help="How many packets.")
-@click.option("--sends", default=1000, help="How many datagrams the router sends itself.")
+@click.option(
+    "--sends", default=-1, help="How many datagrams the router sends itself; a fifth of the packets if not given."
+)
 @click.option("--limits/--no-limits", default=True, help="Also the limits of errors and the time for reassembly.")
 @click.option("--seed", default=1, help="Which packets.")
+@click.option("--progress/--no-progress", "shown", default=True, help="Show a progress bar.")
 @click.option("--world", default=-1, help="Only that world, by its number.")
-def main(n: int, sends: int, limits: bool, seed: int, world: int) -> None:
+def main(n: int, sends: int, limits: bool, seed: int, shown: bool, world: int) -> None:
     """Compares IPv4 of the model with the running kernel's."""
     console = Console()
     why = missing()
     if why:
         raise click.ClickException(why)
     worlds = WORLDS if world < 0 else WORLDS[world : world + 1]
+    sends = n // 5 if sends < 0 else sends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if not shown:
+        raise SystemExit(0 if everything(n, sends, limits, seed, worlds=worlds) else 1)
     with Progress(console=console) as progress:
         same = everything(
             n, sends, limits, seed, lambda text: console.print(text, markup=False, highlight=False), progress, worlds

@@ -58,6 +58,7 @@ class Drops:
         try:
             run("mount", "-t", "tracefs", "none", self._dir)
             self._mounted = True
+            self._sweep()
             self.instance = Path(self._dir) / "instances" / f"refmodel-ip-{os.getpid()}"
             self.instance.mkdir()
             event = self.instance / "events" / "skb" / "kfree_skb"
@@ -67,6 +68,13 @@ class Drops:
         except BaseException:
             self.close()
             raise
+
+    def _sweep(self) -> None:
+        """Takes away what a process left that was killed."""
+        for left in (Path(self._dir) / "instances").glob("refmodel-ip-*"):
+            if not Path(f"/proc/{left.name.rsplit('-', 1)[1]}").exists():
+                (left / "events" / "skb" / "kfree_skb" / "enable").write_text("0")
+                left.rmdir()
 
     def take(self) -> list[str]:
         """The reasons since the last call, in order."""

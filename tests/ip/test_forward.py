@@ -84,14 +84,14 @@ def test_who_could_have_gone_directly_is_told_and_the_packet_goes_on() -> None:
 def test_redirects_double_their_distance_and_end_after_nine() -> None:
     r = Router()
     told = []
-    for _ in range(4000):
+    for _ in range(900):
         r.receive(header(A, "10.4.1.1", 253, bytes(8)))
         told += [r.env.jiffies] * (len(r.out) - 1)
         r.env.out = []
-        r.env.now += 8_000
+        r.env.now += 40_000
     gaps = [b - a for a, b in pairwise(told)]
     assert len(told) == 9
-    assert all((5 << n + 1) < gap <= (5 << n + 1) + 2 for n, gap in enumerate(gaps))
+    assert all((5 << n + 1) < gap <= (5 << n + 1) + 10 for n, gap in enumerate(gaps))
 
 
 @pytest.mark.parametrize(
