@@ -19,13 +19,16 @@ from conformance.synth.apps import App
 from conformance.synth.truth import synthesize
 
 PAIRS: Final = 0.75  # frames at the sender's tap for each segment of data
+SEED: Final = 7  # its hosts have SACK, timestamps and window scaling, as Linux does unless told otherwise
+EVENTS: Final = 8  # at most so many events of the synthesized wire make a frame
 SNAPLEN: Final = 96  # bytes: headers are what a checker reads
 APART: Final = 137_000  # ns from one flow's start to the next's
 _PORTS: Final = struct.Struct("!HH")
 
 
-def flow(frames: int, seed: int = 1) -> list[Frame]:
+def flow(frames: int, seed: int = SEED) -> list[Frame]:
     """About `frames` frames of one bulk transfer with loss."""
+    wire.MOST_EVENTS = max(wire.MOST_EVENTS, EVENTS * frames)
     size = int(frames * PAIRS) * 1448
     client = App((("write", size), ("shutdown",), ("eof",), ("close",)))
     server = App((("eof",), ("close",)))

@@ -21,6 +21,7 @@ MSS: Final = 1448  # bytes a segment, timestamps taken off
 SYN_SEGMENT: Final = ACK | SYN
 CLIENT, SERVER = b"\x0a\x09\x00\x01", b"\x0a\x09\x00\x02"
 MACS: Final = {CLIENT: b"\x02\0\0\0\0\x01", SERVER: b"\x02\0\0\0\0\x02"}
+ROUTER: Final = b"\x02\0\0\0\0\x03"
 TEXT: Final = bytes(range(256)) * 6
 
 _IP: Final = struct.Struct("!BBHHHBBH4s4s").pack
@@ -62,7 +63,7 @@ class Side:
         self.ip_id = 0 if flags & SYN_SEGMENT == SYN_SEGMENT else (self.ip_id + 1) & 0xFFFF
         self.seq = (self.seq + n + (flags & SYN != 0) + (flags & FIN != 0)) & 0xFFFFFFFF
         to.seen, to.ts_recent = self.seq, tsval
-        return at, MACS[to.address] + MACS[self.address] + b"\x08\0" + ip + tcp + payload
+        return at, MACS.get(to.address, ROUTER) + MACS.get(self.address, ROUTER) + b"\x08\0" + ip + tcp + payload
 
 
 def connection(k: int, gap: int = GAP) -> Iterator[tuple[int, bytes]]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from conformance.check.datagrams import Datagrams
-from conformance.check.flows import Flows, Share
+from conformance.check.flows import MOST_OPEN, Flows, Share
 from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
@@ -293,6 +293,10 @@ def check_frames(
         report.frames += count
     last //= 1000
     judged = flows.finish(last, report.frames)
+    if flows.crowded_out:
+        report.notices.append(
+            f"{flows.crowded_out} connections were judged before their end: more than {MOST_OPEN} were open"
+        )
     report.verdicts += [v for _, v in judged]
     if neighbours is not None:
         assumed = None if setup.hosts or setup.extra.get("told", True) else flows.linux

@@ -1,9 +1,10 @@
 """The TCP connections of a capture, from their first segment until nothing more can come of them.
 
-The law: memory is bounded by the connections that are open, not by the frames. A connection both of whose ends are
-closed or in TIME_WAIT is judged and let go once it was quiet for as long as TIME_WAIT lasts; what comes after that to
-the same addresses and ports meets closed ends. Several processes may share a capture: each takes the connections that
-are dealt to it.
+The law: memory is bounded by the connections that are open, not by the frames, and no more than `MOST_OPEN` are
+followed at once: beyond that those that were quiet longest are judged by what was seen of them. A connection both of
+whose ends are closed or in TIME_WAIT is judged and let go once it was quiet for as long as TIME_WAIT lasts; what comes
+after that to the same addresses and ports meets closed ends. Several processes may share a capture: each takes the
+connections that are dealt to it.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from msgspec.structs import replace
 
 from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
-from conformance.check.verdict import Verdict
-from conformance.oracle.end import End
+from conformance.check.verdict import Outcome, Verdict
+from conformance.oracle.connection import Connection as Oracle
 from conformance.pcap import Frame
 from refmodel.packet import LINKTYPE_ETHERNET
 from refmodel.packet.segment import Segment, segment
@@ -27,6 +28,8 @@ Key = tuple[bytes, int, bytes, int, int]  # the two ends in order, and the tap
 QUIET: Final = TCP_TIMEWAIT_LEN + 5_000_000  # us: the timer wheel may be 2 s late with a minute
 LOOK: Final = 4096  # segments between two looks for connections that are over
 REMEMBERED: Final = 65_536  # connections that were let go, the latest
+MOST_OPEN: Final = 65_536  # connections that are followed at once
+NOTHING: Final[dict[str, Any]] = {}
 LABELS_UP_TO: Final = 20_000  # frames: beyond it labels are kept only on request
 DEALT: Final = 65_536  # connections that are dealt in turn to the processes that share a capture
 FRAME: Final = 8  # what a frame costs its connection's process
@@ -91,6 +94,7 @@ class Flows:
         self.setups: dict[int, Setup] = {}
         self.labels = True
         self.segments = 0
+        self.crowded_out = 0  # connections that were judged before their end, since too many were open
 
     def follow(self, s: Segment, tap: int = 0) -> None:
         """Takes the next segment of the capture, as `tap` saw it: each tap has its own view of a connection."""
@@ -138,9 +142,15 @@ class Flows:
         return c
 
     def _look(self, now: int) -> None:
-        """Lets go of what is over; drops labels that nobody will ask for."""
+        """Lets go of what is over, and of what was quiet longest where too much is open."""
         for key in [key for key, c in self.open.items() if c.last + QUIET < now and c.is_over(now)]:
             self._let_go(key, now)
+        if len(self.open) > MOST_OPEN:
+            quiet = sorted(self.open, key=lambda key: int(self.open[key].last))
+            for key in quiet[: len(quiet) - MOST_OPEN * 3 // 4]:
+                self._let_go(key, now)
+                self.gone[key] = True
+                self.crowded_out += 1
         while len(self.gone) > REMEMBERED:
             del self.gone[next(iter(self.gone))]
 
@@ -148,26 +158,29 @@ class Flows:
         c = self.open.pop(key)
         self._judge(c, now)
         self.gone[key] = c.ended is not None or not c.judged
-        _take_apart(c)
+        if isinstance(c, Oracle):
+            c.release()
 
     def _judge(self, c: Any, end: int) -> None:
-        self.judged.append((c.first.number, c.verdict(end, self.labels)))
+        v = c.verdict(end, self.labels)
+        self.judged.append((c.first.number, v if self.labels else _short(v)))
         self.linux.update(c.known_linux())
 
     def finish(self, end: int, frames: int) -> list[tuple[int, Verdict]]:
         """The verdicts, each with its connection's first frame, when `frames` up to `end` us were all there was."""
         self.labels = self.labelled or frames <= LABELS_UP_TO
-        for c in self.open.values():
+        while self.open:
+            _, c = self.open.popitem()
             self._judge(c, end)
-        self.open.clear()
+            if isinstance(c, Oracle):
+                c.release()
         if not self.labels:
-            self.judged = [(n, replace(v, labels=(), events=()) if v.labels or v.events else v) for n, v in self.judged]
+            self.judged = [(n, _short(v)) for n, v in self.judged]
         return sorted(self.judged, key=lambda x: x[0])
 
 
-def _take_apart(c: Any) -> None:
-    """Ends that refer to each other would stay until the next look for garbage."""
-    ends = [*getattr(c, "ends", ()), *(e for _, copies in getattr(c, "marks", ()) for e in copies)]
-    for e in ends:
-        if isinstance(e, End):
-            del e.peer, e.rx, e.tx, e.life, e.ident
+def _short(v: Verdict) -> Verdict:
+    """What is kept of a verdict where labels are not: of one that conforms, its subject."""
+    if v.outcome is Outcome.CONFORMS:
+        return Verdict(v.layer, v.subject, v.outcome, counters=NOTHING, unmodelled=NOTHING)
+    return replace(v, labels=(), events=(), counters={}) if v.labels or v.events or v.counters else v

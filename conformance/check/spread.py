@@ -62,6 +62,7 @@ def joined(parts: Sequence[Part]) -> FileReport:
     connections = [x for r, numbers in parts for x in zip(numbers, r.verdicts, strict=False)]
     others = report.verdicts[len(firsts) :]
     report.verdicts = [v for _, v in sorted(connections, key=lambda x: x[0])] + others
+    report.notices += [n for r, _ in parts[1:] for n in r.notices if n not in report.notices]
     none_modelled(report)
     return report
 

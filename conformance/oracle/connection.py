@@ -8,7 +8,7 @@ that no excuse saves diverges; one that ran out of attempts is inconclusive.
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final
 
 from msgspec.structs import replace
@@ -56,6 +56,12 @@ EXACT: Final = frozenset({
 # Of these a segment that the tap saw is one that the kernel counted, whatever it did not see.
 SURE: Final = frozenset({"Tcp.OutSegs", "Tcp.ActiveOpens"})
 
+
+def _named(raw: bytes, port: int) -> str:
+    """`text.address`, whose way through `ipaddress` is long."""
+    return f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}:{port}" if len(raw) == 4 else address(raw, port)
+
+
 Decisions = tuple[tuple[int, Excuse], ...]
 
 
@@ -77,7 +83,6 @@ class Connection:
     def __init__(self, first: Segment, setup: Setup, before: "Connection | None" = None, known: bool = False) -> None:
         self.first, self.setup, self.known, self.before = first, setup, known, before
         self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
-        self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         self.labelled = True
         self.calm = False  # a usual frame can be followed at once
         self.frames = 0
@@ -105,6 +110,17 @@ class Connection:
 
     # -- set-up
 
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """Both ends' addresses and ports as text, from the first frame's sender."""
+        a, b = (_named(*who) for who in self.sides)
+        return a, b
+
+    @property
+    def subject(self) -> str:
+        """What the verdict is on."""
+        return " > ".join(self.names)
+
     @property
     def opens(self) -> bool:
         """Whether its first segment is a SYN."""
@@ -117,7 +133,6 @@ class Connection:
         if early and early[0].number != self.first.number and early[0].flags & (SYN | ACK) == SYN:
             self.first = early[0]
             self.sides = ((self.first.saddr, self.first.source), (self.first.daddr, self.first.dest))
-            self.subject = f"{address(*self.sides[0])} > {address(*self.sides[1])}"
         copies = self.view.copies
         self.once = each_twice(early, copies)
         shown = [s for s in early if s.number not in copies] if self.once else early
@@ -131,6 +146,7 @@ class Connection:
             for new in ends:
                 new.life.follows(self.before.end_of(new.address))
             self.marks = [(0, self._copies())]
+            self.before.release()
         self.before = None
         self.judged = [e.name for e in ends if e.stack.linux] or ["neither"]
         for s in early:
@@ -141,7 +157,7 @@ class Connection:
         ends = []
         for k, who in enumerate(self.sides):
             host = self.setup.host_of(who[0])
-            ends.append(End(host.name if host is not None else address(*who), k, who, stacks[k]))
+            ends.append(End(host.name if host is not None else self.names[k], k, who, stacks[k]))
         a, b = ends
         a.peer, b.peer = b, a
         for e in ends:
@@ -318,6 +334,13 @@ class Connection:
             self.labels.clear()
         self.records.clear()
         self.marks = [(len(self.labels), self._copies())]
+
+    def release(self) -> None:
+        """Nothing more is asked of the connection: its ends refer to each other no longer."""
+        if self.prelude is None:
+            for e in (*self.ends, *(e for _, ends in self.marks for e in ends)):
+                del e.peer, e.rx, e.tx, e.life, e.ident
+            self.marks = []
 
     # -- hypotheses
 
@@ -627,7 +650,7 @@ class Connection:
             labels=self._labels() if keep else (),
             inferred=inferred,
             events=self._events() if keep else (),
-            counters=self._counters(),
+            counters=self._counters() if keep else {},
         )
 
     def _labels(self) -> tuple[FrameLabel, ...]:
