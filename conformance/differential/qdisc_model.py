@@ -57,6 +57,7 @@ class QdiscEnv:
     def __init__(self, kernel: int = 612, hz: int = 250) -> None:
         self.ns = 0
         self.late = 0
+        self.dequeues = 0
         self.hz = hz
         self.kernel = kernel
         self.softnet = Softnet()
@@ -86,8 +87,9 @@ class QdiscEnv:
         return self.now * self.hz // 1_000_000
 
     def note(self, fn: str, detail: str = "") -> None:
-        """Keeps a decision."""
+        """Keeps a decision, and counts what the tracepoint qdisc:qdisc_dequeue would show."""
         self.notes.append((fn, detail))
+        self.dequeues += fn == "dequeue_skb" and "nothing is taken out" not in detail
 
     def count(self, name: str, n: int = 1) -> None:
         """No layer below IP counts in the MIB."""

@@ -4,6 +4,28 @@
 `pfifo_fast`, `fifo`, `tbf` and `noop` are the disciplines. `nolock`, `bands`, `account` and `bucket` are proved.
 """
 
-from refmodel.sched import account, account_properties, bands, bands_properties, bucket, nolock, nolock_properties
+from refmodel.sched import (
+    account,
+    account_properties,
+    attach,
+    bands,
+    bands_properties,
+    bucket,
+    generic,
+    nolock,
+    nolock_properties,
+    xmit,
+)
 
-__all__ = ["account", "account_properties", "bands", "bands_properties", "bucket", "nolock", "nolock_properties"]
+__all__ = [
+    "account",
+    "account_properties",
+    "attach",
+    "bands",
+    "bands_properties",
+    "bucket",
+    "generic",
+    "nolock",
+    "nolock_properties",
+    "xmit",
+]
