@@ -91,7 +91,7 @@ class Tcp(Plain):
     invert_option: bool = False
 
     @cited("net/netfilter/xt_tcpudp.c:tcp_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def tcp_mt(self, skb: SkBuff, par: Par) -> bool:
         """A TCP segment with these ports, flags and option."""
         if par.nft and not self.option and (self.mask or self.spts != Ports() or self.dpts != Ports()):
             return loaded(skb, par, self.spts, self.dpts) and self._flags_loaded(skb, par)
@@ -130,6 +130,8 @@ class Tcp(Plain):
             i += 1 if op[i] < 2 or i == optlen - 1 else op[i + 1] or 1
         return self.invert_option
 
+    match = tcp_mt
+
 
 @cited("net/netfilter/nft_payload.c:nft_payload_eval")
 def loaded(skb: SkBuff, par: Par, spts: Ports, dpts: Ports) -> bool:
@@ -149,7 +151,7 @@ class Udp(Plain):
     dpts: Ports
 
     @cited("net/netfilter/xt_tcpudp.c:udp_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def udp_mt(self, skb: SkBuff, par: Par) -> bool:
         """A datagram with these ports."""
         if par.nft and (self.spts != Ports() or self.dpts != Ports()):
             return loaded(skb, par, self.spts, self.dpts)
@@ -160,6 +162,8 @@ class Udp(Plain):
             return False
         return self.spts.has(u16at(skb.data, par.thoff)) and self.dpts.has(u16at(skb.data, par.thoff + 2))
 
+    match = udp_mt
+
 
 class Icmp(Plain):
     """-m icmp: a type (255: any) and a range of codes."""
@@ -169,7 +173,7 @@ class Icmp(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_tcpudp.c:icmp_match")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def icmp_match(self, skb: SkBuff, par: Par) -> bool:
         """An ICMP message of this type and code."""
         if par.fragoff:
             return False
@@ -178,6 +182,8 @@ class Icmp(Plain):
             return False
         kind, code = skb.data[par.thoff], skb.data[par.thoff + 1]
         return (self.type == 255 or (kind == self.type and self.code[0] <= code <= self.code[1])) != self.invert
+
+    match = icmp_match
 
 
 class Multiport(Plain):
@@ -188,7 +194,7 @@ class Multiport(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_multiport.c:multiport_mt", "net/netfilter/xt_multiport.c:ports_match_v1")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def multiport_mt(self, skb: SkBuff, par: Par) -> bool:
         """One of the ports."""
         if par.fragoff:
             return False
@@ -200,6 +206,8 @@ class Multiport(Plain):
             if (self.which != "destination" and low <= src <= high) or (self.which != "source" and low <= dst <= high):
                 return not self.invert
         return self.invert
+
+    match = multiport_mt
 
 
 class ConnState(Struct):
@@ -213,9 +221,11 @@ class ConnState(Struct):
         return True
 
     @cited("net/netfilter/xt_state.c:state_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def state_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet in one of these states."""
         return state_of(skb) in self.states
+
+    match = state_mt
 
 
 def state_of(skb: SkBuff) -> str:
@@ -266,7 +276,7 @@ class Conntracked(Struct):
         return True
 
     @cited("net/netfilter/xt_conntrack.c:conntrack_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def conntrack_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet whose connection is one of those; without a connection only its state can match."""
         ct = nf_ct_get(skb)
         if self.states is not None:
@@ -299,6 +309,8 @@ class Conntracked(Struct):
             return (self.expires[0] <= left <= self.expires[1]) != self.invert_expires
         return True
 
+    match = conntrack_mt
+
 
 class Mark(Plain):
     """-m mark: of the bits in `mask` exactly `mark`."""
@@ -308,9 +320,11 @@ class Mark(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_mark.c:mark_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def mark_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet with that mark."""
         return (skb.mark & self.mask == self.mark) != self.invert
+
+    match = mark_mt
 
 
 class Connmark(Struct):
@@ -326,10 +340,12 @@ class Connmark(Struct):
         return True
 
     @cited("net/netfilter/xt_connmark.c:connmark_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def connmark_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet whose connection has that mark; one without a connection never matches."""
         ct = nf_ct_get(skb)
         return ct is not None and (ct.mark & self.mask == self.mark) != self.invert
+
+    match = connmark_mt
 
 
 class Limit(Plain):
@@ -340,13 +356,15 @@ class Limit(Plain):
     bucket: limit.Bucket | None = None
 
     @cited("net/netfilter/xt_limit.c:limit_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def limit_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet for which there is credit."""
         p = limit.params(self.avg, self.burst, par.env.hz)
         if self.bucket is None:
             self.bucket = limit.full(p, par.env.jiffies)
         self.bucket, effects = limit.asked(self.bucket, limit.Packet(par.env.jiffies), p)
         return any(isinstance(x, limit.Matched) for x in effects)
+
+    match = limit_mt
 
 
 class Length(Plain):
@@ -357,9 +375,11 @@ class Length(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_length.c:length_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def length_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet of that length."""
         return (self.low <= (u16at(skb.data, 2) or len(skb.data)) <= self.high) != self.invert
+
+    match = length_mt
 
 
 class Ttl(Plain):
@@ -369,10 +389,12 @@ class Ttl(Plain):
     ttl: int
 
     @cited("net/netfilter/xt_hl.c:ttl_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def ttl_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet with such a TTL."""
         ttl = skb.data[8]
         return {"eq": ttl == self.ttl, "ne": ttl != self.ttl, "lt": ttl < self.ttl, "gt": ttl > self.ttl}[self.how]
+
+    match = ttl_mt
 
 
 class PktType(Plain):
@@ -382,12 +404,14 @@ class PktType(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_pkttype.c:pkttype_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def pkttype_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet to this host, to several, or to all, as the link says; looped back ones by their address."""
         kind = skb.pkt_type
         if kind == PACKET_LOOPBACK:
             kind = PACKET_MULTICAST if skb.data[16] >> 4 == 0xE else PACKET_BROADCAST
         return (kind == self.type) != self.invert
+
+    match = pkttype_mt
 
 
 class AddrType(Plain):
@@ -400,12 +424,14 @@ class AddrType(Plain):
     limit: str = ""
 
     @cited("net/netfilter/xt_addrtype.c:addrtype_mt_v1")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def addrtype_mt_v1(self, skb: SkBuff, par: Par) -> bool:
         """A packet whose addresses are of these types."""
         dev = {"": None, "in": par.state.indev, "out": par.state.outdev}[self.limit]
         if self.source and (par.env.inet_dev_addr_type(dev, saddr(skb)) in self.source) == self.invert_source:
             return False
         return not self.dest or (par.env.inet_dev_addr_type(dev, daddr(skb)) in self.dest) != self.invert_dest
+
+    match = addrtype_mt_v1
 
 
 class IpRange(Plain):
@@ -417,11 +443,13 @@ class IpRange(Plain):
     invert_dst: bool = False
 
     @cited("net/netfilter/xt_iprange.c:iprange_mt4")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def iprange_mt4(self, skb: SkBuff, par: Par) -> bool:
         """A packet with addresses of these ranges."""
         if self.src is not None and (self.src[0] <= saddr(skb) <= self.src[1]) == self.invert_src:
             return False
         return self.dst is None or (self.dst[0] <= daddr(skb) <= self.dst[1]) != self.invert_dst
+
+    match = iprange_mt4
 
 
 class Mac(Plain):
@@ -431,11 +459,13 @@ class Mac(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_mac.c:mac_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def mac_mt(self, skb: SkBuff, par: Par) -> bool:
         """A frame from that address; what came over no Ethernet never matches."""
         if skb.dev is None or skb.dev.type != ARPHRD_ETHER or len(skb.mac_header) < 14:
             return False
         return (bytes(skb.mac_header[6:12]) == self.addr) != self.invert
+
+    match = mac_mt
 
 
 class Nth(Plain):
@@ -446,10 +476,12 @@ class Nth(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_statistic.c:statistic_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def statistic_mt(self, skb: SkBuff, par: Par) -> bool:
         """The packet whose turn it is."""
         self.count = 0 if self.count == self.every else self.count + 1
         return (self.count == 0) != self.invert
+
+    match = statistic_mt
 
 
 class Random(Plain):
@@ -459,9 +491,11 @@ class Random(Plain):
     invert: bool = False
 
     @cited("net/netfilter/xt_statistic.c:statistic_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def random_mt(self, skb: SkBuff, par: Par) -> bool:
         """A packet that the dice choose."""
         return (par.env.random() & 0x7FFFFFFF < self.probability) != self.invert
+
+    match = random_mt
 
 
 class Comment(Plain):
@@ -470,6 +504,8 @@ class Comment(Plain):
     text: str
 
     @cited("net/netfilter/xt_comment.c:comment_mt")
-    def match(self, skb: SkBuff, par: Par) -> bool:
+    def comment_mt(self, skb: SkBuff, par: Par) -> bool:
         """Every packet."""
         return True
+
+    match = comment_mt

@@ -96,17 +96,14 @@ class Netfilter:
 
     # ---- the tables' hooks
 
-    @cited("net/ipv4/netfilter/iptable_filter.c:iptable_filter_table_init")
     def iptable_filter_hook(self, skb: SkBuff, state: NfHookState) -> int:
-        """The filter table."""
+        """The filter table, whose hook function is ipt_do_table."""
         return self.tables["filter"].ipt_do_table(self.env, self.ct, skb, state)
 
-    @cited("net/ipv4/netfilter/iptable_raw.c:iptable_raw_table_init")
     def iptable_raw_hook(self, skb: SkBuff, state: NfHookState) -> int:
-        """The raw table."""
+        """The raw table, whose hook function is ipt_do_table."""
         return self.tables["raw"].ipt_do_table(self.env, self.ct, skb, state)
 
-    @cited("net/ipv4/netfilter/iptable_nat.c:ipt_nat_register_lookups")
     def iptable_nat_do_chain(self, skb: SkBuff, state: NfHookState) -> int:
         """The nat table, which only a new connection's first packet sees."""
         return self.tables["nat"].ipt_do_table(self.env, self.ct, skb, state)

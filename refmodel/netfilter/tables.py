@@ -287,9 +287,8 @@ def ifname_matches(name: str, rule: str) -> bool:
     return name.startswith(rule[:-1]) if rule.endswith("+") else name == rule
 
 
-@cited(FILE + "ip_packet_match")
 def ip_packet_match(skb: SkBuff, indev: str, outdev: str, ip: IptIp, fragoff: int) -> bool:
-    """Addresses, devices, protocol and fragment of a rule fit the packet."""
+    """Addresses, devices, protocol and fragment of a rule fit; source ip_tables.c:ip_packet_match."""
     if (u32at(skb.data, 12) & ip.smsk != ip.src) != ("s" in ip.inv):
         return False
     if (u32at(skb.data, 16) & ip.dmsk != ip.dst) != ("d" in ip.inv):

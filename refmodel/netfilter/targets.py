@@ -88,9 +88,11 @@ class Error(Anywhere):
     name: str
 
     @cited("net/ipv4/netfilter/ip_tables.c:ipt_error")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def ipt_error(self, skb: SkBuff, par: Par) -> int:
         """The packet should not be here."""
         return NF_DROP
+
+    target = ipt_error
 
 
 class Nothing(Anywhere):
@@ -107,10 +109,12 @@ class Log(Anywhere):
     prefix: str = ""
 
     @cited("net/netfilter/xt_LOG.c:log_tg")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def log_tg(self, skb: SkBuff, par: Par) -> int:
         """Logs the packet and goes on."""
         par.env.note("log_tg", f"{self.prefix}{len(skb.data)} bytes")
         return XT_CONTINUE
+
+    target = log_tg
 
 
 class Reject(Anywhere):
@@ -129,13 +133,15 @@ class Reject(Anywhere):
         return (NF_INET_LOCAL_IN, NF_INET_FORWARD, NF_INET_LOCAL_OUT)
 
     @cited("net/ipv4/netfilter/ipt_REJECT.c:reject_tg")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def reject_tg(self, skb: SkBuff, par: Par) -> int:
         """Answers the packet with an error or a reset, and drops it."""
         if self.code < 0:
             reject.nf_send_reset(par.env, par.ct, skb, par.state.hook)
         else:
             reject.nf_send_unreach(par.env, skb, self.code, par.state.hook)
         return NF_DROP
+
+    target = reject_tg
 
 
 class NatTarget(Anywhere):
@@ -163,21 +169,34 @@ class NatTarget(Anywhere):
         """Connections are needed."""
         return True
 
-    @cited(
-        "net/netfilter/xt_nat.c:xt_snat_target_v2",
-        "net/netfilter/xt_nat.c:xt_dnat_target_v2",
-        "net/netfilter/xt_MASQUERADE.c:masquerade_tg",
-        "net/netfilter/xt_REDIRECT.c:redirect_tg4",
-    )
     def target(self, skb: SkBuff, par: Par) -> int:
         """Sets up one half of the connection's mapping."""
+        run = {"SNAT": self.xt_snat_target, "DNAT": self.xt_dnat_target, "MASQUERADE": self.masquerade_tg}
+        return run.get(self.kind, self.redirect_tg4)(skb, par)
+
+    @cited("net/netfilter/xt_nat.c:xt_snat_target_v2")
+    def xt_snat_target(self, skb: SkBuff, par: Par) -> int:
+        """The source becomes one of the range."""
         ct = nf_ct_get(skb)
         assert ct is not None
-        if self.kind == "MASQUERADE":
-            return self.nat.nf_nat_masquerade_ipv4(skb, self.range, par.state.outdev)
-        if self.kind == "REDIRECT":
-            return self.nat.nf_nat_redirect_ipv4(skb, self.range, par.state.hook)
-        return self.nat.nf_nat_setup_info(ct, self.range, Manip.SRC if self.kind == "SNAT" else Manip.DST)
+        return self.nat.nf_nat_setup_info(ct, self.range, Manip.SRC)
+
+    @cited("net/netfilter/xt_nat.c:xt_dnat_target_v2")
+    def xt_dnat_target(self, skb: SkBuff, par: Par) -> int:
+        """The destination becomes one of the range."""
+        ct = nf_ct_get(skb)
+        assert ct is not None
+        return self.nat.nf_nat_setup_info(ct, self.range, Manip.DST)
+
+    @cited("net/netfilter/xt_MASQUERADE.c:masquerade_tg")
+    def masquerade_tg(self, skb: SkBuff, par: Par) -> int:
+        """The source becomes the address of the device that the packet leaves by."""
+        return self.nat.nf_nat_masquerade_ipv4(skb, self.range, par.state.outdev)
+
+    @cited("net/netfilter/xt_REDIRECT.c:redirect_tg4")
+    def redirect_tg4(self, skb: SkBuff, par: Par) -> int:
+        """The destination becomes this host."""
+        return self.nat.nf_nat_redirect_ipv4(skb, self.range, par.state.hook)
 
 
 class SetMark(Anywhere):
@@ -187,11 +206,13 @@ class SetMark(Anywhere):
     mask: int = M32
 
     @cited("net/netfilter/xt_mark.c:mark_tg")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def mark_tg(self, skb: SkBuff, par: Par) -> int:
         """Marks the packet and goes on."""
         skb.mark = skb.mark & (self.mask ^ M32) ^ self.mark
         par.env.note("mark_tg", f"mark {skb.mark:#x}")
         return XT_CONTINUE
+
+    target = mark_tg
 
 
 class SetConnmark(Anywhere):
@@ -208,7 +229,7 @@ class SetConnmark(Anywhere):
         return True
 
     @cited("net/netfilter/xt_connmark.c:connmark_tg_shift")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def connmark_tg_shift(self, skb: SkBuff, par: Par) -> int:
         """Marks the connection, or the packet as its connection is, and goes on."""
         ct = nf_ct_get(skb)
         if ct is None:
@@ -220,6 +241,8 @@ class SetConnmark(Anywhere):
         else:
             skb.mark = skb.mark & (self.nfmask ^ M32) ^ (ct.mark & self.ctmask)
         return XT_CONTINUE
+
+    target = connmark_tg_shift
 
 
 class Notrack(Anywhere):
@@ -236,12 +259,14 @@ class Notrack(Anywhere):
         return (NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT)
 
     @cited("net/netfilter/xt_CT.c:xt_ct_target")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def xt_ct_target(self, skb: SkBuff, par: Par) -> int:
         """The packet isn't to be tracked, unless it is already."""
         if skb.nfct is None and skb.nfctinfo == 0:
             nf_ct_set(skb, None, Info.UNTRACKED)
             par.env.note("xt_ct_target", "untracked")
         return XT_CONTINUE
+
+    target = xt_ct_target
 
 
 class SetTos(Anywhere):
@@ -256,7 +281,7 @@ class SetTos(Anywhere):
         return ("mangle",)
 
     @cited("net/netfilter/xt_DSCP.c:tos_tg", "include/net/dsfield.h:ipv4_change_dsfield")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def tos_tg(self, skb: SkBuff, par: Par) -> int:
         """Sets the TOS byte and goes on."""
         old = skb.data[1]
         new = old & (self.mask ^ 0xFF) ^ self.value
@@ -268,6 +293,8 @@ class SetTos(Anywhere):
             put16(skb.data, 10, check + (check >> 16) & 0xFFFF)
             skb.data[1] = new
         return XT_CONTINUE
+
+    target = tos_tg
 
 
 class SetTtl(Anywhere):
@@ -282,7 +309,7 @@ class SetTtl(Anywhere):
         return ("mangle",)
 
     @cited("net/netfilter/xt_HL.c:ttl_tg")
-    def target(self, skb: SkBuff, par: Par) -> int:
+    def ttl_tg(self, skb: SkBuff, par: Par) -> int:
         """Sets the TTL and goes on."""
         old = skb.data[8]
         new = {"set": self.ttl, "inc": min(old + self.ttl, 255), "dec": max(old - self.ttl, 0)}[self.how]
@@ -290,3 +317,5 @@ class SetTtl(Anywhere):
             put16(skb.data, 10, csum_replace2(u16at(skb.data, 10), old << 8, new << 8))
             skb.data[8] = new
         return XT_CONTINUE
+
+    target = ttl_tg
