@@ -15,7 +15,7 @@ from conformance.live import guest
 MODULES: Final = {
     "gro": ("veth",),
     "ip": ("veth", "tun", "crc32c_generic", "nf_tables", "nft_ct"),
-    "ip6": ("veth", "nf_tables"),
+    "ip6": ("veth", "crc32c_generic", "nf_tables"),
 }
 BINARIES: Final = ("ip", "ethtool", "nft", "unshare", "mount")
 BOOT: Final = 120.0
