@@ -4,6 +4,6 @@
 `drivers` are loopback and tun. `dql` and `watchdog` are proved.
 """
 
-from refmodel.dev import dql, dql_properties, drivers, softirq, txq, watchdog, xmit
+from refmodel.dev import dql, dql_properties, drivers, linkwatch, softirq, txq, watchdog, xmit
 
-__all__ = ["dql", "dql_properties", "drivers", "softirq", "txq", "watchdog", "xmit"]
+__all__ = ["dql", "dql_properties", "drivers", "linkwatch", "softirq", "txq", "watchdog", "xmit"]
