@@ -86,7 +86,7 @@ class Run:
         self.world = world
         self.model = IpWorldEnv(world, kernel)
         self.live = Live(world, cpu)
-        self.packets = Generator(world, seed)
+        self.packets = Generator(world, seed, kernel != "6.1")
         self.began = time.monotonic_ns()
 
     def near_edge(self, sent: Sent) -> bool:

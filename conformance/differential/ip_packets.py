@@ -121,8 +121,9 @@ def icmp(type: int, code: int, rest: bytes, body: bytes) -> bytes:
 class Generator:
     """A reproducible stream of packets for one world."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, udp_gso: bool = True) -> None:
         self.world = world
+        self.udp_gso = udp_gso  # a tun device takes such since 6.2 (VIRTIO_NET_HDR_GSO_UDP_L4)
         self.rng = random.Random(seed)
         self.next_source = 0
 
@@ -374,7 +375,7 @@ class Generator:
         body = r.randbytes(mss * r.randrange(1, 30) + r.randrange(1, mss + 1))[:60000]
         df = 0x4000 if r.random() < 0.6 else 0
         options = self.options(0.15) if r.random() < 0.3 else b""
-        if r.random() < 0.7:
+        if r.random() < 0.7 or not self.udp_gso:
             flags = r.choice([16, 24, 25, 16 | 0x80, 24 | 0x80])
             segment = tcp(saddr, daddr, flags, body, r.getrandbits(32), 5, partial=True)
             kind = SKB_GSO_TCPV4 | (SKB_GSO_TCP_ECN if flags & 0x80 else 0)
