@@ -7,8 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.differential.netfilter_packets import icmp, ip, tcp, udp
-from refmodel.netfilter.uapi import Ips
+from refmodel.netfilter.nat_proto import nf_nat_ipv4_manip_pkt
+from refmodel.netfilter.tuples import Tuple
+from refmodel.netfilter.uapi import Ips, Manip
 from refmodel.packet.wire import ones_sum, pseudo_header
+from refmodel.skbuff import CHECKSUM_PARTIAL, SkBuff
 from tests.netfilter.play import FAR, ROUTER1, A, B, Router
 
 MASQUERADE = "-A POSTROUTING -o tap1 -j MASQUERADE"
@@ -172,3 +175,25 @@ def test_address_of_a_range_is_the_one_that_the_kernel_takes() -> None:
     for src, dst, chosen in ((A, B, "172.16.5.29"), ("10.0.1.11", FAR, "172.16.5.75")):
         r = Router(nat=("-A POSTROUTING -j SNAT --to-source 172.16.5.1-172.16.5.200",))
         assert ends(r.udp(src, dst, 9, 9)[0].data)[0] == chosen
+
+
+@given(
+    proto=st.sampled_from([6, 17]), data=st.binary(max_size=30), new=st.binary(min_size=4, max_size=4),
+    port=st.integers(0, 0xFFFF), manip=st.sampled_from(list(Manip)), partial=st.booleans(),
+    sport=st.integers(0, 0xFFFF),
+)  # fmt: skip
+def test_checksum_is_right_after_every_rewriting(
+    proto: int, data: bytes, new: bytes, port: int, manip: Manip, partial: bool, sport: int
+) -> None:
+    skb = SkBuff(ip(A, B, proto, body(proto, A, B, sport, 80, False, data)))
+    at = 20 + (16 if proto == 6 else 6)
+    if partial:  # only the pseudo-header is summed yet: the device does the rest
+        skb.ip_summed = CHECKSUM_PARTIAL
+        start = pseudo_header(bytes(skb.data[12:16]), bytes(skb.data[16:20]), proto, len(skb.data) - 20)
+        skb.data[at : at + 2] = start.to_bytes(2, "big")
+    assert nf_nat_ipv4_manip_pkt(skb, 0, Tuple(new, port, new, port, proto), manip)
+    if partial:
+        skb.data[at : at + 2] = (ones_sum(bytes(skb.data[20:])) ^ 0xFFFF).to_bytes(2, "big")
+    assert checksums_right(bytes(skb.data))
+    now = ends(bytes(skb.data))
+    assert (now[:2] if manip == Manip.SRC else now[2:]) == (socket.inet_ntoa(new), port)
