@@ -82,6 +82,8 @@ def icmpv6_rcv(net: Ip6, skb: SkBuff) -> int:
     elif kind in (ICMPV6_MGM_QUERY, ICMPV6_MGM_REPORT):
         env.igmp6_event(skb, kind)
         return 0
+    if env.kernel < 612 and kind not in (ICMPV6_ECHO_REPLY, ICMPV6_EXT_ECHO_REPLY):
+        reason = Reason.NOT_SPECIFIED  # 6.1 drops what it has answered or told, too
     if reason is None:
         env.consume_skb(skb)
     else:

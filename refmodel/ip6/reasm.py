@@ -159,9 +159,10 @@ def ip6_frag_queue(net: Ip6, fq: FragQueue, skb: SkBuff, t: int, frag_off: int) 
     size = payload_len(skb) - (t + FRAG_HLEN - IP6_HLEN)
     e = Fragment(units=offset // 8, size=size, mf=mf, place=fq.place(offset, offset + size))
     found = verdict(fq.s, e)
+    duplicate = Reason.DUP_FRAG if env.kernel >= 612 else Reason.NOT_SPECIFIED
     env.note("ip6_frag_queue", f"{size} bytes at {offset}{', more follow' if mf else ''}: {found.name}")
     if found == Verdict.LATE:
-        net.drop(skb, Reason.DUP_FRAG)
+        net.drop(skb, duplicate)
         return -1
     if found in (Verdict.TOO_LONG, Verdict.UNEVEN):
         env.count("Ip6InHdrErrors")
@@ -169,12 +170,13 @@ def ip6_frag_queue(net: Ip6, fq: FragQueue, skb: SkBuff, t: int, frag_off: int) 
         return -1
     if found == Verdict.DUP:
         fq.s, _ = frag.ignored(fq.s, e, PARAMS)
-        net.drop(skb, Reason.DUP_FRAG)
+        net.drop(skb, duplicate)
         return -1
     if found in (Verdict.DISCARD, Verdict.OVERLAP):
         kill(net, fq)
         env.count("Ip6ReasmFails")
         net.drop(skb)
+        purge(net, fq)
         return -1
     fq.insert(skb, offset, offset + size)
     fq.ecn |= 1 << (tclass(skb) & INET_ECN_MASK)
@@ -201,6 +203,15 @@ def kill(net: Ip6, fq: FragQueue) -> None:
     net.frags.pop(fq.key, None)
 
 
+def purge(net: Ip6, fq: FragQueue) -> None:
+    """The fragments of a datagram that is given up go: in 6.1 as drops, later as consumed."""
+    for x in (x for r in fq.runs for x in r.skbs):
+        if net.env.kernel < 612:
+            net.drop(x)
+        else:
+            net.env.consume_skb(x)
+
+
 @cited("net/ipv6/reassembly.c:ip6_frag_reasm", "RFC 8200 4.5", "RFC 3168 5.3")
 def ip6_frag_reasm(net: Ip6, fq: FragQueue, skb: SkBuff) -> int:
     """The datagram is put together in the packet that came last: 1, or -1 if that cannot be."""
@@ -213,6 +224,7 @@ def ip6_frag_reasm(net: Ip6, fq: FragQueue, skb: SkBuff) -> int:
     if ecn is None or plen > IPV6_MAXPLEN:
         env.note("ip6_frag_reasm", "fragments with and without ECN" if ecn is None else f"{plen} bytes")
         env.count("Ip6ReasmFails")
+        purge(net, fq)
         return -1
     body = b"".join(bytes(x.data[(x.transport or IP6_HLEN) + FRAG_HLEN :]) for r in fq.runs for x in r.skbs)
     front = bytearray(head.data[:t])
@@ -258,4 +270,4 @@ def ip6_frag_expire(fq: FragQueue) -> None:
         net.env.note("ip6_frag_expire", "the sender is told")
         icmpv6_send(net, head, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0)
     for x in skbs:
-        net.drop(x, Reason.FRAG_REASM_TIMEOUT)
+        net.drop(x, Reason.FRAG_REASM_TIMEOUT if net.env.kernel >= 612 else Reason.NOT_SPECIFIED)
