@@ -95,10 +95,12 @@ class Udp:
             return 0
         message = message[:ulen]
         pseudo = pseudo_header(saddr(skb), daddr(skb), 17, ulen)
-        if message[6:8] == b"\0\0" or ones_sum(message, pseudo) != 0xFFFF:
-            self.net.drop(skb, Reason.UDP_CSUM)
+        absent, here = message[6:8] == b"\0\0", int.from_bytes(message[2:4], "big") == UDP_PORT
+        if absent or ones_sum(message, pseudo) != 0xFFFF:
+            silent = here and not absent and self.net.env.kernel < 618
+            self.net.drop(skb, Reason.NOT_SPECIFIED if silent else Reason.UDP_CSUM)
             return 0
-        if int.from_bytes(message[2:4], "big") == UDP_PORT:
+        if here:
             self.received.append(message[8:])
             return 0
         icmpv6_send(self.net, skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0)
