@@ -12,6 +12,7 @@ from refmodel.fib.types import (
     IFA_F_SECONDARY,
     INADDR_BROADCAST,
     INET_DSCP_MASK,
+    LOOPBACK_IFINDEX,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -143,14 +144,16 @@ def fib4_rule_configure(net: Fib, rule: FibRule) -> int:
         if free is None:
             return -ENOBUFS
         rule.table = fib_new_table(net, free).tb_id
-    if _requires_fldissect(rule):
+    if fib_rule_requires_fldissect(rule):
         net.fib_rules_require_fldissect += 1
     net.fib_has_custom_rules = True
     return 0
 
 
-def _requires_fldissect(rule: FibRule) -> bool:
-    return bool(rule.ip_proto or rule.sport_range[0] or rule.dport_range[0])
+def fib_rule_requires_fldissect(rule: FibRule) -> bool:
+    """Packets must be looked into for a rule; not for one of what this host sends; source include/net/fib_rules.h."""
+    ports = rule.ip_proto or rule.sport_range[0] or rule.dport_range[0]
+    return rule.iifindex != LOOPBACK_IFINDEX and bool(ports)
 
 
 _SAME: Final = (
@@ -212,7 +215,7 @@ def fib_nl_delrule(net: Fib, rule: FibRule, user_pref: bool = True) -> int:
         return -ENOENT
     fib_unmerge(net)
     net.fib_has_custom_rules = True
-    if net.fib_rules_require_fldissect and _requires_fldissect(found):
+    if net.fib_rules_require_fldissect and fib_rule_requires_fldissect(found):
         net.fib_rules_require_fldissect -= 1
     i = net.rules.index(found)
     after = net.rules[i + 1] if i + 1 < len(net.rules) and net.rules[i + 1].pref == found.pref else None

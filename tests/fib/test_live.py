@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conformance.differential import fib, fib6, fib_paths
+from conformance.differential import fib, fib6, fib_paths, fib_trace
 from refmodel.fib import lookup, route, saddr, select
 from refmodel.fib.leaf import Alias, Look, LookupParams, alias_look
 from refmodel.fib.net import Fib
@@ -36,6 +36,13 @@ def test_path_mtus_and_redirects_are_the_kernel_s() -> None:
     tally = fib_paths.run(300, 1)
     assert tally.differences == []
     assert tally.counts["taught"] > 100
+
+
+@pytest.mark.skipif(not fib_trace.TRACING.joinpath("events/fib").is_dir(), reason="needs the tracepoints of fib")
+def test_the_lookups_themselves_are_the_kernel_s() -> None:
+    tally = fib_trace.run(200, 1)
+    assert tally.differences == []
+    assert tally.counts["lookup"] > 300
 
 
 def any_scope(a: Alias, p: LookupParams) -> Look:
