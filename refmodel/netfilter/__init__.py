@@ -5,3 +5,7 @@
 `matches`, `targets`, `reject` (rulesets), `tuples`, `conn`, `conntrack`, `proto`, `tcp_state`, `tcp_window`, `tcp`
 (connections), `nat`, `nat_proto`.
 """
+
+from refmodel.netfilter import limit, tcp, tcp_properties
+
+__all__ = ["limit", "tcp", "tcp_properties"]
