@@ -303,9 +303,10 @@ def compare(n: int, seed: int, progress: bool = False) -> Summary:
 @click.command()
 @click.option("--n", default=1000, help="Scenarios to play.")
 @click.option("--seed", default=1, help="Of the random scenarios.")
-def main(n: int, seed: int) -> None:
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def main(n: int, seed: int, progress: bool) -> None:
     """Compares disciplines with those of the running kernel."""
-    done = compare(n, seed, progress=True)
+    done = compare(n, seed, progress)
     for d in done.differences[:5]:
         click.echo(d.text())
     click.echo(done.text())

@@ -159,9 +159,10 @@ def compare(n: int, seed: int, progress: bool = False) -> Summary:
 @click.command()
 @click.option("--n", default=100, help="Scenarios to play.")
 @click.option("--seed", default=1, help="Of the random scenarios.")
-def main(n: int, seed: int) -> None:
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def main(n: int, seed: int, progress: bool) -> None:
     """Compares when packets leave tbf with when they may."""
-    done = compare(n, seed, progress=True)
+    done = compare(n, seed, progress)
     for s, outcome in done.differences[:3]:
         click.echo(f"{s}\n  {outcome}")
     click.echo(done.text())

@@ -309,9 +309,10 @@ def consume_all(ring: PtrRing, more: int) -> PtrRing:
 @click.command()
 @click.option("--n", default=300, help="Scenarios to play.")
 @click.option("--seed", default=1, help="Of the random scenarios.")
-def main(n: int, seed: int) -> None:
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def main(n: int, seed: int, progress: bool) -> None:
     """Compares disciplines before a stopped queue with those of the running kernel."""
-    done = compare(n, seed, progress=True)
+    done = compare(n, seed, progress)
     for d in done.differences[:5]:
         click.echo(d.text())
     click.echo(done.text())
