@@ -111,13 +111,12 @@ class Udp:
 class Router:
     """The world in the model: an `Ip6Env`. `out` are the packets that left, by device; `drops` the reasons."""
 
-    def __init__(self, world: World, kernel: int) -> None:
+    def __init__(self, world: World, kernel: int, mip6: bool = False) -> None:
         self.now = 0
         self.hz = 250
         self.kernel = kernel
-        self.ip6 = Ip6Params(
-            kernel=kernel, forwarding=world.forwarding, auto_flowlabels=0, ratemask=(), **world.sysctls
-        )
+        given: dict[str, Any] = {**world.sysctls, "forwarding": world.forwarding, "mip6": mip6}
+        self.ip6 = Ip6Params(kernel=kernel, auto_flowlabels=0, ratemask=(), **given)
         self.mib: Counter[str] = Counter()
         self.notes: list[tuple[str, str]] = []
         self.drops: list[str] = []

@@ -1,7 +1,8 @@
 """Extension headers: options hop by hop and of the destination, and routing headers.
 
 The law: an option that is not known is skipped, drops the packet, or is answered, as its first two bits say; padding is
-at most 7 bytes, of zeros. Segment routing is off, as it is by default, and mobile IPv6 is not configured.
+at most 7 bytes, of zeros. Segment routing is off, as it is by default. No mobile node is known here, so what asks for
+one is dropped.
 """
 
 from enum import IntEnum
@@ -14,10 +15,13 @@ from refmodel.ip6.const import (
     IP6SKB_HOPBYHOP,
     IP6SKB_JUMBOGRAM,
     IP6SKB_ROUTERALERT,
+    IPV6_ADDR_UNICAST,
     IPV6_MAXPLEN,
+    IPV6_SRCRT_TYPE_2,
     IPV6_SRCRT_TYPE_3,
     IPV6_SRCRT_TYPE_4,
     IPV6_TLV_CALIPSO,
+    IPV6_TLV_HAO,
     IPV6_TLV_IOAM,
     IPV6_TLV_JUMBO,
     IPV6_TLV_PAD1,
@@ -25,7 +29,7 @@ from refmodel.ip6.const import (
     IPV6_TLV_ROUTERALERT,
 )
 from refmodel.ip6.icmp import icmpv6_param_prob
-from refmodel.ip6.net import IP6CB, Ip6, daddr, is_multicast, payload_len, trim
+from refmodel.ip6.net import IP6CB, Ip6, daddr, ipv6_addr_type, is_multicast, payload_len, trim
 from refmodel.rule import cited, pure
 from refmodel.skbuff import PACKET_HOST, SkBuff
 
@@ -115,7 +119,27 @@ def _option(net: Ip6, skb: SkBuff, off: int, hopbyhop: bool, disallowed: bool) -
         return ipv6_hop_jumbo(net, skb, off)
     if hopbyhop and kind == IPV6_TLV_CALIPSO:
         return ipv6_hop_calipso(net, skb, off)
+    if not hopbyhop and kind == IPV6_TLV_HAO and net.env.ip6.mip6:
+        return ipv6_dest_hao(net, skb, off)
     return ip6_tlvopt_unknown(net, skb, off, disallowed)
+
+
+@cited("net/ipv6/exthdrs.c:ipv6_dest_hao", "net/ipv6/xfrm6_input.c:xfrm6_input_addr", "RFC 6275 6.3")
+def ipv6_dest_hao(net: Ip6, skb: SkBuff, off: int) -> bool:
+    """A home address option needs a binding that IPsec knows, and there is none."""
+    opt = IP6CB(skb)
+    if opt.dsthao:
+        reason = Reason.NOT_SPECIFIED
+    elif skb.data[off + 1] != 16:
+        reason = Reason.IP_INHDR
+    elif not ipv6_addr_type(bytes(skb.data[off + 2 : off + 18])) & IPV6_ADDR_UNICAST:
+        reason = Reason.INVALID_PROTO
+    else:
+        reason = Reason.XFRM_POLICY
+    opt.dsthao, opt.dst1 = opt.dst1, 0
+    net.env.note("ipv6_dest_hao", f"a home address of no binding: {reason}")
+    net.drop(skb, reason)
+    return False
 
 
 @cited("net/ipv6/exthdrs.c:ipv6_hop_ra", "RFC 2711 2.1")
@@ -203,7 +227,7 @@ def ipv6_destopt_rcv(net: Ip6, skb: SkBuff) -> int:
         net.env.count("Ip6InHdrErrors")
         return -1
     skb.transport = (skb.transport or 0) + size
-    opt.nhoff = opt.dst1
+    opt.nhoff = opt.lastopt
     return 1
 
 
@@ -229,6 +253,12 @@ def ipv6_rthdr_rcv(net: Ip6, skb: SkBuff) -> int:
         net.drop(skb, Reason.IPV6DISABLED if net.idev(skb.dev) is None else Reason.NOT_SPECIFIED)
         return -1
     opt = IP6CB(skb)
+    if kind == IPV6_SRCRT_TYPE_2 and env.ip6.mip6:
+        malformed = segments_left != 0 and (skb.data[t + 1] != 2 or segments_left != 1)
+        env.count("Ip6InHdrErrors" if malformed else "Ip6InAddrErrors")
+        env.note("ipv6_rthdr_rcv", f"type 2, {segments_left} segments left: no binding")
+        net.drop(skb)
+        return -1
     if segments_left == 0:
         opt.lastopt = opt.srcrt = t
         skb.transport = t + size

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 class Ip6cb:
     """struct inet6_skb_parm: offsets from the IPv6 header, and IP6SKB_ flags.
 
-    `nhoff`: of the byte that says what comes next. `srcrt`, `dst0`, `dst1`, `lastopt`: of extension headers (0: none).
+    `nhoff`: of the byte that says what comes next. `srcrt`, `dst0`, `dst1`, `dsthao`, `lastopt`: of extension headers
+    (0: none).
     """
 
-    __slots__ = ("dst0", "dst1", "flags", "frag_max_size", "iif", "lastopt", "nhoff", "ra", "srcrt")
+    __slots__ = ("dst0", "dst1", "dsthao", "flags", "frag_max_size", "iif", "lastopt", "nhoff", "ra", "srcrt")
 
     def __init__(self, iif: int = 0) -> None:
         self.iif = iif
@@ -42,6 +43,7 @@ class Ip6cb:
         self.nhoff = 0
         self.dst0 = 0
         self.dst1 = 0
+        self.dsthao = 0
         self.srcrt = 0
         self.lastopt = 0
         self.flags = 0

@@ -15,10 +15,14 @@ FRAG: Final = "net/ipv6/reassembly.c:ip6_frags_ns_ctl_table"
 
 
 class Ip6Params(Params, frozen=True):
-    """`kernel`, `hz`, and net.ipv6's sysctls. Times in ms (ratelimit) and s (ip6frag_time)."""
+    """`kernel`, `hz`, and net.ipv6's sysctls. Times in ms (ratelimit) and s (ip6frag_time).
+
+    `mip6`: the kernel was built with CONFIG_IPV6_MIP6, as distributions' are.
+    """
 
     kernel: Annotated[int, Range(601, 618)] = 612
     hz: int = 250
+    mip6: bool = False
     forwarding: Annotated[int, Sysctl("net.ipv6.conf.all.forwarding", 0, INT_MIN, INT_MAX, CONF)] = 0
     proxy_ndp: Annotated[int, Sysctl("net.ipv6.conf.all.proxy_ndp", 0, INT_MIN, INT_MAX, CONF)] = 0
     max_hbh_opts_number: Annotated[int, Sysctl("net.ipv6.max_hbh_opts_number", 8, INT_MIN, INT_MAX, TABLE)] = 8
