@@ -234,6 +234,13 @@ def test_an_alignment_pairs_as_much_as_it_can() -> None:
     assert Alignment(one, other).missing() == [1]
 
 
+def test_a_function_that_is_inlined_in_one_place_only_is_looked_through() -> None:
+    one = Forest([Node("a", "process", -1), Node("c", "process", 0), Node("b", "process", -1)])
+    other = Forest([Node("a", "process", -1), Node("b", "process", 0), Node("c", "process", 1)])
+    found = Alignment(one, other)
+    assert (found.pairs, found.opened) == ({0: 0, 1: 2}, [1])
+
+
 def test_no_class_leaves_out_a_function_of_the_rows() -> None:
     rows = {f for r in ROWS for f in r.functions}
     assert [f for f in sorted(rows) if class_of(f) is not None] == []

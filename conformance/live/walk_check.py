@@ -10,6 +10,8 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 import refmodel.layers  # noqa: F401  (registers the functions that the model has)
 from conformance.live import walk_record
 from conformance.live.walk_compare import Comparison, compare, read, shipped, steps_of, version_of
@@ -67,7 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if good else 1
     paths = [p for w in args.what or ["captures/walks"] for p in (shipped(Path(w)) if Path(w).is_dir() else [Path(w)])]
     for path in paths:
-        walk, functions = read(path)
+        try:
+            walk, functions = read(path)
+        except (OSError, msgspec.DecodeError) as e:
+            print(f"walk_check: {path} is no recorded walk: {e}", file=sys.stderr)
+            return 2
         found = against_model(walk, functions)
         if found is not None:
             good &= show(walk, found)

@@ -160,7 +160,7 @@ CLASSES: Final = (
             *("raw_local_deliver", "raw_icmp_error", "sk_filter_trim_cap", "tcp_filter", "validate_xmit_xfrm"),
             *("tcp_inbound_hash", "tcp_inbound_md5_hash", "tcp_do_parse_auth_options", "tcp_parse_md5sig_option"),
             *("tcp_v4_md5_lookup", "skb_clone_tx_timestamp", "skb_defer_rx_timestamp", "nf_xfrm_me_harder"),
-            *("ip_mc_drop_socket", "tcp_poll", "tcp_ack_tstamp", "arp_accept", "arp_ignore"),
+            *("ip_mc_drop_socket", "tcp_poll", "tcp_ack_tstamp", "tcp_tx_timestamp", "arp_accept", "arp_ignore"),
         ),
     ),
     Class(

@@ -54,7 +54,8 @@ class Comparison(Struct):
     `left_out` has the classes of functions that the model leaves out; `renamed` what goes by another name; `inlined`
     functions of the model's walk that the kernel has not out of line; `unseen` those that it has, and that no chain
     shows: nothing beneath them was traced, or they called their last as a jump. `only_model`, of call trees: functions
-    that the model passes once more than the kernel, which shows them elsewhere.
+    that the model passes once more than the kernel, which shows them elsewhere; `inlined_here`: those of them through
+    which the model comes to what the kernel calls at once.
     """
 
     placed: list[tuple[int, int]] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Comparison(Struct):
     inlined: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
     only_model: list[str] = field(default_factory=list)
+    inlined_here: list[str] = field(default_factory=list)
 
     def unexplained(self, case: str) -> list[Difference]:
         """The differences that no entry of walk_known gives a reason for."""
@@ -219,7 +221,9 @@ class Comparer:
             self._differs(
                 numbers[n], node.function, forest.nodes[node.parent].function if node.parent >= 0 else "", why
             )
-        paired = set(alignment.pairs.values())
+        opened = dict.fromkeys(other.nodes[m].function for m in alignment.opened)
+        self.out.inlined_here = sorted(opened)
+        paired = {*alignment.pairs.values(), *alignment.opened}
         self.out.only_model = sorted({x.function for m, x in enumerate(other.nodes) if m not in paired})
 
     def _forest(self) -> tuple[list[int], Forest]:
@@ -238,8 +242,8 @@ class Comparer:
             if name is None or name in QUIET:
                 continue
             outer = next((k for k in reversed(open_calls) if len(k[0]) > len(c.within) and k[1] == len(c.within)), None)
-            if outer is not None and nodes[outer[2]].function == name and c.chain[-1] != name:
-                continue  # the body of what was called by its own name
+            if outer is not None and nodes[outer[2]].function == name:
+                continue  # its body, by another name or as a part that the compiler made
             open_calls.append((here, len(c.within), len(nodes)))
             nodes.append(Node(name, c.context, outer[2] if outer is not None else -1))
             numbers.append(i)

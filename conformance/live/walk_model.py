@@ -5,10 +5,12 @@ from typing import Final
 
 from refmodel.dev.drivers import tun_ring_recv
 from refmodel.fib.types import FibConfig
+from refmodel.host.machine import Machine
 from refmodel.host.namespace import Namespace
 from refmodel.host.network import Network
 from refmodel.host.program import SOCK_DGRAM, Program, accept, bind, connect, listen, sendto, setsockopt, sleep, socket
 from refmodel.host.walks import PORT, datagram_reader, quiet_client, reader, until_asleep
+from refmodel.tcp.whole.ca import tcp_set_default_congestion_control
 from refmodel.tcp.whole.ipopt import IP_MTU_DISCOVER, IP_TTL, SOL_IP
 from refmodel.walk import Walk
 
@@ -27,11 +29,18 @@ RELAY: Final = 100
 ECHO: Final = 7
 
 
+def host(net: Network, name: str, machine: Machine | None = None) -> Namespace:
+    """A namespace whose connections are reno's, as the recorder's are."""
+    ns = net.host(name, machine)
+    tcp_set_default_congestion_control(ns, "reno")
+    return ns
+
+
 def pair(kernel: str) -> tuple[Network, Namespace, Namespace]:
     """Two namespaces of one machine with a veth pair between them."""
     net = Network(kernel)
     machine = net.machine("box")
-    a, b = net.host("a", machine), net.host("b", machine)
+    a, b = host(net, "a", machine), host(net, "b", machine)
     veth = net.veth(a, b, ("walk0a", "walk0b"))
     a.newaddr(veth.dev[0], A, 24)
     b.newaddr(veth.dev[1], B, 24)
@@ -42,7 +51,7 @@ def router(kernel: str) -> tuple[Network, Namespace, Namespace, Namespace]:
     """A namespace that forwards between two others."""
     net = Network(kernel)
     machine = net.machine("box")
-    a, r, b = (net.host(n, machine) for n in ("a", "r", "b"))
+    a, r, b = (host(net, n, machine) for n in ("a", "r", "b"))
     left = net.veth(a, r, ("walk0a", "walk0b"))
     right = net.veth(b, r, ("walk1a", "walk1b"))
     a.newaddr(left.dev[0], LEFT, 24)
@@ -129,7 +138,7 @@ def tcp_tun(kernel: str) -> Walk:
     """100 bytes of TCP out of a tun device with pfifo_fast and into another."""
     net = Network(kernel)
     machine = net.machine("box")
-    a, b = net.host("a", machine), net.host("b", machine)
+    a, b = host(net, "a", machine), host(net, "b", machine)
     Tuns(net, ((a, A), (b, B)), 10 * QUIET)
     net.program(b, reader(B), "server")
     return recorded(net, "tcp_tun", a, quiet_client(B, QUIET, bytes(100)))
@@ -139,7 +148,7 @@ def tcp_tun(kernel: str) -> Walk:
 def unread_tun(kernel: str) -> Walk:
     """A datagram out of a tun device that nobody reads and whose queue is full."""
     net = Network(kernel)
-    a = net.host("a")
+    a = host(net, "a")
     dev, file = a.add_tun("walk0a")
     a.newaddr(dev, A, 24)
     a.set_qdisc(dev, "pfifo_fast")
@@ -160,7 +169,7 @@ def unread_tun(kernel: str) -> Walk:
 def tcp_lo(kernel: str) -> Walk:
     """100 bytes of TCP over the loopback device, and their reading."""
     net = Network(kernel)
-    a = net.host("a")
+    a = host(net, "a")
     net.program(a, reader(LO), "server")
     return recorded(net, "tcp_lo", a, quiet_client(LO, QUIET, bytes(100)))
 

@@ -35,11 +35,16 @@ class Forest(Struct):
 
 
 class Alignment:
-    """Which node of one forest is which of the other."""
+    """Which node of one forest is which of the other.
+
+    A node of the other that finds no pair may have been inlined in this place: then what it calls is looked at instead
+    (`opened`).
+    """
 
     def __init__(self, one: Forest, other: Forest) -> None:
         self.one, self.other = one, other
         self.pairs: dict[int, int] = {}
+        self.opened: list[int] = []
         self._size: dict[tuple[int, int], int] = {}
         for context, roots in one.roots.items():
             self._take(roots, other.roots.get(context, []))
@@ -49,8 +54,27 @@ class Alignment:
         if self.one.nodes[a].function != self.other.nodes[b].function:
             return 0
         if (a, b) not in self._size:
-            self._size[a, b] = 1 + self._table(self.one.within[a], self.other.within[b])[0][0]
+            left = self.one.within[a]
+            self._size[a, b] = 1 + self._table(left, self._opened(left, self.other.within[b])[0])[0][0]
         return self._size[a, b]
+
+    def _opened(self, left: Sequence[int], right: Sequence[int]) -> tuple[list[int], list[int]]:
+        """`right` with what is within them instead of nodes without a pair, if more find one so; and those nodes."""
+        now, gone = list(right), []
+        best = self._table(left, now)[0][0]
+        while True:
+            paired = {j for _, j in self._chosen(left, now)}
+            for at, node in enumerate(now):
+                if node in paired or not self.other.within[node]:
+                    continue
+                changed = [*now[:at], *self.other.within[node], *now[at + 1 :]]
+                score = self._table(left, changed)[0][0]
+                if score > best:
+                    now, best = changed, score
+                    gone.append(node)
+                    break
+            else:
+                return now, gone
 
     def _table(self, left: Sequence[int], right: Sequence[int]) -> list[list[int]]:
         """best[i][j]: how many nodes can be paired in order among left[i:] and right[j:]."""
@@ -62,19 +86,27 @@ class Alignment:
                 best[i][j] = max(both, best[i + 1][j], best[i][j + 1])
         return best
 
-    def _take(self, left: Sequence[int], right: Sequence[int]) -> None:
-        best = self._table(left, right)
+    def _chosen(self, left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int]]:
+        """The pairs of nodes among `left` and `right` themselves that make the best table."""
+        best, found = self._table(left, right), []
         i = j = 0
         while i < len(left) and j < len(right):
             score = self._score(left[i], right[j])
             if score and best[i][j] == score + best[i + 1][j + 1]:
-                self.pairs[left[i]] = right[j]
-                self._take(self.one.within[left[i]], self.other.within[right[j]])
+                found.append((left[i], right[j]))
                 i, j = i + 1, j + 1
             elif best[i][j] == best[i + 1][j]:
                 i += 1
             else:
                 j += 1
+        return found
+
+    def _take(self, left: Sequence[int], right: Sequence[int]) -> None:
+        now, gone = self._opened(left, right)
+        self.opened += gone
+        for a, b in self._chosen(left, now):
+            self.pairs[a] = b
+            self._take(self.one.within[a], self.other.within[b])
 
     def missing(self) -> list[int]:
         """The outermost nodes of the first forest that have no pair: what is within them is not asked for."""
