@@ -10,6 +10,7 @@ from typing import Final
 
 from refmodel.dropreason import Reason
 from refmodel.netdevice import ETH_HLEN, NetDevice
+from refmodel.ptr_ring import PtrRing, consumed, full, produced
 from refmodel.receive.core import NET_RX_DROP, NET_RX_SUCCESS, eth_type_trans
 from refmodel.receive.gro import napi_gro_receive
 from refmodel.receive.napi import napi_complete_done, napi_schedule_prep, napi_schedule_prepared
@@ -36,6 +37,7 @@ class VethRq:
     def __init__(self, rx: Receive, dev: NetDevice) -> None:
         self.dev = dev
         self.ring: deque[SkBuff] = deque()
+        self.slots = PtrRing()
         self.rx_notify_masked = False
         self.napi = NapiStruct(rx, dev, lambda n, budget: veth_poll(rx, self, budget))
         self.dropped = 0
@@ -113,9 +115,11 @@ def is_skb_forwardable(dev: NetDevice, skb: SkBuff) -> bool:
 @cited("drivers/net/veth.c:veth_xdp_rx")
 def veth_xdp_rx(rx: Receive, rq: VethRq, skb: SkBuff) -> int:
     """The packet waits in the ring, unless that is full."""
-    if len(rq.ring) >= VETH_RING_SIZE:
-        rx.env.note("veth_xdp_rx", f"{VETH_RING_SIZE} wait: busy")
+    if full(rq.slots, VETH_RING_SIZE):
+        held = f", {rq.slots.held} slots not free yet" if rq.slots.held else ""
+        rx.env.note("veth_xdp_rx", f"{len(rq.ring)} of {VETH_RING_SIZE} wait{held}: busy")
         return NETDEV_TX_BUSY
+    rq.slots = produced(rq.slots)
     rq.ring.append(skb)
     rx.env.note("veth_xdp_rx", f"{len(rq.ring)} in the ring of {rq.dev.name}")
     return NET_RX_SUCCESS
@@ -150,6 +154,7 @@ def veth_xdp_rcv(rx: Receive, rq: VethRq, budget: int) -> int:
     """Takes packets out of the ring in order; how many."""
     done = 0
     while done < budget and rq.ring:
+        rq.slots = consumed(rq.slots, VETH_RING_SIZE)
         napi_gro_receive(rx.env, rq.napi, rq.ring.popleft())
         done += 1
     return done
