@@ -199,7 +199,7 @@ class World:
         if kind == RTN_LOCAL:
             return Dst(self.lo, RTN_LOCAL, False)
         dev = self.device_to(flow.daddr)
-        return None if dev is None else Dst(dev, kind, False)
+        return None if dev is None or flow.saddr[0] == 127 else Dst(dev, kind, False)
 
     def icmp_send(self, skb: SkBuff, type: int, code: int, info: int) -> None:
         """An ICMP error; source net/ipv4/icmp.c:__icmp_send."""
@@ -212,10 +212,10 @@ class World:
         ):
             return
         to = bytes(skb.data[12:16])
-        way = self.ip_route_output_key(Flow(daddr=to))
+        source = bytes(skb.data[16:20]) if rt.rt_flags & RTCF_LOCAL else b""
+        way = self.ip_route_output_key(Flow(daddr=to, saddr=source or bytes(4)))
         if way is None:
             return
-        source = bytes(skb.data[16:20]) if rt.rt_flags & RTCF_LOCAL else b""
         source = source or (to if way.dev is self.lo else self.ifa_local(way.dev))
         body = bytearray(struct_icmp(type, code, info) + bytes(skb.data[: 576 - 28]))
         put16(body, 2, ones_sum(bytes(body)) ^ 0xFFFF)
@@ -401,9 +401,9 @@ class World:
         reply[0] = 0
         put16(reply, 2, 0)
         put16(reply, 2, ones_sum(bytes(reply)) ^ 0xFFFF)
-        way = self.ip_route_output_key(Flow(daddr=bytes(skb.data[12:16])))
+        src = bytes(skb.data[16:20])
+        way = self.ip_route_output_key(Flow(daddr=bytes(skb.data[12:16]), saddr=src))
         if way is not None:
-            src = bytes(skb.data[16:20])
             self.push(src, bytes(skb.data[12:16]), IPPROTO_ICMP, bytes(reply), skb.data[1], way, free_id=True)
 
     def udp_rcv(self, skb: SkBuff) -> None:
@@ -441,7 +441,7 @@ class World:
             reset[8:12], reset[13] = (ack & 0xFFFFFFFF).to_bytes(4, "big"), 0x14
         src, dst = bytes(skb.data[16:20]), bytes(skb.data[12:16])
         put16(reset, 16, ones_sum(bytes(reset), pseudo_header(src, dst, IPPROTO_TCP, 20)) ^ 0xFFFF)
-        way = self.ip_route_output_key(Flow(daddr=dst))
+        way = self.ip_route_output_key(Flow(daddr=dst, saddr=src))
         if way is not None:
             self.push(src, dst, IPPROTO_TCP, bytes(reset), skb.data[1] & 0xFC, way, df=True)
 
