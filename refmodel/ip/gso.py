@@ -81,7 +81,7 @@ def inet_gso_segment(net: Ip, skb: SkBuff, features: frozenset[str]) -> list[SkB
         return -errno.EINVAL
     skb.transport = iph.hdrlen
     fixedid = bool(skb.gso_type & SKB_GSO_TCP_FIXEDID)
-    if fixedid and not iph.frag_off & 0x4000:
+    if fixedid and not iph.frag_off & 0x4000 and net.env.kernel < 618:
         return -errno.EPROTONOSUPPORT
     segs: list[SkBuff] | int | None = -errno.EPROTONOSUPPORT
     if iph.protocol == IPPROTO_TCP:
