@@ -122,6 +122,11 @@ class Adapter:
         return effects
 
 
+def some(n: int, what: str) -> str:
+    """A number of things in words: 1 packet, 2 packets."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def bytecount(skb: SkBuff, driver: Driver) -> int:
     """Bytes that byte queue limits count: igb adds the headers of a super-packet's other segments."""
     length = len(skb.mac_header) + skb.len
@@ -151,6 +156,7 @@ def _xmit(a: Adapter, skb: SkBuff, more: bool, fn: str, map_fn: Callable[..., No
                 return NETDEV_TX_BUSY
         map_fn(a, skb, SendStep())
     else:
+        a.env.note(fn, f"{wanted} descriptors wanted with the gap, {left} free")
         map_fn(a, skb, Send(data=data, context=context, more=more, batched=True))
     return NETDEV_TX_OK
 
@@ -162,7 +168,7 @@ def _map(a: Adapter, skb: SkBuff, e: Event, fn: str) -> None:
             a.sent.append((skb, x.n, count))
             slots = a.driver.tx.count
             taken = dist(a.tx.next_to_clean, a.tx.next_to_use, slots)
-            a.env.note(fn, f"{x.n} descriptors from slot {x.first}: {taken} of {slots} in use")
+            a.env.note(fn, f"{some(x.n, 'descriptor')} from slot {x.first}: {taken} of {slots} in use")
     a.env.netdev_tx_sent_queue(a.txq, count)
     rang = False
     while a.tx.xmit != Xmit.IDLE:
@@ -223,7 +229,7 @@ def device_transmit(a: Adapter) -> int:
         a.wire(skb)
         done += 1
     if done:
-        a.env.note("device_transmit", f"{done} packets sent and written back: interrupt")
+        a.env.note("device_transmit", f"{some(done, 'packet')} sent and written back: interrupt")
         a.irq(a)
     return done
 
@@ -285,7 +291,7 @@ def _clean_tx(a: Adapter, fn: str) -> bool:
             elif isinstance(x, CleanDone):
                 complete = x.complete
     a.tx_event(Drained())
-    a.env.note(fn, f"{packets} packets of {count} bytes were sent" + ("" if complete else "; more to do"))
+    a.env.note(fn, f"{some(packets, 'packet')} of {count} bytes sent" + ("" if complete else "; more to do"))
     return complete
 
 

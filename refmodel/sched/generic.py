@@ -96,7 +96,7 @@ def dev_requeue_skb(env: SchedEnv, skbs: list[SkBuff], q: Qdisc) -> None:
     else:
         # Before that fix a packet that came back a second time fell behind those that came back with it.
         q.gso_skb.extend(skbs)
-    env.note("dev_requeue_skb", f"{len(skbs)} packets back: {q.qlen} wait")
+    env.note("dev_requeue_skb", f"{len(skbs)} back: {q.qlen} wait")
     if q.nolock:
         q.state |= QDISC_STATE_MISSED
     else:
@@ -207,6 +207,7 @@ def sch_direct_xmit(env: SchedEnv, skbs: list[SkBuff], q: Qdisc, txq: Txq, valid
         env.note("sch_direct_xmit", f"queue {txq.index} of {dev.name} is stopped: the driver is not asked")
         qdisc_maybe_clear_missed(env, q, txq)
     else:
+        env.note("sch_direct_xmit", f"{len(skbs)} for {dev.name}'s driver, queue {txq.index} runs")
         skbs, ret = env.dev_hard_start_xmit(skbs, dev, txq)
     txq.xmit_lock_owner = locked
     if ret >= NET_XMIT_MASK:

@@ -253,10 +253,11 @@ def qdisc_run_begin(env: SchedEnv, q: Qdisc) -> bool:
     """Only one processor runs a discipline; who comes second leaves MISSED for the first."""
     if not q.running:
         q.running = True
+        env.note("qdisc_run_begin", "nobody runs it")
         return True
     if q.nolock:
         q.state |= QDISC_STATE_MISSED
-        env.note("qdisc_run_begin", "another processor runs it: MISSED")
+    env.note("qdisc_run_begin", "it is run already" + (": MISSED" if q.nolock else ""))
     return False
 
 

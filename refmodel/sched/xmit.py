@@ -85,6 +85,7 @@ def netdev_pick_tx(env: SchedEnv, dev: NetDevice, skb: SkBuff) -> int:
 def netdev_core_pick_tx(env: SchedEnv, dev: NetDevice, skb: SkBuff) -> Txq:
     """A device with one transmit queue leaves no choice."""
     skb.queue_mapping = 0 if dev.num_tx_queues == 1 else netdev_pick_tx(env, dev, skb)
+    env.note("netdev_core_pick_tx", f"transmit queue {skb.queue_mapping} of {dev.num_tx_queues}")
     return env.netdev_queues(dev)[skb.queue_mapping]
 
 
