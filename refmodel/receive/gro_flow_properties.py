@@ -67,7 +67,7 @@ def every_segment_counted(s: GroFlow, e: Segment, t: GroFlow, effects: tuple[Eff
 
 @transition(Segment)
 def last_may_be_short(s: GroFlow, e: Segment, t: GroFlow, effects: tuple[Effect, ...]) -> bool:
-    """In what goes up only the last segment may be shorter than the first; none is longer, and none of several empty."""
+    """In what goes up only the last segment may be shorter than the first; none is longer, none of several empty."""
     return all(x.tail <= x.mss and (x.tail >= 1 or x.count == 1) for x in effects if isinstance(x, Deliver))
 
 

@@ -18,6 +18,7 @@ from refmodel.receive.backlog import Room, counts, room
 from refmodel.receive.core import NET_RX_DROP, NET_RX_SUCCESS, Tap, netif_receive_skb_here
 from refmodel.receive.env import Env
 from refmodel.receive.params import ReceiveParams
+from refmodel.receive.rfs import FlowTables, RpsDevFlow, moves
 from refmodel.rule import cited
 from refmodel.skbuff import SkBuff
 from refmodel.softirq import Vector
@@ -91,6 +92,8 @@ class SoftnetData:
         self.time_squeeze = 0
         self.received_rps = 0
         self.flow_limit: FlowLimit | None = None
+        self.input_queue_head = 0
+        self.input_queue_tail = 0
 
     def softnet_stat(self) -> tuple[int, ...]:
         """The columns of /proc/net/softnet_stat that are modelled: processed, dropped, time_squeeze, received_rps..."""
@@ -107,7 +110,8 @@ class Receive:
 
     `contexts` says which processor runs. `taps` are packet sockets in the order in which they were bound. `rps_maps`
     and `rps_hash` are receive packet steering: a device's processors, and its hash of a packet (0: none). `vlans` has a
-    VLAN's device by (ifindex, protocol, id). `dev_stats` counts by (device, "rx_dropped" or "rx_nohandler").
+    VLAN's device by (ifindex, protocol, id). `rfs`: receive flow steering, where it is configured.
+    `dev_stats` counts by (device, "rx_dropped" or "rx_nohandler").
     """
 
     def __init__(self, env: Env, contexts: Contexts, params: ReceiveParams | None = None) -> None:
@@ -120,6 +124,8 @@ class Receive:
         self.rps_maps: dict[int, tuple[int, ...]] = {}
         self.rps_hash: Callable[[SkBuff], int] = lambda skb: skb.hash
         self.dev_stats: Counter[tuple[str, str]] = Counter()
+        self.rfs: FlowTables | None = None
+        self.rflow: RpsDevFlow | None = None
         for sd in self.softnet:
             if self.params.flow_limit_cpu_bitmap >> sd.cpu & 1:
                 sd.flow_limit = FlowLimit(self.params.flow_limit_table_len)
@@ -159,15 +165,32 @@ class Receive:
     @cited("net/core/dev.c:get_rps_cpu")
     def get_rps_cpu(self, skb: SkBuff) -> int:
         """The processor that packet steering chooses by the flow's hash; -1 without a map or a hash."""
+        self.rflow = None
         cpus = self.rps_maps.get(skb.dev.ifindex, ()) if skb.dev is not None else ()
-        if not cpus:
+        if skb.dev is None or not (cpus or self.rfs is not None):
             return -1
         skb.hash = skb.hash or self.rps_hash(skb)
         if skb.hash == 0:
             return -1
+        wanted = self.rfs.wanted(skb.hash) if self.rfs is not None else None
+        if self.rfs is not None and wanted is not None and wanted < len(self.softnet):
+            return self.set_rps_cpu(self.rfs.flow(skb.dev.ifindex, skb.hash), wanted)
+        if not cpus:
+            return -1
         cpu = cpus[skb.hash * len(cpus) >> 32]
         self.env.note("get_rps_cpu", f"hash {skb.hash:#010x}: processor {cpu} of {cpus}")
         return cpu
+
+    @cited("net/core/dev.c:set_rps_cpu", "net/core/dev.c:get_rps_cpu")
+    def set_rps_cpu(self, rflow: RpsDevFlow, wanted: int) -> int:
+        """The flow goes to its reader's processor once it has nothing left at the one before."""
+        head = self.softnet[rflow.cpu].input_queue_head if rflow.cpu < len(self.softnet) else 0
+        if moves(rflow.cpu, wanted, len(self.softnet), head, rflow.last_qtail):
+            rflow.last_qtail = self.softnet[wanted].input_queue_head
+            rflow.cpu = wanted
+        self.rflow = rflow
+        self.env.note("get_rps_cpu", f"its reader is on processor {wanted}, it goes to {rflow.cpu}")
+        return rflow.cpu
 
     @cited("net/core/dev.c:enqueue_to_backlog")
     def enqueue_to_backlog(self, skb: SkBuff, cpu: int) -> int:
@@ -185,6 +208,9 @@ class Receive:
             sd.backlog.state = replace(sd.backlog.state, sched=True)
             self.napi_schedule_rps(sd)
         sd.input_pkt_queue.append(skb)
+        sd.input_queue_tail += 1
+        if self.rflow is not None:
+            self.rflow.last_qtail, self.rflow = sd.input_queue_tail, None
         self.env.note("enqueue_to_backlog", f"{qlen + 1} in the backlog of processor {cpu}")
         return NET_RX_SUCCESS
 
@@ -241,10 +267,12 @@ class Receive:
                 netif_receive_skb_here(self, sd.process_queue.popleft())
                 work += 1
                 if work >= quota:
+                    sd.input_queue_head += work
                     self.env.note("process_backlog", f"{work} packets: the quota; {len(sd.process_queue)} wait")
                     return work
             if not sd.input_pkt_queue:
                 napi.state = replace(napi.state, sched=False)
+                sd.input_queue_head += work
                 self.env.note("process_backlog", f"{work} packets: empty")
                 return work
             sd.process_queue, sd.input_pkt_queue = sd.input_pkt_queue, deque()

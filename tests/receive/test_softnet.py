@@ -1,7 +1,7 @@
 """The backlog, NAPI's polls and packet steering: bounded, fair, and nobody waits in vain."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -12,6 +12,7 @@ from refmodel.netdevice import IFF_UP, NetDevice
 from refmodel.receive.core import NET_RX_DROP, NET_RX_SUCCESS
 from refmodel.receive.napi import dev_set_threaded, napi_schedule, napi_watchdog
 from refmodel.receive.params import ReceiveParams
+from refmodel.receive.rfs import FlowTables
 from refmodel.receive.softnet import FlowLimit, NapiStruct, Receive
 from refmodel.skbuff import SkBuff
 from refmodel.softirq import Vector
@@ -122,6 +123,46 @@ def test_packet_steering_moves_a_flow_to_another_processor_by_an_interrupt() -> 
     rx.contexts.settle()
     assert seen == ["0 softirq NET_RX", "1 softirq NET_RX"]
     assert (rx.softnet[0].received_rps, rx.softnet[1].received_rps) == (0, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(("send", "read", "settle")), st.integers(0, 1)), max_size=60))
+def test_a_flow_that_follows_its_reader_stays_in_order(steps: list[tuple[str, int]]) -> None:
+    """Whatever processor the reader is on, and whichever the packets come in on, none overtakes another."""
+    env, rx = fresh(cpus=2)
+    rx.rfs = FlowTables(64, 2)
+    rx.contexts.local_bh_disable()
+    sent = 0
+    for what, cpu in steps:
+        if what == "read":
+            rx.rfs.record(0x1234_5678, cpu)
+        elif what == "send":
+            skb = packet(hash=0x1234_5678)
+            skb.mark = sent
+            sent += 1
+            rx.netif_rx(skb)
+        else:
+            rx.contexts.local_bh_enable()
+            rx.contexts.settle()
+            rx.contexts.local_bh_disable()
+    rx.contexts.local_bh_enable()
+    rx.contexts.settle()
+    assert [skb.mark for _, skb in env.delivered] == list(range(sent))
+
+
+def test_a_flow_moves_to_its_reader_once_nothing_of_it_waits() -> None:
+    _, rx = fresh(cpus=2)
+    rx.rfs = FlowTables(64, 2)
+    rx.rfs.record(7 << 8, 1)
+    assert rx.get_rps_cpu(packet(hash=7 << 8)) == 1
+    rx.contexts.local_bh_disable()
+    rx.netif_rx(packet(hash=7 << 8))
+    rx.rfs.record(7 << 8, 0)
+    assert rx.get_rps_cpu(packet(hash=7 << 8)) == 1
+    rx.contexts.local_bh_enable()
+    rx.contexts.settle()
+    assert rx.get_rps_cpu(packet(hash=7 << 8)) == 0
+    assert rx.get_rps_cpu(packet(hash=9 << 8)) == -1
 
 
 def test_a_device_is_polled_until_it_has_no_more() -> None:
