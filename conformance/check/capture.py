@@ -187,6 +187,7 @@ def _check_into(
     firsts: list[int] = []
     thresholds = gc.get_threshold()
     gc.set_threshold(GARBAGE, 5, 5)
+    gc.freeze()  # what is there already is no garbage of this check
     try:
         setup = setup_for(path, kernel)
         report.profile = setup.kernel
@@ -206,6 +207,7 @@ def _check_into(
     except (CaptureError, SidecarError, UnknownProfile, OutOfRange) as why:
         report.error = str(why)
     finally:
+        gc.unfreeze()
         gc.set_threshold(*thresholds)
     return firsts
 

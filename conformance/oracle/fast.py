@@ -490,14 +490,14 @@ def arm(f: Any, now: int) -> None:
 def process(e: End, p: Segment) -> None:
     """`End.process` of an input that was taken from the queue, and about which nothing is decided."""
     life, tx, rx = e.life, e.tx, e.rx
-    n = p.len
+    d = p.ack_seq - (tx.f.nxt & M32)
     if (
         e.state is not ESTABLISHED
         or p.flags & NOT_CALM != ACK
         or p.truncated
         or not tx.agreed
         or not life.confirmed
-        or 0 < (p.ack_seq - tx.f.nxt) & M32 < H32
+        or (d and (0 < d < H32 or d < -H32))
     ):
         if life.takes(p):
             tx.takes(p)
@@ -505,23 +505,26 @@ def process(e: End, p: Segment) -> None:
             if e.state is not ESTABLISHED:
                 life.moves()
         return
+    n = p.len
     if life.far:
         life.heard.append((p, ESTABLISHED))
     if n:
         life.got = True
     now = p.time // 1000
-    if not answers(tx, p, now, n):
+    if not answers(tx, p, now):
         tx.takes(p)
     if not arrives(e, rx, p, now, n):
         rx.takes(p)
 
 
-def answers(tx: Any, p: Segment, now: int, n: int) -> bool:
+def answers(tx: Any, p: Segment, now: int) -> bool:
     """`Sender.takes` where nothing is lost; False: not decided, and nothing changed."""
     f = tx.f
     una = f.una
-    ack = una + ((p.ack_seq - una + H32) & M32) - H32
-    if ack < una or p.sack or p.number == tx.early or una == tx.iss or f.ts_ok is None or f.tlp_high >= 0:
+    ack = p.ack_seq + (0 if una <= M32 else una & HIGH)
+    if not 0 <= ack - una < H32 or p.sack or p.number == tx.early:
+        return False
+    if una == tx.iss or f.ts_ok is None or f.tlp_high >= 0:
         return False
     board = f.board
     q = board.q
@@ -557,8 +560,8 @@ def answers(tx: Any, p: Segment, now: int, n: int) -> bool:
     win = p.window << tx.wscale
     if ack + win > tx.right:
         tx.right = ack + win
-    d = (p.seq - tx.wl1) & M32
-    if ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and tx.zero_is_news))):
+    d = p.seq - tx.wl1
+    if gone or 0 < d < H32 or d < -H32 or (not d and (win > f.wnd or (not win and tx.zero_is_news))):
         tx.wl1 = p.seq
         f.wnd = win
         if win > f.max_window:

@@ -1,5 +1,6 @@
 """The sender half's constraints, names and figures."""
 
+from functools import cache
 from typing import Final
 
 from conformance.oracle.constraint import Constraint
@@ -124,6 +125,7 @@ SECOND: Final = 1_000_000
 SYN_STATES: Final = (St.SYN_SENT, St.SYN_RECV, St.LISTEN, St.CLOSE)
 
 
+@cache
 def version(kernel: str) -> tuple[int, ...]:
     """The release that a kernel's name begins with, (6, 12) for "6.12.43"."""
     return tuple(int(n) for n in kernel.split(".")[:2] if n.isdigit())
