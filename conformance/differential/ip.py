@@ -41,7 +41,7 @@ WORLDS: Final = (
     World(mtu=68, sysctls={"ip_forward_use_pmtu": 1, "icmp_ignore_bogus_error_responses": 0}),
 )
 BATCH: Final = 20
-SETTLE: Final = 0.05  # s that is waited for a packet that the model expects
+SETTLE: Final = 0.5  # s that is waited for a packet that the model expects
 
 
 @dataclass

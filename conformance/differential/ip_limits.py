@@ -88,8 +88,9 @@ def host_limit(cpu: int, kernel: str) -> Clocked:
     c = Clocked(World(sysctls={"icmp_ratemask": 0x1818, "icmp_ratelimit": 200, **NO_LIMIT}), cpu, kernel)
     try:
         for wait in (0.0, 0.3, 0.5, 0.1, 0.9, 1.9):
-            c.wait(wait, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 50))
+            c.wait(wait)
             for i in range(9):
+                c.wait(0, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 50))
                 c.send(header(SENDER, "10.1.0.1", 17, udp(SENDER, "10.1.0.1", 9, bytes(i))))
             c.compare(f"nine errors to one host after {wait} s")
     finally:
@@ -102,8 +103,9 @@ def refused_limit(cpu: int, kernel: str) -> Clocked:
     c = Clocked(World(sysctls={"icmp_ratemask": 0}), cpu, kernel)
     try:
         for wait in (0.0, 0.5, 0.8, 2.3):
-            c.wait(wait, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 250))
+            c.wait(wait)
             for i in range(7):
+                c.wait(0, lambda peer, now: off_multiple(peer.rate_tokens + now - peer.rate_last, 250))
                 c.send(header(SENDER, "203.0.113.7", 253, bytes(i)))
             c.compare(f"seven packets without a route after {wait} s")
     finally:

@@ -299,7 +299,10 @@ class Generator:
         near = ["10.1.0.1"] if self.world.conntrack else ["10.1.0.1", "10.1.0.1", "10.2.0.1"]
         daddr = r.choice([*near, self.destination(), f"10.2.{r.randrange(250)}.9" if self.world.conntrack else near[0]])
         protocol = r.choice([17, 17, 1, 253])
-        size = r.choice([r.randrange(16, 200), r.randrange(200, 4000), r.choice([65000, 65515 - 8, 65520])])
+        largest = r.choice([65000, 65515 - 8, 65520])
+        size = r.choice([r.randrange(16, 200), r.randrange(200, 4000), largest])
+        if self.world.mtu < 200:
+            size = min(size, 6000)  # an answer must not be more fragments than a veth's backlog takes
         if protocol == 17:
             payload = udp(saddr, daddr, r.choice([UDP_PORT, 7]), r.randbytes(max(0, size - 8)), size < 60000)
         elif protocol == 1:
