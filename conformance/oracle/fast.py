@@ -21,10 +21,10 @@ from conformance.oracle.sender_rules import (
     BY_WRITE,
     EARLY,
     LABELS,
+    LATE,
     NEW,
     NOTHING,
     QUEUED,
-    SECOND,
     TICK,
 )
 from conformance.oracle.timers import MIN_RTT_WINDOW, RTO_MAX
@@ -294,7 +294,7 @@ def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> int:
         elif lag < 0:
             return 0
     out = board.out
-    if out and left - f.due > SECOND:
+    if out and left - f.due > LATE:
         return 0
     hi = nxt + n
     segs = 1 if n <= mss else -(-n // mss)

@@ -231,7 +231,7 @@ def _syn_timer(life: "Life", s: Segment) -> None:
     held = 0 if life.syn.tsval is not None else HELD
     if passed < low - stack.jiffy - 2_000 - held and not life.hurry:
         raise Refusal("syn-timer", f"a SYN {passed} us behind the last, its time-out is {low} us at least")
-    direct = stack.exact or (stack.near is True and stack.given and end.ident.steps_since_last(s) == 0)
+    direct = stack.exact or (stack.given and end.ident.steps_since_last(s) == 0)
     latest = high + slack(high, stack.hz) + stack.late + held
     if direct and passed > latest:
         raise Refusal("syn-timer", f"a SYN {passed} us behind the last, its time-out is {high} us")

@@ -726,14 +726,14 @@ class Receiver:
         last = self.latest
         if last is None or not last.tsecr or s.tsecr is None or not self.end.stack.linux or s.flags & SYN:
             return
-        if newer(last.tsecr, s.tsecr) and self._left_behind(s, last) and us(s) - us(last) < DAYS24:
+        if newer(last.tsecr, s.tsecr) and self.left_behind(s, last) and us(s) - us(last) < DAYS24:
             raise Refusal(
                 "echo-is-ts-recent",
                 f"TSecr {s.tsecr}, but frame {last.number}, which left before it, echoes {last.tsecr}",
                 [f"TSecr from {last.tsecr}"],
             )
 
-    def _left_behind(self, s: Segment, last: Segment) -> bool:
+    def left_behind(self, s: Segment, last: Segment) -> bool:
         """Whether `s` left behind `last` for certain: by its id, its timestamp, its numbers, or the tap's place."""
         ids = self.end.ident.ids
         if s.ip_id and last.ip_id and ids.trusted:
@@ -967,7 +967,7 @@ class Receiver:
         Source: net/ipv4/tcp_input.c:tcp_sack_remove, tcp_prune_ofo_queue, which forgets them when memory is out.
         """
         last = self.latest
-        if last is None or not last.sack or len(s.sack) >= room(s)[0] or s.truncated or not self._left_behind(s, last):
+        if last is None or not last.sack or len(s.sack) >= room(s)[0] or s.truncated or not self.left_behind(s, last):
             return []
         stack, ack = self.end.stack, unwrap(s.ack_seq, self.re.nxt)
         if stack.host is not None and any(n.endswith("OfoPruned") and v for n, v in stack.host.mib.items()):

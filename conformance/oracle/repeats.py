@@ -21,6 +21,7 @@ from conformance.oracle.sender_rules import (
     M32,
     OLD,
     SWAPPED,
+    TICK,
 )
 from conformance.oracle.sender_state import SenderState
 from conformance.oracle.timers import RTO_MAX, RTO_MIN
@@ -239,6 +240,13 @@ class Repeats(SenderState):
             return BY_LOST
         if ca == LOSS and not e.sacked & (S | R) and e.seq < max(f.high_seq, f.una + 1):
             return BY_LOST
+        if not self._near and self._alone(s, e, tail):
+            raise Refusal(
+                "retransmission-early",
+                f"nothing else is out, and its timestamp is {(s.tsval or 0) - e.tsval} ms behind its last",
+                ["new data", "an ACK"],
+                [("tcp_retransmit_timer", f"{rtt.floor} us are the least")],
+            )
         if tail and self._may_tlp():
             pto = rtt.pto_low(board.out == 1)
             left = board.q[0].time + rto_low - f.armed
@@ -268,6 +276,19 @@ class Repeats(SenderState):
             ],
             excuses=self._news(s),
         )
+
+    def _alone(self, s: Segment, e: Sent, tail: bool) -> bool:
+        """Whether a far end repeats all that it has out before any of its timers, by its own clock.
+
+        Larger segments may be cut by a path's smaller MTU. Source net/ipv4/tcp_output.c:tcp_schedule_loss_probe.
+        """
+        f = self.f
+        only = tail and f.board.out == 1 and not e.unseen and self._counted() and not self.syn_lost
+        if not only or s.tsval is None or not e.tsval or s.orig_len - s.l3 >= IP_MIN or self._strays(s):
+            return False
+        if self._echoed(s) < e.seq:
+            return False  # for all that it shows, more is out
+        return (s.tsval - e.tsval) & M32 < (f.rtt.floor - 2 * JIFFY) // TICK
 
     def _fired(self, since: int, least: int) -> bool:
         """Whether the time-out can have passed: it doubles, but for a thin stream's, which comes at its first length.

@@ -24,13 +24,13 @@ from conformance.oracle.sender_rules import (
     JIFFY,
     KEEPALIVE,
     LABELS,
+    LATE,
     LEAST_MSS,
     M32,
     NEW,
     NOTHING,
     PROBE,
     SAMPLES,
-    SECOND,
     SYN_STATES,
 )
 from conformance.oracle.timers import RTO_MIN
@@ -53,7 +53,7 @@ class Sender(Departures, Repeats):
         if not self.agreed:
             self._agree()
         self._counts_ids(s)
-        if f.board.out and self.now - f.due > SECOND:
+        if f.board.out and self.now - f.due > LATE:
             self._late(s)
         nxt = f.nxt
         lo = self.lo = nxt + ((s.seq - nxt + H32) & M32) - H32
@@ -198,7 +198,7 @@ class Sender(Departures, Repeats):
         now = s.time // 1000
         if (lo == f.una - 1 or (lo == f.una and s.flags & URG)) and not self._end.ident.overtaken(s):
             return self._probe(s, now)
-        strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1)
+        strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1) or self._goes_back(s)
         if not strict or (self.middle and not self.past) or self._strays(s):
             return None
         if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo):
@@ -209,6 +209,13 @@ class Sender(Departures, Repeats):
             [f"seq {self.snd_nxt}", f"a probe with seq {(f.una - 1) & M32}"],
             excuses=self._unprocessed(s, lo + 1, False),
         )
+
+    def _goes_back(self, s: Segment) -> bool:
+        """Whether a far end's empty segment left for certain behind one that ended further on."""
+        last, rx = self._end.rx.latest, self._end.rx
+        if last is None or not self._end.stack.linux or last.end_seq != self.snd_nxt or not rx.known or rx.stale:
+            return False
+        return bool(rx.left_behind(s, last))
 
     def _probe(self, s: Segment, now: int) -> Label | None:
         f = self.f
@@ -248,7 +255,7 @@ class Sender(Departures, Repeats):
         f, end = self.f, self._end
         if not f.board.out or f.kind == NONE or self.middle or end.state in SYN_STATES or not self._near:
             return
-        if self.now - max(f.due, f.armed) < f.rto() + SECOND or not self.contiguous:
+        if self.now - max(f.due, f.armed) < f.rto() + LATE or not self.contiguous:
             return
         if f.delivered < SAMPLES and self.syn is not None and self.syn.flags & ACK:
             return  # a full accept queue drops ACKs of the handshake: the first sample is as long as that lasts

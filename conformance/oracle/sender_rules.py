@@ -121,7 +121,7 @@ LAG: Final = 4_000  # us that a slow host takes for an input
 KEEPALIVE: Final = 1_000_000  # us; TCP_KEEPIDLE and TCP_KEEPINTVL are whole seconds
 IP_MIN: Final = 552  # net.ipv4.route.min_pmtu
 WSCALE_MAX: Final = 14
-SECOND: Final = 1_000_000
+LATE: Final = 500_000  # us: no timer runs out so late on a host that is not starved
 SYN_STATES: Final = (St.SYN_SENT, St.SYN_RECV, St.LISTEN, St.CLOSE)
 
 
