@@ -18,6 +18,7 @@ from refmodel.netfilter.skb import ip_is_fragment
 from refmodel.netfilter.tuples import (
     IPPROTO_DCCP,
     IPPROTO_SCTP,
+    IPPROTO_UDPLITE,
     Tuple,
     get_l4proto,
     inverted,
@@ -51,6 +52,7 @@ from refmodel.rule import NotModelled, cited
 from refmodel.skbuff import SkBuff
 
 NF_CT_EVICTION_RANGE: Final = 8
+OWN_TRACKERS: Final = (IPPROTO_SCTP, IPPROTO_DCCP, IPPROTO_UDPLITE, 47, 58)  # and GRE, ICMPv6
 NO_CLASH: Final = (IPPROTO_TCP, IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_DCCP)
 CORE: Final = "net/netfilter/nf_conntrack_core.c:"
 
@@ -332,7 +334,7 @@ class Conntrack:
             return proto.nf_conntrack_udp_packet(self, ct, skb, dataoff, ctinfo, state)
         if ct.protonum == IPPROTO_ICMP:
             return proto.nf_conntrack_icmp_packet(self, ct, skb, ctinfo)
-        if ct.protonum in (IPPROTO_SCTP, IPPROTO_DCCP):
+        if ct.protonum in OWN_TRACKERS:
             raise NotModelled(f"connection tracking of protocol {ct.protonum}")
         return proto.generic_packet(self, ct, skb, ctinfo)
 

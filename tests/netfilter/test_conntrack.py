@@ -2,9 +2,12 @@
 
 import struct
 
+import pytest
+
 from conformance.differential.netfilter_packets import ip, udp
 from refmodel.dropreason import Reason
 from refmodel.netfilter.uapi import Ips
+from refmodel.rule import NotModelled
 from tests.netfilter.play import FAR, ROUTER0, A, B, Router
 
 TRACK = "-A FORWARD -m conntrack --ctstate INVALID -j DROP"
@@ -169,3 +172,16 @@ def test_packets_to_the_router_pass_input_and_its_own_output() -> None:
     (out,) = r.ping(A, ROUTER0)
     assert out.where == "tap0"
     assert [e.pcnt for e in r.nf.tables["filter"].rules()] == [1, 1]
+
+
+def test_protocol_without_a_tracker_is_known_by_its_addresses() -> None:
+    r = Router(TRACK)
+    r.at("tap0", ip(A, B, 89, b"hello"))
+    r.at("tap1", ip(B, A, 89, b"hello"))
+    assert r.states() == ["NEW", "ESTABLISHED_REPLY"]
+    assert r.nf.ct.nf_ct_expires(only(r)) == 600 * 250
+
+
+def test_protocol_whose_tracker_is_not_there_is_said_not_to_be() -> None:
+    with pytest.raises(NotModelled, match="protocol 132"):
+        Router(TRACK).at("tap0", ip(A, B, 132, bytes(12)))
