@@ -12,6 +12,7 @@ from conformance.pcap import Frame, Reader
 CAPTURES = Path(__file__).parent.parent / "captures"
 CASES = sorted(p.name.removesuffix(".pcapng") for p in CAPTURES.glob("*.pcapng"))
 MAX_SIZE = 100_000
+MAX_LOAD = 400_000  # a card's load in bulk: most of it zeros, which a repository packs well
 
 
 def frames(case: str) -> list[Frame]:
@@ -40,7 +41,8 @@ def test_a_shipped_capture_is_whole(case: str) -> None:
     s = sidecar(case)
     assert s.case == case
     assert s.layer == "nic" or s.scenario in load()
-    assert all((CAPTURES / f"{case}.{end}").stat().st_size <= MAX_SIZE for end in ("pcapng", "toml"))
+    size = MAX_LOAD if s.layer == "nic" else MAX_SIZE
+    assert all((CAPTURES / f"{case}.{end}").stat().st_size <= size for end in ("pcapng", "toml"))
     caught = frames(case)
     assert all(len(f.data) == f.orig_len for f in caught)
     assert s.layer == "nic" or not s.expected.not_modelled or s.expected.verdict == "conforms"
