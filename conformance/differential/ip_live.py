@@ -4,7 +4,6 @@ Frames go in and come out at packet sockets of the other ends. Drops are read fr
 its own, of this process on one processor: a frame's whole way through the router runs within the call that sends it.
 """
 
-import bisect
 import fcntl
 import os
 import re
@@ -36,7 +35,6 @@ ct state established counter
 }
 }
 """
-PARTS: Final = ("skb_release_data", "kfree_skb_list", "kfree_skb_list_reason")
 EVENT: Final = re.compile(r"kfree_skb: .*location=(\w+).*reason: (\w+)")
 
 
@@ -57,14 +55,12 @@ class Drops:
     def __init__(self, cpu: int) -> None:
         self._dir = tempfile.mkdtemp(prefix="refmodel-trace-")
         self._mounted = False
-        self._symbols: list[tuple[int, str]] = []
         try:
             run("mount", "-t", "tracefs", "none", self._dir)
             self._mounted = True
             self._sweep()
             self.instance = Path(self._dir) / "instances" / f"refmodel-ip-{os.getpid()}"
             self.instance.mkdir()
-            (self.instance / "options" / "hash-ptr").write_text("0")
             event = self.instance / "events" / "skb" / "kfree_skb"
             (event / "filter").write_text(f"protocol == 0x800 && common_pid == {os.getpid()}")
             (event / "enable").write_text("1")
@@ -72,18 +68,6 @@ class Drops:
         except BaseException:
             self.close()
             raise
-
-    def _function(self, place: str) -> str:
-        """The function that freed; kernels before 6.2 tell an address only."""
-        if not re.fullmatch(r"(0x)?[0-9a-f]{12,}", place):
-            return place
-        if not self._symbols:
-            lines = Path("/proc/kallsyms").read_text().splitlines()
-            self._symbols = sorted(
-                (int(a, 16), name) for a, kind, name, *_ in (x.split() for x in lines) if kind in "tT"
-            )
-        at = bisect.bisect_right(self._symbols, (int(place, 16), "~")) - 1
-        return self._symbols[at][1]
 
     def _sweep(self) -> None:
         """Takes away what a process left that was killed."""
@@ -97,7 +81,7 @@ class Drops:
         found = EVENT.findall(self.trace.read_text())
         self.trace.write_text("")
         # The taps' namespace drops by its filter. Parts of a packet go with it: skb_release_data tells nothing new.
-        return [x for place, x in found if x != "NETFILTER_DROP" and self._function(place) not in PARTS]
+        return [x for place, x in found if x != "NETFILTER_DROP" and place != "skb_release_data"]
 
     def close(self) -> None:
         """Takes the instance away."""
