@@ -36,11 +36,11 @@ from conformance.differential.fib_world import (
 from conformance.differential.rtnl import addr4, attrs, u32
 from conformance.live.errors import ScenarioFailed
 from refmodel.fib.asked import ipv4_redirect, ipv4_update_pmtu
-from refmodel.fib.exceptions import fib_sync_mtu
+from refmodel.fib.devinet import netdevice_event
 from refmodel.fib.getroute import Query
 from refmodel.fib.net import Fib
 from refmodel.fib.params import FibParams
-from refmodel.fib.types import NLM_F_CREATE, NLM_F_REPLACE, RT_SCOPE_LINK, Flow4, NhConfig, ip4
+from refmodel.fib.types import NLM_F_CREATE, NLM_F_REPLACE, RT_SCOPE_LINK, Flow4, NetdevEvent, NhConfig, ip4
 from refmodel.netdevice import NetDevice
 from refmodel.packet.wire import checksum
 from refmodel.skbuff import SkBuff
@@ -210,7 +210,7 @@ class ModelPaths(Model):
         elif isinstance(op, DeviceMtu):
             orig, dev.mtu = dev.mtu, op.mtu
             if orig != op.mtu:
-                fib_sync_mtu(fib, dev, orig)
+                netdevice_event(fib, dev, NetdevEvent.CHANGEMTU, orig)
         elif isinstance(op, MinPmtu):
             fib.params = FibParams(fib_multipath_hash_seed=SEED, min_pmtu=op.value)
         else:

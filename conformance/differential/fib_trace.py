@@ -8,6 +8,7 @@ thread, in an own trace instance, are held against the calls of the model's fib_
 
 import os
 import re
+import signal
 import sys
 import threading
 from collections import Counter
@@ -155,6 +156,8 @@ def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> T
 @click.option("--seed", default=1, help="The first episode's seed.")
 def main(n: int, seed: int) -> None:
     """Holds the model's table lookups against the running kernel's."""
+    # Whoever ends it takes the trace instance away as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with Progress() as progress:
         tally = run(n, seed, progress)
     for d in tally.differences:

@@ -2,6 +2,7 @@
 
 from errno import EADDRNOTAVAIL, EEXIST, EINVAL, ENODEV
 
+from refmodel.fib.fnhe import LEAST_MTU
 from refmodel.fib.frontend import (
     fib_add_ifaddr,
     fib_del_ifaddr,
@@ -193,13 +194,17 @@ def inet_rtm_deladdr(net: Fib, ifindex: int, local: int | None, address: tuple[i
 
 @cited("net/ipv4/devinet.c:inetdev_event")
 def inetdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
-    """A device gets its IPv4 part when it is registered; lo gets 127.0.0.1/8 whenever it comes up."""
+    """A device gets its IPv4 part when it is registered; lo gets 127.0.0.1/8 whenever it comes up.
+
+    With an MTU below 68 bytes a device has no IPv4 part, and gets a new one when the MTU is valid again.
+    """
     in_dev = net.in_devs.get(dev.ifindex)
+    valid = dev.mtu >= LEAST_MTU
     if in_dev is None:
-        if event is NetdevEvent.REGISTER:
+        if event is NetdevEvent.REGISTER or (event is NetdevEvent.CHANGEMTU and valid):
             net.in_devs[dev.ifindex] = InDevice(dev, net.conf_default.copy())
         return
-    if event is NetdevEvent.UP:
+    if event is NetdevEvent.UP and valid:
         if dev.loopback:
             ifa = InIfaddr(in_dev, INADDR_LOOPBACK, 8)
             ifa.ifa_scope = RT_SCOPE_HOST
@@ -208,7 +213,7 @@ def inetdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
         ip_mc_inc_group(in_dev, IGMP_ALL_HOSTS)
     elif event is NetdevEvent.DOWN:
         ip_mc_dec_group(in_dev, IGMP_ALL_HOSTS)
-    elif event is NetdevEvent.UNREGISTER:
+    elif event is NetdevEvent.UNREGISTER or (event is NetdevEvent.CHANGEMTU and not valid):
         in_dev.dead = True
         while in_dev.ifa_list:
             __inet_del_ifa(net, in_dev, in_dev.ifa_list[0])
@@ -216,7 +221,7 @@ def inetdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
 
 
 @cited("net/core/dev.c:call_netdevice_notifiers")
-def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
+def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent, orig_mtu: int = 0) -> None:
     """Tells routing of a device's event, after its flags and carrier changed; the first is REGISTER.
 
     The order is that of the kernel's notifiers: rules, addresses, routes.
@@ -227,7 +232,7 @@ def netdevice_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
         del net.devs[dev.ifindex]
     fib_rules_event(net, dev, event)
     inetdev_event(net, dev, event)
-    fib_netdev_event(net, dev, event)
+    fib_netdev_event(net, dev, event, orig_mtu)
 
 
 # ------------------------------------------------------------------------------------------------ sysctls

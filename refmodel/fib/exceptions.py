@@ -20,7 +20,6 @@ from refmodel.fib.types import (
     FibResult,
     Flow4,
     Fnhe,
-    NetdevEvent,
     Route,
     dotted,
     ipv4_is_lbcast,
@@ -249,7 +248,6 @@ def fib_sync_mtu(net: Fib, dev: NetDevice, orig_mtu: int) -> None:
                 for chain in nh.exceptions.values():
                     for fnhe in chain:
                         fnhe_update_pmtu(fnhe, dev.mtu, orig_mtu)
-    net.rt_genid += 1
 
 
 # ------------------------------------------------------------------------------------------------ redirects
@@ -317,9 +315,3 @@ def __ip_do_redirect(
         update_or_create_fnhe(net, res.nh, fl4.daddr, new_gw, 0, False, expires)
     if kill_route:
         rt.obsolete = True
-
-
-def netdevice_changes_mtu(net: Fib, dev: NetDevice, orig_mtu: int) -> NetdevEvent:
-    """A device has a new MTU; what it had is `orig_mtu` bytes; source net/ipv4/fib_frontend.c:fib_netdev_event."""
-    fib_sync_mtu(net, dev, orig_mtu)
-    return NetdevEvent.CHANGEMTU

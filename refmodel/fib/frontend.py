@@ -3,6 +3,7 @@
 from errno import EEXIST, EINVAL, ENOBUFS, ENOENT, ESRCH
 from typing import Final
 
+from refmodel.fib.exceptions import fib_sync_mtu
 from refmodel.fib.lookup import fib_get_table, fib_new_table, inet_addr_type_table
 from refmodel.fib.multipath import fib_rebalance
 from refmodel.fib.net import Fib, FibRule, InDevice, InIfaddr
@@ -501,8 +502,8 @@ def fib_inetaddr_event(net: Fib, ifa: InIfaddr, event: NetdevEvent) -> None:
 
 
 @cited("net/ipv4/fib_frontend.c:fib_netdev_event")
-def fib_netdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
-    """A device came up, went down, changed its carrier or goes away; flags and carrier have their new values."""
+def fib_netdev_event(net: Fib, dev: NetDevice, event: NetdevEvent, orig_mtu: int = 0) -> None:
+    """A device came up, went down, changed its carrier or MTU (it was `orig_mtu`), or goes away; its fields are new."""
     if event is NetdevEvent.UNREGISTER:
         fib_disable_ip(net, dev, event, True)
         return
@@ -522,6 +523,9 @@ def fib_netdev_event(net: Fib, dev: NetDevice, event: NetdevEvent) -> None:
             fib_sync_up(net, dev, RTNH_F_LINKDOWN)
         else:
             fib_sync_down_dev(net, dev, event, False)
+        rt_cache_flush(net)
+    elif event is NetdevEvent.CHANGEMTU:
+        fib_sync_mtu(net, dev, orig_mtu)
         rt_cache_flush(net)
 
 

@@ -172,4 +172,4 @@ class Routing(RuleBasedStateMachine):
 
 
 TestRouting = Routing.TestCase
-TestRouting.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, derandomize=True)
+TestRouting.settings = settings(max_examples=20, stateful_step_count=25, deadline=None, derandomize=True)

@@ -3,9 +3,10 @@
 import pytest
 
 from refmodel.fib.asked import ipv4_redirect, ipv4_update_pmtu
-from refmodel.fib.exceptions import fib_sync_mtu, ip_dst_mtu_maybe_forward, ipv4_default_advmss, ipv4_mtu
+from refmodel.fib.devinet import netdevice_event
+from refmodel.fib.exceptions import ip_dst_mtu_maybe_forward, ipv4_default_advmss, ipv4_mtu
 from refmodel.fib.route import ip_route_output_flow
-from refmodel.fib.types import RTAX_LOCK, RTAX_MTU, NhConfig, Route, ip4
+from refmodel.fib.types import RTAX_LOCK, RTAX_MTU, NetdevEvent, NhConfig, Route, ip4
 from tests.fib.lab import Lab
 
 SECOND = 1_000_000
@@ -86,11 +87,21 @@ def test_every_nexthop_of_a_route_learns(lab: Lab) -> None:
 def test_a_device_s_smaller_mtu_lowers_what_was_learned(lab: Lab) -> None:
     ipv4_update_pmtu(lab.net, lab.flow(FAR), 1400)
     lab.devs["a0"].mtu = 1300
-    fib_sync_mtu(lab.net, lab.devs["a0"], 1500)
+    netdevice_event(lab.net, lab.devs["a0"], NetdevEvent.CHANGEMTU, 1500)
     assert mtu(lab) == 1300
     lab.devs["a0"].mtu = 1500
-    fib_sync_mtu(lab.net, lab.devs["a0"], 1300)
+    netdevice_event(lab.net, lab.devs["a0"], NetdevEvent.CHANGEMTU, 1300)
     assert mtu(lab) == 1500
+
+
+def test_ip_ends_on_a_device_whose_mtu_is_below_68(lab: Lab) -> None:
+    lab.devs["a0"].mtu = 67
+    netdevice_event(lab.net, lab.devs["a0"], NetdevEvent.CHANGEMTU, 1500)
+    assert 2 not in lab.net.in_devs
+    assert lab.table() == []
+    lab.devs["a0"].mtu = 68
+    netdevice_event(lab.net, lab.devs["a0"], NetdevEvent.CHANGEMTU, 67)
+    assert lab.net.in_devs[2].ifa_list == []
 
 
 def test_a_redirect_is_taken_from_the_gateway_alone_and_once_the_new_one_is_known(lab: Lab) -> None:
