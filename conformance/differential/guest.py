@@ -20,7 +20,7 @@ MODULES: Final = {
     "qdisc_veth": ("veth",),
 }
 BINARIES: Final = ("ip", "ethtool", "nft", "tc", "unshare", "mount")
-BOOT: Final = 120.0
+BOOT: Final = 400.0
 SECONDS_A_ROUND: Final = 1.5
 SLOW: Final = {"qdisc": 10.0, "qdisc_veth": 10.0}  # seconds a round: each runs tc some ten times
 
