@@ -2,12 +2,12 @@
 
 import sys
 
-from bench import check, explore, prove, reader, run, scripts, whole
+from bench import check, explore, many, prove, reader, run, scripts, whole
 
 
 def main() -> None:
     del sys.argv[1:]
-    for part in (run, whole, scripts, reader, check, explore, prove):
+    for part in (run, whole, scripts, reader, check, many, explore, prove):
         part.main()
 
 

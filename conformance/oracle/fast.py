@@ -601,9 +601,10 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     re, stack, promise, clock = rx.re, e.stack, rx.promise, rx.clock
     nxt, recent, wup = re.nxt, rx.ts_recent, rx.wup
     tsval = p.tsval
-    if not rx.known or p.seq != nxt & M32 or re.ranges or rx.skips or nxt < wup or rx.ecn_ok:
+    if not rx.known or p.seq != (nxt if nxt <= M32 else nxt & M32) or re.ranges or rx.skips or nxt < wup or rx.ecn_ok:
         return False
-    if tsval is not None and recent and 1 < (recent - tsval) & M32 < H32:
+    stamped = tsval is not None and tsval != recent
+    if stamped and recent and 1 < (recent - tsval) & M32 < H32:
         return False
     if n and ((promise.edge <= nxt and stack.near is True) or re.told_at_fin is not None):
         return False
@@ -615,10 +616,11 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     if tsval is None or recent is None:
         later = tsval if rx.ts_ok else None
     elif (
-        nxt > wup
-        or not 0 < (tsval - recent) & M32 < H32
+        not stamped
+        or nxt > wup
+        or not (tsval - recent) & M32 < H32
         or (p.number == rx.half[0] and nxt > rx.half[1])
-        or (p.ack_seq - e.tx.snd_una) & M32 >= H32
+        or (p.ack_seq - e.tx.f.una) & M32 >= H32
     ):
         later = recent
     else:
@@ -629,9 +631,11 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
         stamps.append((p.number, now, later))
         if len(stamps) > REMEMBERED:
             del stamps[0]
-    if tsval is not None and (rx.top is None or 0 < (tsval - rx.top) & M32 < H32):
+    top = rx.top
+    if tsval is not None and tsval != top and (top is None or (tsval - top) & M32 < H32):
         rx.top = tsval
-        rx.ts_loose = rx.ts_loose or (later != tsval and nxt <= wup)
+        if later != tsval and nxt <= wup:
+            rx.ts_loose = True
     end = nxt + n
     pieces = rx._pieces(p) if rx.loose else 1
     if rx.loose:
