@@ -16,6 +16,7 @@ OUTSIDE: Final = ("10.0.2.20", "10.0.2.21", "172.16.7.7")
 BROADCASTS: Final = ("10.0.1.255", "10.0.2.255", "255.255.255.255")
 ROUTER: Final = ("10.0.1.1", "10.0.2.1")
 PORT_POOL: Final = (53, 80, 443, 500, 900, 1025, 5000, 8080, 40_000)
+OTHER: Final = 89  # a protocol that nobody tracks or takes
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 M32: Final = 0xFFFFFFFF
 SYN_OPTIONS: Final = (
@@ -95,7 +96,7 @@ class Flow:
     """One flow: who talks to whom over what, and how the other side sees it."""
 
     def __init__(self, rng: Random) -> None:
-        self.proto = rng.choice((6, 6, 6, 17, 17, 1))
+        self.proto = OTHER if rng.random() < 0.03 else rng.choice((6, 6, 6, 17, 17, 1))
         self.local = rng.random() < 0.2
         out = rng.random() < 0.7
         here, there = (INSIDE, OUTSIDE) if out else (OUTSIDE, INSIDE)
@@ -171,6 +172,8 @@ class Packets:
             what = "datagram"
             if rng.random() < 0.05:
                 body = body[:6] + b"\0\0" + body[8:]
+        elif flow.proto == OTHER:
+            body, what = rng.randbytes(rng.choice((12, 30))), f"protocol {OTHER}"
         else:
             ident = sport if side else flow.sport
             kind = 0 if side else rng.choice((8, 8, 8, 8, 17))
