@@ -13,7 +13,7 @@ from conformance.oracle.identity import ALIGNED
 from conformance.oracle.ids import SEGMENT
 from conformance.oracle.position import Origin
 from conformance.oracle.promise import LEAST, U16_MAX, UNBOUNDED
-from conformance.oracle.receiver import ECN_CE, FAR_AWAY, FORGOTTEN, HELD_BACK, READS, READS_LATE, REMEMBERED
+from conformance.oracle.receiver_rules import ECN_CE, FAR_AWAY, FORGOTTEN, HELD_BACK, READS, READS_LATE, REMEMBERED
 from conformance.oracle.recovery import CWR, INIT_CWND, NONE, OPEN, TLP
 from conformance.oracle.scoreboard import Sent
 from conformance.oracle.sender_rules import (

@@ -15,7 +15,7 @@ from refmodel.packet.transport import FIN, RST, SYN
 from refmodel.types import H32, M32
 
 if TYPE_CHECKING:
-    from conformance.oracle.receiver import Receiver
+    from conformance.oracle.receiver_state import ReceiverState
 
 EXACT: Final = 3
 UNSURE: Final = 2  # a DSACK that not every Linux sends is missing
@@ -107,7 +107,7 @@ class Found:
 
 
 def find(
-    rx: "Receiver", s: Segment, seen: tuple[Range, ...], lossy: bool, start: "Origin | None" = None
+    rx: "ReceiverState", s: Segment, seen: tuple[Range, ...], lossy: bool, start: "Origin | None" = None
 ) -> Found | None:
     """The position at which `s` fits, None if there is none. `seen` are its SACK blocks, unwrapped.
 
@@ -128,7 +128,7 @@ def find(
 
 
 def _walk(
-    rx: "Receiver",
+    rx: "ReceiverState",
     s: Segment,
     seen: tuple[Range, ...],
     lossy: bool,
@@ -222,7 +222,7 @@ def _walk(
             duplicates += 1
 
 
-def shortfall(rx: "Receiver", s: Segment) -> str:
+def shortfall(rx: "ReceiverState", s: Segment) -> str:
     """What of `s` fits no position: its "ack", its "echo" where the ack fits, or its "sack" where both do."""
     ack = unwrap(s.ack_seq, rx.re.nxt)
     r, recent = rx.re.copy(), rx.ts_recent
@@ -241,7 +241,9 @@ def shortfall(rx: "Receiver", s: Segment) -> str:
     return worst
 
 
-def _half_way(rx: "Receiver", s: Segment, pending: Sequence[Segment], i: int, nxt: int, recent: int | None) -> bool:
+def _half_way(
+    rx: "ReceiverState", s: Segment, pending: Sequence[Segment], i: int, nxt: int, recent: int | None
+) -> bool:
     """Whether the acknowledgment in the next input sent `s`: its timestamp was taken, its text not yet.
 
     Source: net/ipv4/tcp_input.c:tcp_rcv_established, where tcp_ack comes before tcp_data_queue.

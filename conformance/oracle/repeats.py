@@ -178,7 +178,7 @@ class Repeats(SenderState):
 
     def _counted(self) -> bool:
         """Whether the ids say of every frame that it was as many segments as it seems, and that none left unseen."""
-        return self.contiguous and self.missed <= 0 and self._end.ident.trusted and self._end.stack.linux
+        return self._end.stack.linux and self.contiguous and self.missed <= 0 and bool(self._end.ident.trusted)
 
     def _answered_soon(self, s: Segment, lo: int, hi: int) -> None:
         """A frame behind one that the path's MTU may have cut smaller: it shows whether that fell. Raises Refusal."""
