@@ -37,7 +37,7 @@ FILTERING: Final = ("masquerade", "dnat", "filtered")
 """The cases that need them: they are recorded in a guest of their own, since loaded hooks show in every walk."""
 
 
-def record_walks(names: Sequence[str], version: str, seconds: float = 300.0) -> tuple[list[KernelWalk], list[str]]:
+def record_walks(names: Sequence[str], version: str, seconds: float = 900.0) -> tuple[list[KernelWalk], list[str]]:
     """The walks of these cases on Debian's kernel `version`, and its functions; raises guest.GuestError."""
     k = guest.kernel(version)
     card = bool(set(names) & set(CARD_CASES))

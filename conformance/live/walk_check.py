@@ -39,10 +39,10 @@ def live(names: Sequence[str]) -> Iterator[tuple[KernelWalk, Comparison]]:
 
 def show(walk: KernelWalk, c: Comparison) -> bool:
     """Prints what came of a comparison; whether nothing is unexplained."""
-    unexplained = c.unexplained(walk.name)
+    unexplained = c.unexplained(walk)
     print(f"{walk.name} on {walk.release} ({walk.how}): {c.summary()}")
     for d in c.differences:
-        entry = known(walk.name, d.function, d.within)
+        entry = known(walk.name, walk.how, d.function, d.within)
         print(f"    {'known' if entry else 'DIFFERS'}: {d.why}{': ' + entry.why if entry else ''}")
     return not unexplained
 

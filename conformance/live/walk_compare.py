@@ -67,9 +67,9 @@ class Comparison(Struct):
     only_model: list[str] = field(default_factory=list)
     inlined_here: list[str] = field(default_factory=list)
 
-    def unexplained(self, case: str) -> list[Difference]:
+    def unexplained(self, walk: KernelWalk) -> list[Difference]:
         """The differences that no entry of walk_known gives a reason for."""
-        return [d for d in self.differences if known(case, d.function, d.within) is None]
+        return [d for d in self.differences if known(walk.name, walk.how, d.function, d.within) is None]
 
     def summary(self) -> str:
         """The figures in one line."""

@@ -9,12 +9,16 @@ from msgspec import Struct
 
 
 class Known(Struct, frozen=True):
-    """A difference: the kernel calls `function` in `within` ("" for any), in the cases named (none: all)."""
+    """A difference: the kernel calls `function` in `within` ("" for any), in the cases named (none: all).
+
+    `how`: it shows with that tracer alone.
+    """
 
     function: str
     within: str
     why: str
     cases: tuple[str, ...] = ()
+    how: str = ""
 
 
 def _all(within: str, functions: str, why: str, *cases: str) -> tuple[Known, ...]:
@@ -22,6 +26,7 @@ def _all(within: str, functions: str, why: str, *cases: str) -> tuple[Known, ...
 
 
 KNOWN: Final[tuple[Known, ...]] = (
+    Known("nf_hook_slow", "ip_output", "AppArmor's hook at POST_ROUTING, in Debian's kernels", (), "function_graph"),
     *_all(
         "process_backlog",
         "__netif_receive_skb",
@@ -100,9 +105,10 @@ KNOWN: Final[tuple[Known, ...]] = (
 )
 
 
-def known(case: str, function: str, within: str) -> Known | None:
+def known(case: str, how: str, function: str, within: str) -> Known | None:
     """The entry that explains a difference; None if none does."""
-    return next(
-        (k for k in KNOWN if k.function == function and k.within in ("", within) and (not k.cases or case in k.cases)),
-        None,
-    )
+    for k in KNOWN:
+        here = k.how in ("", how) and (not k.cases or case in k.cases)
+        if here and k.function == function and k.within in ("", within):
+            return k
+    return None
