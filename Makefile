@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help venv tools captures corpus corpus-programs guest-scripts selftests test lint bench clean
+# the book's diagrams are laid out by Graphviz where it is installed
+.PHONY: help book venv tools captures corpus corpus-programs guest-scripts selftests test lint bench clean
 
 help:
 	@echo "make captures   check the shipped captures of real kernels and write report/"
@@ -14,6 +15,7 @@ help:
 	@echo "make selftests  the kernel's own packetdrill scripts on the model; fetches linux-source-6.12 (Debian)"
 	@echo "make guest-scripts  the shipped .pkt scripts on Debian's 6.1 and 6.12 kernels in QEMU, beside the model of each"
 	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
+	@echo "make book       the specification as a site: build/book/site/index.html"
 	@echo "make bench      measured ratios, printed"
 	@echo "make clean      remove what the others made"
 
@@ -41,6 +43,10 @@ selftests: venv
 
 guest-scripts: venv
 	$(BIN)/python -m tests.script_runs --guests
+
+book: venv tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[book]"
+	$(BIN)/python -m conformance.book --out build/book
 
 test: venv tools
 	$(BIN)/tox run

@@ -5,7 +5,6 @@ from html import escape
 from typing import Final
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from conformance.walks.shown import Shown, lanes, said, shown
 from refmodel.walk import Walk
@@ -128,6 +127,8 @@ def _bands(rows: list[Shown], width: int) -> list[str]:
 
 def html(walk: Walk, detail: bool = False) -> str:
     """A page of its own: the diagram, and a table of all steps that can be filtered."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     env = Environment(loader=PackageLoader("conformance.walks"), autoescape=True, undefined=StrictUndefined)
     page = env.get_template("walk.html")
     return page.render(walk=walk, svg=svg(walk, detail), rows=shown(walk, True), said=said, main=shown(walk, False))
