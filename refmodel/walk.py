@@ -14,7 +14,7 @@ from dis import opname
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from refmodel.engine.run import Dispatcher
 from refmodel.rule import STEPS
@@ -78,6 +78,26 @@ class Walk(Struct):
             found.append(step.function)
             number = step.parent
         return found[::-1]
+
+    def at(self, host: str) -> "Walk":
+        """What happened on one host: its steps, renumbered; a step whose caller is elsewhere is an outermost one."""
+        numbers: dict[int, int] = {-1: -1}
+        steps: list[Step] = []
+        for s in self.steps:
+            if s.host == host:
+                numbers[s.number] = len(steps)
+                parent = numbers.get(s.parent, -1)
+                depth = steps[parent].depth + 1 if parent >= 0 else 0
+                steps.append(structs.replace(s, number=len(steps), parent=parent, depth=depth))
+        return Walk(self.title, steps)
+
+    def until(self, function: str) -> "Walk":
+        """What happened up to the last call of a function, that call with what it called included."""
+        last = max((s.number for s in self.steps if s.function == function), default=len(self.steps) - 1)
+        end = last + 1
+        while end < len(self.steps) and self.steps[end].depth > self.steps[last].depth:
+            end += 1
+        return Walk(self.title, self.steps[:end])
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

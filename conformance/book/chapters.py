@@ -18,7 +18,12 @@ CHAPTERS: Final = (
         "The vocabulary",
         ("refmodel.rule", "refmodel.types", "refmodel.skbuff", "refmodel.netdevice", "refmodel.walk"),
     ),
-    Chapter("contexts", "Who does the work", ("refmodel.context", "refmodel.softirq", "refmodel.softirq_properties"), ("send", "recv")),
+    Chapter(
+        "contexts",
+        "Who does the work",
+        ("refmodel.context", "refmodel.softirq", "refmodel.softirq_properties"),
+        ("send", "recv"),
+    ),
     Chapter(
         "sockets",
         "System calls and sockets",
