@@ -44,7 +44,7 @@ from refmodel.ip.sock import Flowi4, IpSock
 from refmodel.netdevice import IFF_RUNNING, IFF_UP, NetDevice, loopback
 from refmodel.packet.wire import ones_sum, pseudo_header
 from refmodel.profile import profile
-from refmodel.skbuff import CHECKSUM_PARTIAL, PACKET_HOST, PACKET_LOOPBACK, SkBuff
+from refmodel.skbuff import CHECKSUM_PARTIAL, ETH_P_IP, PACKET_HOST, PACKET_LOOPBACK, SkBuff
 
 ALL_HOSTS: Final = bytes((224, 0, 0, 1))
 LIMITED: Final = b"\xff\xff\xff\xff"
@@ -261,8 +261,9 @@ class IpWorldEnv:
             t.fn(t.arg)
 
     def kfree_skb(self, skb: SkBuff, reason: Reason) -> None:
-        """Kept."""
-        self.drops.append(reason)
+        """Kept, as the tracepoint is asked for IPv4 alone: a datagram that was never sent has no protocol yet."""
+        if skb.protocol == ETH_P_IP:
+            self.drops.append(reason)
 
     def consume_skb(self, skb: SkBuff) -> None:
         """Counted."""

@@ -24,6 +24,7 @@ from refmodel.skbuff import CHECKSUM_NONE
 
 IP_TOS, IP_TTL, IP_OPTIONS, IP_MTU_DISCOVER, IP_RECVERR = 1, 2, 4, 10, 11
 IP_MULTICAST_IF, IP_MULTICAST_TTL, IP_MULTICAST_LOOP, IP_ADD_MEMBERSHIP, IP_UNICAST_IF = 32, 33, 34, 35, 50
+WMEM_DEFAULT = 212_992
 GROUPS = ("224.0.0.77", "239.9.9.9")  # the first is joined
 
 
@@ -65,7 +66,7 @@ def draw(rng: random.Random, mtu: int) -> Datagram:
             rng.randrange(0, 3000),
             max(0, edge),
             max(0, edge),
-            rng.choice([65507, 65508, 20000] if mtu > 200 else [4000]),
+            rng.choice([65507, 65508, 20000]),
         ]
     )
     pieces = [size]
@@ -126,6 +127,7 @@ def by_model(model: IpWorldEnv, d: Datagram, sport: int) -> int:
     sk = IpSock(IPPROTO_UDP)
     sk.inet_sport, sk.pmtudisc, sk.uc_ttl, sk.tos = sport, d.pmtudisc, d.ttl, d.tos
     sk.mc_ttl, sk.mc_loop = d.mc_ttl, d.mc_loop
+    sk.sk_sndbuf = WMEM_DEFAULT
     daddr = bytes(int(x) for x in d.daddr.split("."))
     ipc = Ipcm(daddr)
     many = d.daddr in GROUPS

@@ -32,6 +32,21 @@ from refmodel.skbuff import CHECKSUM_NONE, CHECKSUM_PARTIAL, SkBuff
 
 HW_CSUM: Final = frozenset(("tx-checksum-ip-generic", "tx-checksum-ipv4"))
 NET_XMIT_CN: Final = 2
+LL_RESERVED_SPACE: Final = 16  # in front of the IP header, for Ethernet's
+SIZEOF_SK_BUFF: Final = 256  # struct sk_buff, rounded up to a cache line; x86-64
+SIZEOF_SHINFO: Final = 320  # struct skb_shared_info, rounded up
+SMALL_HEAD: Final = 576  # SKB_SMALL_HEAD_CACHE_SIZE
+
+
+def truesize_of(size: int, kernel: int) -> int:
+    """Memory that an skb with so many bytes of room takes; source net/core/skbuff.c:__alloc_skb.
+
+    Small ones have a cache of their own since 6.3, others a power of two.
+    """
+    need = (size + 63 & ~63) + SIZEOF_SHINFO
+    if need <= SMALL_HEAD and kernel >= 603:
+        return SMALL_HEAD + SIZEOF_SK_BUFF
+    return (1 << (need - 1).bit_length()) + SIZEOF_SK_BUFF
 
 
 @cited("net/ipv4/ip_output.c:ip_setup_cork")
@@ -84,7 +99,14 @@ def __ip_append_data(
         if datalen > mtu - head:
             datalen = maxfraglen - head
         copy = datalen - len(gap)
-        skb = SkBuff(bytes(head) + gap + data[at : at + copy])
+        held = sum(x.truesize for x in queue)
+        if queue and sk.sk_sndbuf and held > 2 * sk.sk_sndbuf:
+            env.note("__ip_append_data", f"{held} bytes of memory > twice the send buffer {sk.sk_sndbuf}")
+            cork.length -= len(data) - at
+            env.count("IpOutDiscards")
+            return -errno.ENOBUFS
+        skb = SkBuff(bytes(head) + gap + data[at : at + copy], 0)
+        skb.truesize = truesize_of(datalen + head + LL_RESERVED_SPACE + 15, env.kernel)
         skb.ip_summed = csummode
         skb.transport = head
         skb.sk = sk

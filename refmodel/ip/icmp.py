@@ -48,6 +48,7 @@ from refmodel.rule import cited
 from refmodel.skbuff import CHECKSUM_NONE, PACKET_HOST, SkBuff
 
 SIZEOF_ICMPHDR: Final = 8
+ICMP_SNDBUF: Final = 2 * (64 * 1024 + 576)  # two packets of 64 KiB with the overhead of an skb (icmp_init)
 ROOM: Final = 576  # RFC 1122 3.2.2: more than the least, and no more than every host takes
 INFORMATION: Final = frozenset((ICMP_ECHOREPLY, ICMP_ECHO, 13, 14, 15, 16, 17, 18))
 """The types that are no errors; types that nobody knows are taken for errors."""
@@ -165,6 +166,7 @@ def icmp_sk() -> IpSock:
     sk = IpSock(IPPROTO_ICMP)
     sk.raw = True
     sk.pmtudisc = IP_PMTUDISC_DONT
+    sk.sk_sndbuf = ICMP_SNDBUF
     return sk
 
 

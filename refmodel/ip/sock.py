@@ -87,7 +87,8 @@ class IpSock:
 
     `raw`: its type is SOCK_RAW. `inet_daddr` is INADDR_ANY while not connected, `uc_ttl` -1 for the route's. `inet_id`
     counts identifications of a
-    connected socket. `write_queue` and `cork` are a datagram that is being put together.
+    connected socket. `sk_sndbuf` bytes of memory, twice, may one datagram's pieces
+    take (0: there is no limit). `write_queue` and `cork` are a datagram that is being put together.
     """
 
     def __init__(self, sk_protocol: int) -> None:
@@ -104,6 +105,7 @@ class IpSock:
         self.pmtudisc = IP_PMTUDISC_WANT
         self.inet_id = 0
         self.inet_opt: IpOptions | None = None
+        self.sk_sndbuf = 0
         self.sk_priority = 0
         self.sk_mark = 0
         self.sk_bound_dev_if = 0

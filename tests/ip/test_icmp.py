@@ -134,3 +134,14 @@ def test_the_mtu_of_an_error_is_believed_as_the_administrator_wants(mode: int, i
 def test_unreachable_hosts_are_transient_errors_and_unreachable_ports_are_not() -> None:
     assert [e.fatal for e in icmp_err_convert[:6]] == [False, False, True, True, False, False]
     assert len(icmp_err_convert) == 16
+
+
+def test_an_answer_of_too_many_pieces_is_not_sent() -> None:
+    for size, sent in ((50_000, True), (60_000, False)):
+        r = Router(World(mtu=296))
+        question = icmp(8, 0, bytes(4), bytes(size))
+        for at in range(0, len(question), 1400):
+            mf = 0x2000 if at + 1400 < len(question) else 0
+            r.receive(header("10.2.5.5", HERE, 1, question[at : at + 1400], id=3, frag_off=at // 8 | mf), "r1")
+        assert bool(r.out) == sent
+        assert r.env.mib["IcmpOutErrors"] == r.env.mib["IpOutDiscards"] == (not sent)
