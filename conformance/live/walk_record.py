@@ -401,9 +401,18 @@ def stopped_queue(n: Net) -> Act:
             sender.sendto(bytes(100), (B, PORT))
         finally:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-        time.sleep(0.05)
+        until = time.monotonic() + 10
+        with b.inside():
+            while received(names[1]) < VETH_RING_SIZE + 1 and time.monotonic() < until:
+                time.sleep(0.02)
 
     return act
+
+
+def received(device: str) -> int:
+    """How many packets a device of the calling thread's namespace has received."""
+    text = Path("/proc/thread-self/net/dev").read_text()
+    return int(text.partition(f"{device}:")[2].split()[1])
 
 
 def threaded(device: str) -> int:

@@ -174,7 +174,8 @@ def own(seen: Sequence[Seen], pids: set[int], devices: set[str]) -> tuple[Kernel
         if e.event == "softirq_entry":
             at[place] = None
         stranger = e.pid not in pids and device not in devices
-        if (stranger and at.get(place) is None) or (e.event in BIRTHS and (address in freed or stranger)):
+        elsewhere = stranger and at.get(place) is None and (bool(device) or e.context == "process")
+        if elsewhere or (e.event in BIRTHS and (address in freed or stranger)):
             numbers.pop(address, None)
             freed.discard(address)
         if address and address not in numbers and (mine or device in devices):
