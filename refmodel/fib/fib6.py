@@ -161,7 +161,8 @@ def ip6_pol_route(net: Fib6, table: Table6, oif: int, fl6: Flow6, flags: int) ->
     f6i = fib6_table_lookup(net, table, oif, fl6, strict)
     if f6i is None:
         return None
-    have_oif_match = fl6.iif == LOOPBACK_IFINDEX and oif == f6i.dev.ifindex
+    # 6.18 lets the hash choose though a device was asked for, unless the lookup is strict about it.
+    have_oif_match = net.env.kernel < 618 and fl6.iif == LOOPBACK_IFINDEX and oif == f6i.dev.ifindex
     chosen = fib6_select_path(net, f6i, fl6, oif, have_oif_match, strict)
     if chosen.rt6i_pcpu is None:
         chosen.rt6i_pcpu = ip6_rt_init_dst(net, chosen)
