@@ -192,12 +192,12 @@ def tcp_handler(ns: "Namespace", skb: SkBuff) -> int:
 
 
 def inet_sk_rx_dst_set(ns: "Namespace", skb: SkBuff, packet: Packet) -> None:
-    """An established connection remembers the route by which it hears.
+    """An established connection remembers the route by which it hears; what waits in a backlog has lost its route.
 
-    Source net/ipv4/tcp_ipv4.c:inet_sk_rx_dst_set.
+    Source net/ipv4/tcp_ipv4.c:inet_sk_rx_dst_set, tcp_add_backlog.
     """
     sk = ns.ehash.get((packet.saddr, packet.sport, packet.daddr, packet.dport))
-    if isinstance(sk, Sock) and skb.dst is not None:
+    if isinstance(sk, Sock) and skb.dst is not None and not sk.sk_owned:
         known = ns.rx_dst.get(id(sk))
         if known is None or known[0] is not sk or known[1] != skb.skb_iif or known[3] != ns.fib_genid:
             ns.rx_dst[id(sk)] = (sk, skb.skb_iif, skb.dst, ns.fib_genid)
