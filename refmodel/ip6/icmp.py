@@ -233,6 +233,8 @@ def build(net: Ip6, rt: Route6, source: bytes, dest: bytes, message: bytes, tcla
     skb.transport = IP6_HLEN
     skb.ignore_df = True
     net.env.count("Ip6OutRequests")
+    if net.env.kernel < 612:
+        net.env.count("Ip6OutOctets", len(skb.data))
     count_type(net, "Out", message[0])
     net.env.count("Icmp6OutMsgs")
     return skb
