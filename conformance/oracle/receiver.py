@@ -218,7 +218,7 @@ class Receiver(Causes, Arriving):
                 "sack-blocks",
                 f"SACK {as_ranges(seen)}, but what waits is {as_ranges(told)}",
                 [f"SACK {as_ranges(told)}"],
-                excuses=again or (*self._drops(s, self.wup), *self._lacks(s, "its SACK blocks")),
+                excuses=again or (*self._drops(s, self.wup), *self._lacks(s, "its SACK blocks", True)),
             )
         raise Refusal(
             "ack-is-rcv-nxt",

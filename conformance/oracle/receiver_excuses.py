@@ -14,9 +14,13 @@ class Excusing(ReceiverState):
 
     __slots__ = ()
 
-    def _lacks(self, s: Segment, what: str) -> tuple[Excuse, ...]:
-        """The capture may lack what an output answers, unless the recorder says that the tap missed nothing."""
-        if self.end.stack.whole:
+    def _lacks(self, s: Segment, what: str, blocks: bool = False) -> tuple[Excuse, ...]:
+        """The capture may lack what an output answers, unless the recorder says that the tap missed nothing.
+
+        Of SACK `blocks` also that is not held: where many segments were dropped behind the tap, which of them were is
+        not always found.
+        """
+        if self.end.stack.whole and not blocks:
             return ()
         return (Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6),)
 

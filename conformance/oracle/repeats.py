@@ -168,7 +168,9 @@ class Repeats(SenderState):
         told = self._end.stack.told.get("net.ipv4.tcp_mtu_probing", 0) == 0 and self._end.stack.given
         if smaller and not (whole or cut):
             self.soon, self.trimmed = s.number, (hi, s.len, mss)
-        if (told and not (whole or cut or smaller)) or (j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])):
+        # A tap on the other host sees in one frame what its card has joined.
+        joined = self._near and j > i and s.len > mss and any(x.segs == 1 for x in q[i:j])
+        if (told and not (whole or cut or smaller)) or joined:
             raise Refusal(
                 "retransmission-boundary",
                 f"it ends {end - t.seq} bytes inside a segment of {t.end - t.seq}",
