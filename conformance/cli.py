@@ -506,5 +506,16 @@ def rules(pattern: str, as_json: bool, properties: bool) -> None:
 main.add_command(run_scripts)
 main.add_command(walk)
 
+
+@main.command("rows", epilog=STATUSES)
+@interruptible
+def rows() -> None:
+    """Prints the table of all parts of the path: executable, property-tested, proved, walked, compared."""
+    load_machines()
+    from conformance.rows_table import markdown
+
+    sys.stdout.write(markdown())
+
+
 if __name__ == "__main__":
     main()

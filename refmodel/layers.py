@@ -20,13 +20,13 @@ import refmodel.netfilter.tcp
 import refmodel.nic
 import refmodel.phy
 import refmodel.ptr_ring
-import refmodel.receive.backlog
-import refmodel.receive.gro_flow
+import refmodel.receive.backlog_properties
+import refmodel.receive.gro_flow_properties
 import refmodel.sched.account
 import refmodel.sched.bands
 import refmodel.sched.bucket
 import refmodel.sched.nolock
-import refmodel.softirq
+import refmodel.softirq_properties
 import refmodel.tcp.cubic
 import refmodel.tcp.delack
 import refmodel.tcp.machine
