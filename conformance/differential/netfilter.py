@@ -9,6 +9,8 @@ in their range: the model is given the kernel's and has to find it acceptable at
 
 import os
 import re
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -260,6 +262,7 @@ def main(n: int, seed: int, packets: int, flavour: str, stop: int) -> None:
     lack = missing()
     if lack:
         raise click.ClickException(lack)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the trace instance goes away too
     console = Console(stderr=True)
     with Progress(console=console) as progress:
         outcome = run(n, seed, packets, flavour, stop, progress)
