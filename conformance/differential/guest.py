@@ -1,4 +1,4 @@
-"""The differentials of GRO, IPv4, IPv6 and queueing in a guest: Debian's 6.1 or 6.12 instead of the running kernel.
+"""The differentials of GRO, IPv4 and IPv6 in a guest: Debian's 6.1 or 6.12 instead of the running kernel.
 
 `python -m conformance.differential.guest gro --kernel 6.1 --n 500` boots the guest, runs the differential in it, and
 prints what it said.
@@ -16,13 +16,10 @@ MODULES: Final = {
     "gro": ("veth",),
     "ip": ("veth", "tun", "crc32c_generic", "nf_tables", "nft_ct"),
     "ip6": ("veth", "crc32c_generic", "nf_tables"),
-    "qdisc": ("tun", "sch_tbf"),
-    "qdisc_veth": ("veth",),
 }
-BINARIES: Final = ("ip", "ethtool", "nft", "tc", "unshare", "mount")
+BINARIES: Final = ("ip", "ethtool", "nft", "unshare", "mount")
 BOOT: Final = 400.0
 SECONDS_A_ROUND: Final = 1.5
-SLOW: Final = {"qdisc": 10.0, "qdisc_veth": 10.0}  # seconds a round: each runs tc some ten times
 
 
 def run_in_guest(name: str, version: str, n: int, seed: int) -> tuple[int, str]:
@@ -36,7 +33,7 @@ def run_in_guest(name: str, version: str, n: int, seed: int) -> tuple[int, str]:
         binaries=BINARIES,
         imports=(f"conformance.differential.{name}",),
         memory=1024,
-        seconds=BOOT + SLOW.get(name, SECONDS_A_ROUND) * n,
+        seconds=BOOT + SECONDS_A_ROUND * n,
     )
     command = f"python3 -m conformance.differential.{name} --n {n} --seed {seed} --no-progress"
     with tempfile.TemporaryDirectory(prefix="refmodel-differential-") as scratch:
