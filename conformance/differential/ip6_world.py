@@ -91,7 +91,7 @@ class Udp:
         message = bytes(skb.data[t:])
         ulen = int.from_bytes(message[4:6], "big") if len(message) >= 8 else len(message) + 1
         if ulen > len(message) or ulen < 8:
-            self.net.drop(skb, Reason.PKT_TOO_SMALL)
+            self.net.drop(skb, Reason.PKT_TOO_SMALL if len(message) >= 8 else Reason.NOT_SPECIFIED)
             return 0
         message = message[:ulen]
         pseudo = pseudo_header(saddr(skb), daddr(skb), 17, ulen)
