@@ -210,7 +210,7 @@ class Receiver(Causes, Arriving):
                 f"TSecr {s.tsecr}, but the timestamp to echo is {self.ts_recent}",
                 [f"TSecr {self.ts_recent}"],
                 excuses=again
-                or (*self._unheard(s), *self._drops(s, self.wup), *self._lacks(s, f"it echoes {s.tsecr}")),
+                or (*self._unheard(s), *self._drops(s, self.wup), *self._lacks(s, f"it echoes {s.tsecr}", True)),
             )
         if wrong == "sack":
             told = ([re.dsack] if re.dsack is not None else []) + re.blocks
