@@ -62,6 +62,12 @@ def _named(raw: bytes, port: int) -> str:
     return f"{raw[0]}.{raw[1]}.{raw[2]}.{raw[3]}:{port}" if len(raw) == 4 else address(raw, port)
 
 
+def _take_apart(ends: tuple[End, End]) -> None:
+    """Ends that nobody asks any more refer to each other: they would wait for Python's look for garbage."""
+    for e in ends:
+        del e.peer, e.rx, e.tx, e.life, e.ident
+
+
 Decisions = tuple[tuple[int, Excuse], ...]
 
 
@@ -333,13 +339,15 @@ class Connection:
         if not self.labelled:
             self.labels.clear()
         self.records.clear()
+        for _, ends in self.marks:
+            _take_apart(ends)
         self.marks = [(len(self.labels), self._copies())]
 
     def release(self) -> None:
         """Nothing more is asked of the connection: its ends refer to each other no longer."""
         if self.prelude is None:
-            for e in (*self.ends, *(e for _, ends in self.marks for e in ends)):
-                del e.peer, e.rx, e.tx, e.life, e.ident
+            for ends in (self.ends, *(ends for _, ends in self.marks)):
+                _take_apart(ends)
             self.marks = []
 
     # -- hypotheses
@@ -423,6 +431,7 @@ class Connection:
         """Follows the frames from the checkpoint under `decided`, up to `end` us; what was refused, at which frame."""
         mark, ends = self._mark()
         del self.labels[mark:]
+        _take_apart(self.ends)
         self.ends = ends
         self.marks[0] = (mark, self._copies())
         for e in self.ends:
