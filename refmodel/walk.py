@@ -115,7 +115,7 @@ LAYERS: Final = (
     ("netfilter", ("include/net/netfilter",)),
     ("FIB", ("net/ipv4/fib", "net/ipv4/route", "net/ipv6/route", "net/ipv6/ip6_fib", "include/net/ip_fib")),
     ("FIB", ("net/core/fib", "include/net/route", "net/ipv4/devinet", "net/ipv6/addrconf", "include/net/ip6_fib")),
-    ("ICMP", ("net/ipv4/icmp", "net/ipv6/icmp")),
+    ("ICMP", ("net/ipv4/icmp", "net/ipv6/icmp", "include/net/icmp", "net/ipv4/inetpeer")),
     ("ARP", ("net/ipv4/arp", "include/net/arp", "net/ipv6/ndisc", "include/net/ndisc")),
     ("neighbour", ("net/core/neighbour", "include/net/neighbour")),
     ("qdisc", ("net/sched", "include/net/sch", "include/net/pkt_sched", "lib/dynamic_queue_limits")),

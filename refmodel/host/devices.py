@@ -10,8 +10,10 @@ from refmodel.dev.drivers import TunFile, loopback_xmit, tun_net_xmit
 from refmodel.dev.queue import NetdevQueue
 from refmodel.dev.softirq import net_tx_action
 from refmodel.dev.watchdog import Watchdog
+from refmodel.host.ipv6 import tcp6_gso_segment
 from refmodel.ip import gso
 from refmodel.ip.fragment import skb_checksum_help
+from refmodel.ip6.output import skb_checksum_help as skb_checksum_help6
 from refmodel.netdevice import NetDevice, loopback
 from refmodel.receive.core import Tap, eth_type_trans, netif_receive_skb
 from refmodel.receive.gro import napi_gro_receive
@@ -172,7 +174,11 @@ class Devices:
     def skb_gso_segment(self, skb: SkBuff) -> list[SkBuff] | None:
         """A super-segment cut in software; the last segment is what the socket waits for."""
         assert skb.dev is not None
-        segs = gso.skb_gso_segment(self.ipv4, skb, dev_xmit.netif_skb_features(skb, skb.dev))
+        segs = (
+            tcp6_gso_segment(skb)
+            if skb.protocol == ETH_P_IPV6
+            else gso.skb_gso_segment(self.ipv4, skb, dev_xmit.netif_skb_features(skb, skb.dev))
+        )
         if not isinstance(segs, list):
             return None
         for seg in segs:
@@ -183,7 +189,7 @@ class Devices:
 
     def skb_checksum_help(self, skb: SkBuff) -> int:
         """Fills in the checksum."""
-        skb_checksum_help(skb)
+        (skb_checksum_help6 if skb.protocol == ETH_P_IPV6 else skb_checksum_help)(skb)
         return 0
 
     def dev_hard_start_xmit(self, skbs: list[SkBuff], dev: NetDevice, txq: Any) -> tuple[list[SkBuff], int]:

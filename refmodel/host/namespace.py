@@ -11,6 +11,7 @@ from typing import Any, Final
 from refmodel.dropreason import Reason
 from refmodel.host.devices import Devices
 from refmodel.host.filtering import Filtering
+from refmodel.host.ipv6 import Above, Handler6, Ipv6, ipv6_rcv
 from refmodel.host.machine import Machine
 from refmodel.host.neighbours import Neighbours
 from refmodel.host.routing import Routing
@@ -32,6 +33,7 @@ from refmodel.ip.icmprcv import IcmpProtocol
 from refmodel.ip.net import Ip, IpOptions
 from refmodel.ip.params import IpParams
 from refmodel.ip.sock import Flowi4, Ipcm, IpSock
+from refmodel.ip6.params import Ip6Params
 from refmodel.packet.wire import pseudo_header
 from refmodel.profile import profile
 from refmodel.skbuff import CHECKSUM_PARTIAL, SkBuff
@@ -39,7 +41,9 @@ from refmodel.tcp.whole.const import SYN
 from refmodel.tcp.whole.net import HR, Net, Timer
 from refmodel.tcp.whole.params import WholeParams, whole_params
 from refmodel.tcp.whole.skb import Packet
+from refmodel.tcp.whole.sock import Dst
 from refmodel.tcp.whole.transmit import tcp_wfree
+from refmodel.udp.input import udp_err
 from refmodel.udp.sock import Datagram, UdpSock
 
 TCP_CSUM_AT: Final = 16
@@ -58,7 +62,7 @@ class Protocol:
         self.err_handler = err_handler
 
 
-class Namespace(Routing, Filtering, Neighbours, Devices, Net):
+class Namespace(Above, Routing, Filtering, Neighbours, Devices, Net):
     """One network namespace of a machine. `name` is the host's in a walk.
 
     `drops` are (us, packet, reason) of every packet that was dropped. `handled` is the datagram that UDP looks at.
@@ -88,6 +92,9 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
         Filtering.__init__(self)
         Neighbours.__init__(self)
         Devices.__init__(self)
+        self.inet6 = Ipv6(self)
+        self.inet6.net.protos[IPPROTO_TCP] = Handler6(lambda skb: tcp_handler(self, skb), self._err6)
+        self.inet6.net.protos[IPPROTO_UDP] = Handler6(lambda skb: udp_handler(self, skb), self._err6)
         self.below = self
         machine.namespaces.append(self)
 
@@ -252,8 +259,6 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
             self.ipv4_update_pmtu(skb, inner, info, IPPROTO_TCP)
 
     def _udp_err(self, skb: SkBuff, inner: int, info: int) -> None:
-        from refmodel.udp.input import udp_err
-
         error = quoted(skb, inner, info)
         if error is not None:
             udp_err(self, error)
@@ -300,21 +305,57 @@ class Namespace(Routing, Filtering, Neighbours, Devices, Net):
         """Whether the socket of a datagram takes several at once."""
         return None
 
+    # IPv6
+
+    @property
+    def ip6(self) -> Ip6Params:
+        """IPv6's sysctls."""
+        return self.inet6.params
+
+    def newaddr6(self, dev: Any, address: bytes, plen: int) -> None:
+        """``ip -6 address add``; the first one enables IPv6."""
+        self.inet6.newaddr(dev, address, plen)
+
     def ipv6_rcv(self, skb: SkBuff, dev: Any) -> None:
-        """IPv6's handler: IPv6 is disabled on this host."""
-        self.kfree_skb(skb, Reason.IPV6DISABLED)
+        """IPv6's handler; a device without an address has IPv6 disabled."""
+        self.skb_orphan(skb)
+        ipv6_rcv(self.inet6.net, skb, dev)
 
     def xmit6(self, packet: Packet) -> int:
         """A segment leaves over IPv6."""
-        raise NotImplementedError
+        skb = tcp_skb(packet, self.content.payload(packet))
+        return self._result(self.inet6.xmit(packet, skb))
 
     def send_datagram6(self, sk: Any, packet: Datagram, payload: bytes) -> int:
         """A datagram leaves over IPv6."""
-        raise NotImplementedError
+        return self.inet6.send_datagram(packet, udp_bytes(packet, payload))
 
     def icmp6_port_unreachable(self, skb: SkBuff) -> None:
         """An IPv6 datagram finds no socket."""
-        raise NotImplementedError
+        self.inet6.port_unreachable(skb)
+
+    def route6(self, daddr: bytes, dst: Dst) -> None:
+        """The way to an IPv6 address."""
+        self.inet6.route(daddr, dst)
+
+    def route_error6(self, daddr: bytes) -> int:
+        """Whether there is one."""
+        return self.inet6.route_error(daddr)
+
+    def source_address6(self, daddr: bytes) -> bytes:
+        """The address to speak to it with."""
+        return self.inet6.source_address(daddr)
+
+    def _err6(self, skb: SkBuff, type: int, code: int, offset: int, info: int) -> None:
+        """An ICMPv6 error about a segment or a datagram of ours, to its protocol."""
+        inner = offset - 40
+        error = quoted(skb, inner, info) if inner >= 0 else None
+        if error is None:
+            return
+        if skb.data[inner + 6] == IPPROTO_TCP:
+            self.receive_icmp(error)
+        else:
+            udp_err(self, error)
 
 
 __all__ = ["Namespace"]

@@ -17,6 +17,7 @@ from refmodel.host.program import (
     bind,
     close,
     connect,
+    family_of,
     listen,
     recv,
     send,
@@ -81,7 +82,7 @@ def scenario(group: str) -> Callable[[Callable[[str], Walk]], Callable[[str], Wa
 
 def quiet_client(daddr: bytes, wait: int, data: bytes, before: bytes = b"hello") -> Program:
     """Connects, sends something so that all is known, waits, and then sends the bytes of the walk."""
-    fd = yield socket()
+    fd = yield socket(family_of(daddr))
     yield connect(fd, daddr, PORT)
     yield send(fd, before)
     yield sleep(wait)
@@ -91,7 +92,7 @@ def quiet_client(daddr: bytes, wait: int, data: bytes, before: bytes = b"hello")
 
 def reader(address: bytes) -> Program:
     """Accepts one connection and reads what comes."""
-    fd = yield socket()
+    fd = yield socket(family_of(address))
     yield bind(fd, address, PORT)
     yield listen(fd, 8)
     new = yield accept(fd)
@@ -114,7 +115,7 @@ def holder(address: bytes, rcvbuf: int) -> Program:
 
 def writer(daddr: bytes, wait: int, data: bytes) -> Program:
     """The same as quiet_client, with write(2)."""
-    fd = yield socket()
+    fd = yield socket(family_of(daddr))
     yield connect(fd, daddr, PORT)
     yield write(fd, b"hello")
     yield sleep(wait)
@@ -124,7 +125,7 @@ def writer(daddr: bytes, wait: int, data: bytes) -> Program:
 
 def half(daddr: bytes) -> Program:
     """Connects, ends its direction, and reads to the end."""
-    fd = yield socket()
+    fd = yield socket(family_of(daddr))
     yield connect(fd, daddr, PORT)
     yield send(fd, b"hello")
     yield shutdown(fd)
@@ -135,7 +136,7 @@ def half(daddr: bytes) -> Program:
 
 def closer(address: bytes) -> Program:
     """Accepts one connection, reads to the end and closes."""
-    fd = yield socket()
+    fd = yield socket(family_of(address))
     yield bind(fd, address, PORT)
     yield listen(fd, 8)
     new = yield accept(fd)
@@ -159,7 +160,7 @@ def dripping(daddr: bytes, wait: int, n: int) -> Program:
 
 def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int, ttl: int = 0, broadcast: bool = False) -> Program:
     """Sends datagrams of these sizes (bytes), `wait` us apart."""
-    fd = yield socket(type=SOCK_DGRAM)
+    fd = yield socket(family_of(daddr), SOCK_DGRAM)
     if ttl:
         yield setsockopt(fd, 0, IP_TTL, ttl)
     if broadcast:
@@ -171,7 +172,7 @@ def datagrams(daddr: bytes, sizes: tuple[int, ...], wait: int, ttl: int = 0, bro
 
 def datagram_reader(address: bytes) -> Program:
     """Reads datagrams."""
-    fd = yield socket(type=SOCK_DGRAM)
+    fd = yield socket(family_of(address), SOCK_DGRAM)
     yield bind(fd, address, PORT)
     while True:
         yield recv(fd, 65536)
@@ -572,6 +573,42 @@ def walk_setup(kernel: str) -> Walk:
         a.neighbour(B, wire.dev[0], bytes((2, 0, 0, 0, 0, 9)))
         a.forget(B, wire.dev[0])
         a.deladdr(wire.dev[0], A)
+    return recorder.walk
+
+
+A6: Final = bytes.fromhex("fd090000000000000000000000000001")
+B6: Final = bytes.fromhex("fd090000000000000000000000000002")
+
+
+def wired6(kernel: str) -> tuple[Network, Namespace, Namespace]:
+    """Two machines with a wire between their cards, and IPv6."""
+    net = Network(kernel)
+    a, b = net.host("a"), net.host("b")
+    wire = net.wire(a, b)
+    a.newaddr6(wire.dev[0], A6, 64)
+    b.newaddr6(wire.dev[1], B6, 64)
+    return net, a, b
+
+
+@scenario("send")
+def walk_send6(kernel: str) -> Walk:
+    """A hundred bytes over TCP and IPv6."""
+    net, a, b = wired6(kernel)
+    net.program(b, reader(B6), "server")
+    until_asleep(net, net.program(a, quiet_client(B6, SETTLED, b"x" * 100), "client", 1_000))
+    with net.record("send: 100 bytes over TCP and IPv6") as recorder:
+        net.run(net.now + 50)
+    return recorder.walk.at("a")
+
+
+@scenario("recv")
+def walk_neighbour6(kernel: str) -> Walk:
+    """A datagram over IPv6 to a neighbour whose address nobody knows: solicitation and advertisement."""
+    net, a, b = wired6(kernel)
+    net.program(b, datagram_reader(B6), "server")
+    net.program(a, datagrams(B6, (100,), SETTLED), "client", 1_000)
+    with net.record("recv: neighbour discovery") as recorder:
+        net.run(net.now + MOMENT)
     return recorder.walk
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from refmodel.engine.run import Dispatcher
+from refmodel.host.ipv6 import tcp6_gso_segment
 from refmodel.host.namespace import Namespace
 from refmodel.ip import gso
 from refmodel.ip.fragment import skb_checksum_help
+from refmodel.ip6.output import skb_checksum_help as skb_checksum_help6
 from refmodel.netdevice import NetDevice
 from refmodel.nic.driver import (
     Adapter,
@@ -30,7 +32,7 @@ from refmodel.nic.driver import (
 from refmodel.nic.drivers import E1000E, IGB, Driver
 from refmodel.nic.rx import NIC_RX
 from refmodel.nic.tx import NIC_TX
-from refmodel.skbuff import CHECKSUM_PARTIAL, SkBuff
+from refmodel.skbuff import CHECKSUM_PARTIAL, ETH_P_IPV6, SkBuff
 
 if TYPE_CHECKING:
     from refmodel.host.network import Network
@@ -104,12 +106,13 @@ class Card:
     def frame(self, skb: SkBuff) -> None:
         """A packet goes on the medium, cut and with its checksums."""
         parts = [skb.copy()]
+        v6 = skb.protocol == ETH_P_IPV6
         if skb.is_gso:
-            cut = gso.skb_gso_segment(self.ns.ipv4, skb.copy(), frozenset())
+            cut = tcp6_gso_segment(skb) if v6 else gso.skb_gso_segment(self.ns.ipv4, skb.copy(), frozenset())
             parts = cut if isinstance(cut, list) else parts
         for part in parts:
             if part.ip_summed == CHECKSUM_PARTIAL:
-                skb_checksum_help(part)
+                (skb_checksum_help6 if v6 else skb_checksum_help)(part)
             self.wire.carry(self.end, part.frame)
 
     def interrupt(self, _: Adapter) -> None:

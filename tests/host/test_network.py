@@ -11,8 +11,21 @@ from hypothesis import strategies as st
 from refmodel.fib.types import FibConfig
 from refmodel.host.namespace import Namespace
 from refmodel.host.network import Network
-from refmodel.host.program import SOCK_DGRAM, Program, accept, bind, close, connect, listen, recv, send, sendto, socket
-from refmodel.host.walks import MASQUERADE, PORT
+from refmodel.host.program import (
+    SOCK_DGRAM,
+    Program,
+    accept,
+    bind,
+    close,
+    connect,
+    family_of,
+    listen,
+    recv,
+    send,
+    sendto,
+    socket,
+)
+from refmodel.host.walks import A6, B6, MASQUERADE, PORT
 from refmodel.host.wire import Fate
 from refmodel.tcp.whole.sock import Sock
 
@@ -52,6 +65,15 @@ def wire(fate: Faults) -> tuple[Network, Namespace, Namespace, bytes]:
     a.newaddr(w.dev[0], A, 24)
     b.newaddr(w.dev[1], B, 24)
     return net, a, b, B
+
+
+def wire6(fate: Faults) -> tuple[Network, Namespace, Namespace, bytes]:
+    net = Network()
+    a, b = net.host("a"), net.host("b")
+    w = net.wire(a, b, fate)
+    a.newaddr6(w.dev[0], A6, 64)
+    b.newaddr6(w.dev[1], B6, 64)
+    return net, a, b, B6
 
 
 def veth(fate: Faults) -> tuple[Network, Namespace, Namespace, bytes]:
@@ -102,7 +124,7 @@ quick = settings(max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.gen
 """A failing network says enough by its seed; making it smaller takes minutes."""
 
 Build = Callable[[Faults], tuple[Network, Namespace, Namespace, bytes]]
-NETWORKS: Final[tuple[Build, ...]] = (wire, veth, router, nat, narrow, bridge)
+NETWORKS: Final[tuple[Build, ...]] = (wire, wire6, veth, router, nat, narrow, bridge)
 
 
 def content(n: int, seed: int) -> bytes:
@@ -110,7 +132,7 @@ def content(n: int, seed: int) -> bytes:
 
 
 def talk(daddr: bytes, data: bytes, answer: list[bytes]) -> Program:
-    fd = yield socket()
+    fd = yield socket(family_of(daddr))
     err = yield connect(fd, daddr, PORT)
     if err:
         answer.append(str(err).encode())
@@ -128,7 +150,7 @@ def talk(daddr: bytes, data: bytes, answer: list[bytes]) -> Program:
 
 
 def hear(address: bytes, n: int, got: bytearray) -> Program:
-    fd = yield socket()
+    fd = yield socket(family_of(address))
     yield bind(fd, address, PORT)
     yield listen(fd, 8)
     new = yield accept(fd)
@@ -196,12 +218,12 @@ def test_a_datagram_arrives_whole_or_not_at_all(build: Build, fate: Faults, size
     got: list[bytes] = []
 
     def ask() -> Program:
-        fd = yield socket(type=SOCK_DGRAM)
+        fd = yield socket(family_of(daddr), SOCK_DGRAM)
         for data in sent:
             yield sendto(fd, data, daddr, PORT)
 
     def answer() -> Program:
-        fd = yield socket(type=SOCK_DGRAM)
+        fd = yield socket(family_of(daddr), SOCK_DGRAM)
         yield bind(fd, daddr, PORT)
         while True:
             got.append((yield recv(fd, 65_536)))

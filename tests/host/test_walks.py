@@ -16,8 +16,6 @@ from refmodel.walk import Walk
 
 NEVER = {
     "neigh_connected_output": "Ethernet caches headers, so its entries have neigh_resolve_output",
-    "ipv6_rcv": "in the walks over IPv6",
-    "ndisc_rcv": "in the walks over IPv6",
 }
 
 SENT = (
@@ -128,6 +126,11 @@ def test_each_kernel_has_its_walk(kernel: str) -> None:
 
 def test_the_same_walk_is_recorded_twice() -> None:
     assert walks.make("send") == walks.make("send")
+
+
+def test_neighbour_discovery_answers_over_ipv6() -> None:
+    order = ["ndisc_solicit", "ipv6_rcv", "ndisc_rcv", "ndisc_recv_ns", "ndisc_send_na", "ndisc_recv_na", "udp_rcv"]
+    assert in_order(order, walk("neighbour6").functions())
 
 
 def test_contexts_are_told() -> None:
