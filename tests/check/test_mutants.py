@@ -17,6 +17,7 @@ UNSEEN = {
 }  # fmt: skip
 SEEN = tuple(k for k in KINDS if k not in UNSEEN)
 RARE = {"beyond-cwnd", "wscale-small"}  # no shipped capture of theirs is large enough
+COUNTED = {"drop"}  # only the random captures say how many frames their tap missed
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_at_least_90_in_100_are_rejected_at_the_mutated_frame(tally: Tally) -> N
 
 @pytest.mark.slow
 def test_every_kind_is_exercised(tally: Tally) -> None:
-    assert {k for k in SEEN if tally.at[k] + tally.later[k]} | RARE == set(SEEN)
+    assert {k for k in SEEN if tally.at[k] + tally.later[k]} | RARE | COUNTED == set(SEEN)
 
 
 def test_every_kind_says_what_constrains_it() -> None:

@@ -64,7 +64,8 @@ def parsed(m: Mutant) -> list[Segment | None]:
 
 
 def test_every_kind_is_made_of_some_run(made: list[tuple[Trace, Mutant]]) -> None:
-    assert set(KINDS) - {m.kind for _, m in made} == set()
+    counted = {"drop"}  # only a recorder says how many frames its tap missed
+    assert set(KINDS) - {m.kind for _, m in made} == counted
 
 
 def test_a_mutant_has_right_checksums_and_its_frames_in_order_of_their_numbers(
