@@ -10,6 +10,7 @@ from refmodel import neigh_systems
 from refmodel.engine.difference import difference, visible
 from refmodel.engine.explore_system import System
 from refmodel.nic import systems as nic
+from refmodel.sched import systems as qdisc
 from refmodel.tcp import systems as tcp
 
 
@@ -67,6 +68,7 @@ CATALOGUE: Final = {
         Entry("nic-rx", nic.rx_ring, nic.RX_READ),
         Entry("nic-napi", nic.interrupts, nic.NAPI_IDLE),
         Entry("nic-vector", nic.vectors, nic.VECTOR_IDLE),
+        Entry("qdisc-nolock", qdisc.nolock, qdisc.NOTHING_LEFT),
     )
 }
 

@@ -27,7 +27,7 @@ from refmodel.engine.space import Unprovable
 from refmodel.rule import MACHINES, Machine, NotModelled
 
 Progress = Callable[[str, int, int], None]  # (cell, cells done, cells in all)
-PACKAGES = ("neigh", "nic", "tcp")
+LAYERS = "refmodel.layers"
 
 
 def prove(
@@ -181,12 +181,8 @@ def find(name: str) -> Machine:
         mine = [m for m in vars(module).values() if isinstance(m, Machine)]
         if mine:
             return mine[0]
-    for package in PACKAGES:
-        if name in MACHINES:
-            break
-        layer = importlib.import_module(f"refmodel.{package}")
-        if importlib.util.find_spec(f"{layer.__name__}.machine"):
-            importlib.import_module(f"{layer.__name__}.machine")
+    if name not in MACHINES:
+        importlib.import_module(LAYERS)
     if name not in MACHINES:
         raise NotModelled(f"no machine is called {name}; there are {', '.join(sorted(MACHINES)) or 'none'}")
     return MACHINES[name]
