@@ -49,7 +49,7 @@ class Line(Struct, frozen=True):
         text = f" {self.payload!r}" if self.payload else ""
         return (
             f"{self.sender}: {self.what} seq {self.seq} ack {self.ack} len {self.length} win {self.window}{options}"
-            f" ttl {self.ttl}{' DF' if self.df else ''} id +{self.id}{text}"
+            f" ttl {self.ttl}{' DF' if self.df else ''} id {'0' if self.id < 0 else f'+{self.id}'}{text}"
         )
 
 

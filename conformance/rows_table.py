@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+import refmodel.layers  # noqa: F401  (fills the registry)
 from refmodel.rows import ROWS, Row
 from refmodel.rule import MACHINES, RULES, STEPS
 
@@ -55,8 +56,8 @@ JUDGES: Final = {
     "R10": Judged(("tests/tcp",), "scripts: 6.1, 6.12, 6.18; walks"),
     "R11": Judged(("tests/ip6", "tests/neigh"), "`differential.ip6`, `differential.fib6`: 6.18; scripts over IPv6"),
     "E1": Judged(("tests/receive",), WALKS),
-    "E2": Judged((), "-"),
-    "E3": Judged((), "calls and frames side by side: 6.18"),
+    "E2": Judged(("tests/host/test_diagrams.py",), "the walks that are drawn: as E1"),
+    "E3": Judged(("tests/host/test_example.py",), "calls and frames side by side: 6.18"),
 }
 
 

@@ -3,6 +3,8 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conformance.example import PACES, Told, differences, nearest_run, on_kernel, on_model
 from refmodel.host.example import HELLO, HI
@@ -35,6 +37,15 @@ def test_the_wire_carries_a_question_for_the_address_a_handshake_two_messages_an
 def test_who_is_slower_closes_second() -> None:
     ends = {pace: next(x.sender for x in on_model(pace=pace).frames if "FIN" in x.what) for pace in PACES}
     assert ends == {(0, 0): "client", (0, 10): "server", (10, 0): "client"}
+
+
+@given(pace=st.tuples(st.integers(0, 3_000), st.integers(0, 3_000)))
+def test_however_slow_the_programs_are_their_calls_return_the_same(pace: tuple[int, int]) -> None:
+    told, prompt = on_model(pace=pace), on_model()
+    assert {who: results(told, who) for who in ("server", "client")} == {
+        who: results(prompt, who) for who in ("server", "client")
+    }
+    assert [x.payload for x in told.frames if x.length] == [HELLO, HI]
 
 
 @pytest.mark.live
