@@ -7,6 +7,7 @@ rule that fired is told too, and not what the rule itself calls. The recorder se
 interpreter's profiling hook, so a run that nobody watches pays nothing.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,7 +161,8 @@ class Recorder:
     """Records the cited functions that run while it is entered; `walk` is what it saw.
 
     `where` says where something runs now. Only one recorder can be entered at a time in a thread; a profiler that was
-    set before is set again at the end.
+    set before is set again at the end. Meanwhile no garbage is collected: calls that a forgotten network left unfinished
+    would end here.
     """
 
     def __init__(self, where: Callable[[], Place], title: str = "") -> None:
@@ -171,15 +173,20 @@ class Recorder:
         self._asleep: dict[FrameType, Step] = {}
         self._machine: FrameType | None = None  # a dispatcher at work
         self._before: Any = None
+        self._collects = False
 
     def __enter__(self) -> "Recorder":
         self._known = _known()
+        self._collects = gc.isenabled()
+        gc.disable()
         self._before = sys.getprofile()
         sys.setprofile(self._event)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(self._before)
+        if self._collects:
+            gc.enable()
         self._open.clear()
         self._asleep.clear()
 

@@ -1,5 +1,6 @@
 """A packet's walk names every function of the send and receive tables, in the order in which the kernel calls them."""
 
+import gc
 import json
 import xml.etree.ElementTree as ElementTree
 from functools import cache
@@ -11,6 +12,7 @@ from conformance.cli import main
 from conformance.walks.draw import FORMATS, mermaid, svg, text
 from conformance.walks.shown import lanes, said, shown
 from refmodel.host import walks
+from refmodel.host.network import Network
 from refmodel.rows import ROWS
 from refmodel.walk import Walk
 
@@ -126,6 +128,14 @@ def test_each_kernel_has_its_walk(kernel: str) -> None:
 
 def test_the_same_walk_is_recorded_twice() -> None:
     assert walks.make("send") == walks.make("send")
+
+
+def test_what_a_forgotten_network_left_unfinished_ends_in_no_walk() -> None:
+    net = Network()
+    net.host("a")
+    with net.record():
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 def test_neighbour_discovery_answers_over_ipv6() -> None:
