@@ -161,8 +161,8 @@ class Recorder:
     """Records the cited functions that run while it is entered; `walk` is what it saw.
 
     `where` says where something runs now. Only one recorder can be entered at a time in a thread; a profiler that was
-    set before is set again at the end. Meanwhile no garbage is collected: calls that a forgotten network left unfinished
-    would end here.
+    set before is set again at the end. Meanwhile no garbage is collected: calls that a forgotten network left
+    unfinished would end here.
     """
 
     def __init__(self, where: Callable[[], Place], title: str = "") -> None:
