@@ -38,6 +38,11 @@ def test_a_path_s_mtu_is_its_device_s_until_icmp_says_less(lab: Lab) -> None:
     assert mtu(lab, "192.0.2.2") == 1500
 
 
+def test_no_path_carries_more_than_a_total_length_can_say(lab: Lab) -> None:
+    assert lab.devs["lo"].mtu == 65536
+    assert mtu(lab, "127.0.0.1") == 65535  # IP_MTU of a UDP socket connected to it, 6.18
+
+
 def test_a_path_s_mtu_is_forgotten_after_ten_minutes(lab: Lab) -> None:
     ipv4_update_pmtu(lab.net, lab.flow(FAR), 1400)
     lab.env.advance(599 * SECOND)
