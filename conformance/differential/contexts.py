@@ -82,6 +82,9 @@ class Modelled(ReceiveEnv):
         """Every packet that comes up."""
         self.log.append(("netif_receive_skb", orig_dev.name))
 
+    def ip_list_rcv(self, skbs: list[SkBuff]) -> None:
+        """Nobody sends IPv4."""
+
     def ipv6_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
         """The router's packets are the router's; outside nobody takes them."""
         if dev is self.router.lo or dev in self.router.devs.values():

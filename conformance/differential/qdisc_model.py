@@ -11,7 +11,7 @@ from refmodel.dropreason import Reason
 from refmodel.netdevice import NetDevice
 from refmodel.sched.attach import dev_activate, noop_qdisc
 from refmodel.sched.env import Softnet
-from refmodel.sched.generic import __netif_schedule, qdisc_run
+from refmodel.sched.generic import __netif_schedule, netif_schedule_queue, qdisc_run
 from refmodel.sched.qdisc import Qdisc
 from refmodel.skbuff import SkBuff
 
@@ -174,6 +174,10 @@ class QdiscEnv:
     def netif_schedule(self, q: Any) -> None:
         """The queueing layer's."""
         schedule(self, q)
+
+    def netif_schedule_queue(self, txq: Any) -> None:
+        """The queueing layer's."""
+        netif_schedule_queue(self, txq)
 
     def qdisc_run(self, q: Any) -> None:
         """The queueing layer's."""

@@ -79,6 +79,12 @@ class ReceiveEnv:
         """Keeps what IPv4 gets."""
         self.delivered.append(("ip_rcv", skb))
 
+    def ip_list_rcv(self, skbs: list[SkBuff]) -> None:
+        """Keeps each of a list."""
+        for skb in skbs:
+            assert skb.dev is not None
+            self.ip_rcv(skb, skb.dev)
+
     def ipv6_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
         """Keeps what IPv6 gets."""
         self.delivered.append(("ipv6_rcv", skb))

@@ -86,7 +86,7 @@ CLASSES: Final = (
             *("skb_page_frag_refill", "skb_queue_tail", "skb_dequeue", "tcp_rbtree_insert", "ip_copy_metadata"),
             *("ip_fraglist_init", "ip_fraglist_prepare", "skb_condense", "skb_try_coalesce", "skb_partial_csum_set"),
             *("eth_header_cache", "tcp_gro_pull_header", "__skb_try_recv_datagram", "__skb_recv_datagram"),
-            *("skb_recv_datagram", "sock_gen_put", "sock_edemux", "skb_network_protocol"),
+            *("skb_recv_datagram", "sock_gen_put", "sock_edemux", "skb_network_protocol", "__netdev_alloc_skb"),
         ),
     ),
     Class(

@@ -94,6 +94,8 @@ def steps_of(walk: Walk) -> list[Step]:
 def context_of(words: str) -> str:
     """process, softirq or hardirq, as trace flags would say of the model's context."""
     low = words.lower()
+    if low.startswith("irq "):
+        return "hardirq"
     if "softirq" in low or "timer" in low:
         return "softirq"
     return "hardirq" if "interrupt" in low or "hardirq" in low else "process"
@@ -230,9 +232,11 @@ class Comparer:
         """The calls that the model has: their numbers, and their trees."""
         numbers: list[int] = []
         nodes: list[Node] = []
-        open_calls: list[tuple[tuple[str, ...], int, int]] = []  # what runs, where its context begins, its node
+        # What runs, where its context begins, its node; by the outermost call, since a task may sleep meanwhile.
+        tasks: dict[str, list[tuple[tuple[str, ...], int, int]]] = {}
         for i, c in enumerate(self.kernel.calls):
             here = (*c.within, *c.chain)
+            open_calls = tasks.setdefault(here[0], [])
             while open_calls and (
                 len(open_calls[-1][0]) >= len(here) or here[: len(open_calls[-1][0])] != open_calls[-1][0]
             ):

@@ -25,6 +25,8 @@ def _all(within: str, functions: str, why: str, *cases: str) -> tuple[Known, ...
     return tuple(Known(f, within, why, cases) for f in functions.split())
 
 
+CARDS: Final = ("card_send", "card_receive", "card_first_contact")
+
 KNOWN: Final[tuple[Known, ...]] = (
     Known("nf_hook_slow", "ip_output", "AppArmor's hook at POST_ROUTING, in Debian's kernels", (), "function_graph"),
     *_all(
@@ -56,7 +58,7 @@ KNOWN: Final[tuple[Known, ...]] = (
         "ip_route_input_noref",
         "what waits in a socket's backlog loses its route (tcp_add_backlog), so that the socket never learns it; the "
         "model's does",
-        *("tcp_veth", "forward", "tcp_connect"),
+        *("tcp_veth", "forward", "tcp_connect", "card_receive"),
     ),
     *_all("ip_route_input_slow", "fib_table_lookup", "the same, one function further", "forward", "tcp_veth"),
     *_all(
@@ -100,6 +102,46 @@ KNOWN: Final[tuple[Known, ...]] = (
     ),
     *_all("tcp_make_synack", "tcp_options_write", "the model writes the options in tcp_v4_send_synack"),
     *_all("inet_csk_complete_hashdance", "__inet_csk_reqsk_queue_drop", "the model has it in its caller"),
+    *_all(
+        "",
+        "napi_schedule_prep __napi_schedule",
+        "the guest's peer is a virtio card: its interrupts are for what it sent, too; the model's is an e1000e",
+        *CARDS,
+    ),
+    *_all(
+        "net_rx_action",
+        "napi_poll",
+        "virtio cleans what it sent in a NAPI of its own; e1000e, which stands for it in the model, in the interrupt",
+        *CARDS,
+    ),
+    *_all("napi_poll", "netif_tx_wake_queue", "virtio's poll wakes its queue each time", *CARDS),
+    *_all(
+        "net_rx_action",
+        "__raise_softirq_irqoff",
+        "an interrupt has put another NAPI on the list meanwhile; in the model none comes upon a softirq",
+        *CARDS,
+    ),
+    *_all(
+        "net_tx_action",
+        "__qdisc_run",
+        "virtio's queue runs again when its NAPI has cleaned, in the same softirq; the model's e1000e's before",
+        "card_receive",
+    ),
+    *_all(
+        "",
+        "net_rx_action net_tx_action",
+        "softirqs once more: after a virtio card's interrupt, or for its queue",
+        *CARDS,
+    ),
+    *_all(
+        "tcp_v4_rcv",
+        "tcp_add_backlog",
+        "the interrupt came upon the reader before it gave its socket back; in the model none comes upon a call",
+        "card_receive",
+    ),
+    *_all(
+        "release_sock", "__release_sock __tcp_send_ack", "the same: the reader takes the segment itself", "card_receive"
+    ),
     *_all("inet_getname", "release_sock", "Python asks for the name of what it has accepted"),
     *_all("", "inet_getname", "Python asks for the name of what it has accepted", "tcp_connect"),
 )

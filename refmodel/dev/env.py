@@ -30,6 +30,9 @@ class DevEnv(Env, Protocol):
     def netif_schedule(self, q: Any) -> None:
         """Has the NET_TX softirq run a discipline (__netif_schedule)."""
 
+    def netif_schedule_queue(self, txq: Any) -> None:
+        """The same of a queue's discipline, unless the queue is stopped."""
+
     def qdisc_run(self, q: Any) -> None:
         """Runs a discipline of this namespace."""
 

@@ -68,8 +68,7 @@ def netdev_tx_completed_queue(env: DevEnv, txq: NetdevQueue, pkts: int, count: i
     if txq.state & QUEUE_STATE_STACK_XOFF:
         txq.state &= ~QUEUE_STATE_STACK_XOFF
         env.note("netdev_tx_completed_queue", f"room again: queue {txq.index} runs")
-        if not txq.xmit_stopped:
-            env.netif_schedule(txq.qdisc)
+        env.netif_schedule_queue(txq)
 
 
 @cited("include/linux/netdevice.h:netdev_tx_reset_queue")

@@ -8,8 +8,9 @@ from refmodel.dev import txq as txqs
 from refmodel.dev import xmit as dev_xmit
 from refmodel.dev.drivers import TunFile, loopback_xmit, tun_net_xmit
 from refmodel.dev.queue import NetdevQueue
-from refmodel.dev.softirq import net_tx_action
+from refmodel.dev.softirq import dev_kfree_skb_irq_reason, net_tx_action
 from refmodel.dev.watchdog import Watchdog
+from refmodel.dropreason import Reason
 from refmodel.host.ipv6 import tcp6_gso_segment
 from refmodel.ip import gso
 from refmodel.ip.fragment import skb_checksum_help
@@ -47,6 +48,7 @@ class Devices:
 
     machine: "Machine"
     contexts: "Contexts"
+    consume_skb: Callable[[SkBuff], None]
     ipv4: "Ip"
     now: int
     register_routing: Callable[[NetDevice], None]
@@ -209,6 +211,10 @@ class Devices:
         """The NET_TX softirq runs a discipline."""
         netif_schedule(self, q)  # type: ignore[arg-type]
 
+    def netif_schedule_queue(self, txq: NetdevQueue) -> None:
+        """The same of a queue's discipline, unless the queue is stopped."""
+        generic.netif_schedule_queue(self, txq)  # type: ignore[arg-type]
+
     def qdisc_run(self, q: Any) -> None:
         """Runs a discipline."""
         generic.qdisc_run(self, q)  # type: ignore[arg-type]
@@ -250,6 +256,13 @@ class Devices:
     def netdev_tx_completed_queue(self, txq: NetdevQueue, pkts: int, count: int) -> None:
         """And what it has sent."""
         txqs.netdev_tx_completed_queue(self, txq, pkts, count)  # type: ignore[arg-type]
+
+    def dev_consume_skb_any(self, skb: SkBuff) -> None:
+        """A sent packet is freed; in a hard interrupt NET_TX will do it."""
+        if self.contexts.in_hardirq():
+            dev_kfree_skb_irq_reason(self, skb, Reason.CONSUMED)  # type: ignore[arg-type]
+        else:
+            self.consume_skb(skb)
 
     @cited("net/core/dev.c:netif_napi_add", "include/linux/netdevice.h:netif_napi_add")
     def netif_napi_add(self, dev: NetDevice, poll: Callable[[NapiStruct, int], int]) -> NapiStruct:

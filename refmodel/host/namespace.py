@@ -26,7 +26,7 @@ from refmodel.host.transport import (
     udp_bytes,
     udp_handler,
 )
-from refmodel.ip import append, input, output
+from refmodel.ip import append, input, listed, output
 from refmodel.ip.const import ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_PORT_UNREACH
 from refmodel.ip.icmp import icmp_send
 from refmodel.ip.icmprcv import IcmpProtocol
@@ -300,6 +300,12 @@ class Namespace(Above, Routing, Filtering, Neighbours, Devices, Net):
         """IPv4's handler; the sender's socket has its memory back (ip_rcv_core)."""
         self.skb_orphan(skb)
         input.ip_rcv(self.ipv4, skb, dev)
+
+    def ip_list_rcv(self, skbs: list[SkBuff]) -> None:
+        """The same of a list."""
+        for skb in skbs:
+            self.skb_orphan(skb)
+        listed.ip_list_rcv(self.ipv4, skbs)
 
     def udp_gro_lookup(self, skb: SkBuff, sport: int, dport: int) -> bool | None:
         """Whether the socket of a datagram takes several at once."""

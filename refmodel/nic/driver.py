@@ -272,7 +272,7 @@ def igb_ring_irq_enable(a: Adapter) -> None:
     a.registers.append(("IMS", a.driver.napi.ims))
 
 
-def _clean_tx(a: Adapter, fn: str) -> bool:
+def _clean_tx(a: Adapter, fn: str, free: Callable[[SkBuff], None]) -> bool:
     packets = count = 0
     complete = False
     booked = False
@@ -285,7 +285,7 @@ def _clean_tx(a: Adapter, fn: str) -> bool:
         for x in a.tx_event(CleanStep(n=n)):
             if isinstance(x, Completed):
                 skb, _, length = a.sent.popleft()
-                a.env.consume_skb(skb)
+                free(skb)
                 packets += 1
                 count += length
             elif isinstance(x, CleanDone):
@@ -298,13 +298,13 @@ def _clean_tx(a: Adapter, fn: str) -> bool:
 @cited("drivers/net/ethernet/intel/igb/igb_main.c:igb_clean_tx_irq")
 def igb_clean_tx_irq(a: Adapter, budget: int) -> bool:
     """What the card has sent is freed, byte queue limits book it, and a stopped queue with room is woken."""
-    return _clean_tx(a, "igb_clean_tx_irq")
+    return _clean_tx(a, "igb_clean_tx_irq", a.env.consume_skb)
 
 
 @cited("drivers/net/ethernet/intel/e1000e/netdev.c:e1000_clean_tx_irq")
 def e1000_clean_tx_irq(a: Adapter) -> bool:
     """What the card has sent is freed, byte queue limits book it, and a stopped queue with room is woken."""
-    return _clean_tx(a, "e1000_clean_tx_irq")
+    return _clean_tx(a, "e1000_clean_tx_irq", a.env.dev_consume_skb_any)
 
 
 def _alloc(a: Adapter, fn: str) -> int:

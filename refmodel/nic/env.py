@@ -25,6 +25,9 @@ class NicEnv(Env, Protocol):
     def netdev_tx_completed_queue(self, txq: Any, pkts: int, count: int) -> None:
         """Byte queue limits book `count` bytes as sent."""
 
+    def dev_consume_skb_any(self, skb: SkBuff) -> None:
+        """The card has sent the packet: it is freed here, or in a hard interrupt left to NET_TX."""
+
     def napi_schedule(self, napi: Any) -> None:
         """NAPI will poll."""
 

@@ -153,8 +153,10 @@ def netif_receive_skb_list_core(rx: "Receive", skbs: list[SkBuff]) -> None:
 def netif_receive_skb_list_ptype(
     rx: "Receive", skbs: list[SkBuff], pt_prev: PacketType | None, orig_dev: NetDevice | None
 ) -> None:
-    """Hands a run of packets to the handler that they have in common."""
-    if pt_prev is not None and orig_dev is not None:
+    """Hands a run of packets to the handler that they have in common; IPv4 has one for a whole list."""
+    if pt_prev == ETH_P_IP:
+        rx.env.ip_list_rcv(skbs)
+    elif pt_prev is not None and orig_dev is not None:
         for skb in skbs:
             deliver_last(rx, skb, pt_prev, orig_dev)
 

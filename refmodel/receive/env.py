@@ -16,6 +16,9 @@ class Env(refmodel.env.Env, Protocol):
     def ip_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
         """IPv4's packet_type handler."""
 
+    def ip_list_rcv(self, skbs: list[SkBuff]) -> None:
+        """IPv4's packet_type list_func."""
+
     def ipv6_rcv(self, skb: SkBuff, dev: NetDevice) -> None:
         """IPv6's packet_type handler."""
 

@@ -33,7 +33,7 @@ SENT = (
 RECEIVED = (
     "igb_msix_ring __napi_schedule net_rx_action napi_poll igb_poll "
     "igb_clean_rx_irq napi_gro_receive igb_alloc_rx_buffers napi_complete_done __netif_receive_skb_core "
-    "ip_rcv ip_rcv_core ip_rcv_finish ip_rcv_finish_core tcp_v4_early_demux "
+    "ip_list_rcv ip_rcv_core ip_sublist_rcv ip_rcv_finish_core tcp_v4_early_demux ip_sublist_rcv_finish "
     "dst_input ip_local_deliver ip_local_deliver_finish ip_protocol_deliver_rcu tcp_v4_rcv "
     "tcp_v4_do_rcv tcp_rcv_established tcp_ack tcp_data_queue tcp_queue_rcv "
     "__sys_recvfrom sock_recvmsg inet_recvmsg tcp_recvmsg "
@@ -80,6 +80,12 @@ def test_the_first_packet_to_a_neighbour_waits_until_arp_has_answered() -> None:
     )
     [send] = [s for s in w if s.function == "__neigh_event_send" and "INCOMPLETE" in s.decision]
     assert send.decision == "NONE -> INCOMPLETE: the packet waits in arp_queue"
+
+
+def test_what_e1000e_has_sent_is_freed_by_the_softirq() -> None:
+    steps = {s.function: s.context for s in walk("write")}
+    assert steps["dev_kfree_skb_irq_reason"] == "irq eth0"
+    assert steps["net_tx_action"] == steps["tcp_wfree"] == "softirq NET_TX"
 
 
 def test_a_stopped_queue_lets_the_packet_wait_and_the_softirq_sends_it() -> None:

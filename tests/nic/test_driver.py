@@ -62,6 +62,9 @@ class Card(Wire):
     def netdev_tx_completed_queue(self, txq: NetdevQueue, pkts: int, count: int) -> None:
         netdev_tx_completed_queue(self, txq, pkts, count)
 
+    def dev_consume_skb_any(self, skb: SkBuff) -> None:
+        self.consume_skb(skb)
+
     def napi_schedule(self, napi: Any) -> None:
         self.scheduled = True
 

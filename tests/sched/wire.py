@@ -9,7 +9,7 @@ from refmodel.dev.xmit import dev_hard_start_xmit, validate_xmit_skb, validate_x
 from refmodel.netdevice import ARPHRD_NONE, NetDevice
 from refmodel.sched.attach import dev_activate, noop_qdisc
 from refmodel.sched.env import Softnet
-from refmodel.sched.generic import __netif_schedule, qdisc_run
+from refmodel.sched.generic import __netif_schedule, netif_schedule_queue, qdisc_run
 from refmodel.sched.qdisc import Qdisc
 from refmodel.skbuff import SkBuff
 from tests.bare import Bare
@@ -111,6 +111,9 @@ class Wire(Bare):
 
     def netif_schedule(self, q: Any) -> None:
         schedule(self, q)
+
+    def netif_schedule_queue(self, txq: Any) -> None:
+        netif_schedule_queue(self, txq)
 
     def qdisc_run(self, q: Any) -> None:
         qdisc_run(self, q)
