@@ -33,7 +33,7 @@ JUDGES: Final = {
     "S1": Judged(("tests/tcp", "tests/udp"), "results and errno in scripts: 6.1, 6.12, 6.18; walks"),
     "S2": Judged(("tests/tcp",), "scripts: 6.1, 6.12, 6.18; the worked example: 6.18"),
     "S3": Judged(("tests/tcp",), SCRIPTS),
-    "S4": Judged(("tests/udp", "tests/host"), "scripts and captures: 6.1, 6.12, 6.18"),
+    "S4": Judged(("tests/udp", "tests/host"), "scripts and captures: 6.1, 6.12, 6.18; random corked sends: 6.18"),
     "S5": Judged(("tests/ip",), "`differential.ip`: 6.18; captures"),
     "S6": Judged(("tests/fib",), "`differential.fib`, `ip route get`: 6.18"),
     "S7": Judged(("tests/netfilter",), "`differential.netfilter`, verdicts, bytes, counters, entries: 6.18"),

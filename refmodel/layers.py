@@ -35,5 +35,6 @@ import refmodel.tcp.prr
 import refmodel.tcp.rtt
 import refmodel.tcp.scoreboard
 import refmodel.tcp.window
+import refmodel.udp.corking
 
 __all__ = ["refmodel"]

@@ -40,7 +40,7 @@ ROWS: Final = (
         ),
         TCP_PARTS,
     ),
-    _row("S4", "UDP output", "udp_sendmsg udp_send_skb"),
+    _row("S4", "UDP output", "udp_sendmsg udp_send_skb", "udp_cork"),
     _row(
         "S5", "IP output", "ip_queue_xmit __ip_queue_xmit ip_local_out __ip_local_out dst_output ip_output", "ip-idents"
     ),

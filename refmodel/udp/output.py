@@ -216,6 +216,8 @@ def _begin(sk: UdpSock, msg: MsgHdr, size: int, cork: Cork, connected: bool, v4:
     cork.saddr = own if len(own) == len(cork.daddr) and not bind.is_any(own) else ipv4.source_address(net, cork.daddr)
     _setup_cork(sk, cork, dst, v4)
     if not (sk.corkflag or msg.msg_flags & MSG_MORE):
+        if msg.msg_flags & MSG_PROBE:
+            return _sent(sk, msg, size, 0, v4)
         err = _ip_append_data(sk, cork, msg, size, True, v4)
         return _sent(sk, msg, size, err or udp_send_skb(sk, cork, v4), v4)
     stream.lock_sock(sk)
@@ -247,16 +249,19 @@ def _setup_cork(sk: UdpSock, cork: Cork, dst: Dst, v4: bool) -> None:
 
 
 def _append(sk: UdpSock, msg: MsgHdr, size: int, v4: bool) -> int:
-    """More bytes for the datagram that is corked; without MSG_MORE and UDP_CORK it leaves."""
+    """More bytes for the datagram that is corked; without MSG_MORE and UDP_CORK it leaves. MSG_PROBE adds none."""
     cork = sk.cork
     assert cork is not None
     stream.lock_sock(sk)
     corked = sk.corkflag or bool(msg.msg_flags & MSG_MORE)
-    err = _ip_append_data(sk, cork, msg, size, cork.length == 0, v4)
+    probe = msg.msg_flags & MSG_PROBE
+    err = 0 if probe else _ip_append_data(sk, cork, msg, size, cork.length == 0, v4)
     if err:
         udp_flush_pending_frames(sk)
     elif not corked:
         err = udp_push_pending_frames(sk)
+    elif cork.length == 0:
+        udp_flush_pending_frames(sk)  # its queue is empty, and so nothing is pending
     stream.release_sock(sk)
     return _sent(sk, msg, size, err, v4)
 
