@@ -24,21 +24,22 @@ ON_KERNEL = {
     "connect": "tcp_connect",
     "tun": "unread_tun",
     "stopped": "stopped_queue",
-    "backlog": "backlog",
+    "backlog": "backlog_full",
 }
 """Which of the cases that can be played on a kernel shows a walk; a machine without a card of its own has veth."""
 
 
 def beside_kernel(name: str, detail: bool) -> int:
     """Plays a walk's case on the running kernel and on its model, and shows both: the exit status."""
-    from conformance.live import walk_check, walk_model
+    from conformance.live import walk_check, walk_model, walk_record
     from conformance.live.walk_compare import version_of
     from conformance.live.walk_trace import TraceError
     from conformance.walks.draw import text
 
     case = ON_KERNEL.get(name, name.replace("-", "_"))
-    if case not in walk_model.CASES:
-        fail(f"{name!r} cannot be played on a kernel; these can: {', '.join(walk_model.CASES)}")
+    both = [c for c in walk_record.CASES if c in walk_model.CASES]
+    if case not in both:
+        fail(f"{name!r} cannot be played on the running kernel beside the model; these can: {', '.join(both)}")
     if os.geteuid() != 0:
         fail("watching the kernel needs root: it reads tracepoints and makes network namespaces")
     try:

@@ -275,7 +275,7 @@ def test_the_model_s_walk_is_a_recorded_kernel_s(path: Path) -> None:
     if found is None:
         pytest.skip("the model has no such case yet")
     assert [d.text(walk) for d in found.unexplained(walk)] == []
-    assert len(found.placed) >= 6
+    assert len(found.placed) >= min(6, len(walk.calls))
 
 
 def test_every_case_of_the_model_is_compared_with_all_kernels() -> None:

@@ -52,6 +52,22 @@ KNOWN: Final[tuple[Known, ...]] = (
     ),
     *_all("neigh_update", "__wake_up_common", "who listens on netlink is woken; the model has nobody there"),
     *_all("ip_rcv_core", "tcp_wfree", "the model gives the sender its room back when ip_rcv is called, not in it"),
+    *_all("veth_xdp_rcv", "tcp_wfree", "the model gives the sender its room back when ip_rcv is called, behind GRO"),
+    Known(
+        "napi_poll",
+        "net_rx_action",
+        "a namespace of the model has a softnet of its own: what 6.12 polls in the run that polled the receiver, the "
+        "model polls in a run of the sender's",
+        ("tcp_veth_napi",),
+        "function_graph",
+    ),
+    Known(
+        "tcp_v4_do_rcv",
+        "tcp_v4_rcv",
+        "in the guest the acknowledgment came after the sender had let go of its socket; in the model before",
+        ("tcp_veth_napi",),
+        "function_graph",
+    ),
     *_all("loopback_xmit", "tcp_wfree", "the model gives the sender its room back when ip_rcv is called"),
     *_all(
         "ip_rcv_finish_core",

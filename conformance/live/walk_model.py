@@ -9,9 +9,11 @@ from refmodel.host.machine import Machine
 from refmodel.host.namespace import Namespace
 from refmodel.host.network import Network
 from refmodel.host.program import SOCK_DGRAM, Program, accept, bind, connect, listen, sendto, setsockopt, sleep, socket
-from refmodel.host.walks import PORT, datagram_reader, quiet_client, reader, until_asleep
+from refmodel.host.walks import PORT, datagram_reader, holder, quiet_client, reader, until_asleep
+from refmodel.receive.veth import ALL_TSO
 from refmodel.tcp.whole.ca import tcp_set_default_congestion_control
 from refmodel.tcp.whole.ipopt import IP_MTU_DISCOVER, IP_TTL, SOL_IP
+from refmodel.tcp.whole.sock import Sock
 from refmodel.walk import Walk
 
 A: Final = bytes((10, 77, 0, 1))
@@ -36,12 +38,15 @@ def host(net: Network, name: str, machine: Machine | None = None) -> Namespace:
     return ns
 
 
-def pair(kernel: str) -> tuple[Network, Namespace, Namespace]:
-    """Two namespaces of one machine with a veth pair between them."""
+def pair(kernel: str, gro: bool = False) -> tuple[Network, Namespace, Namespace]:
+    """Two namespaces of one machine with a veth pair between them; `gro`: the second end has a NAPI of its own."""
     net = Network(kernel)
     machine = net.machine("box")
     a, b = host(net, "a", machine), host(net, "b", machine)
     veth = net.veth(a, b, ("walk0a", "walk0b"))
+    if gro:
+        veth.dev[0].features -= ALL_TSO
+        veth.dev[1].features |= {"generic-receive-offload"}
     a.newaddr(veth.dev[0], A, 24)
     b.newaddr(veth.dev[1], B, 24)
     return net, a, b
@@ -102,8 +107,16 @@ def tcp_veth(kernel: str) -> Walk:
     return recorded(net, "tcp_veth", a, quiet_client(B, QUIET, bytes(100)))
 
 
+@case
+def tcp_veth_napi(kernel: str) -> Walk:
+    """100 bytes of TCP over a pair of veth whose receiver has GRO on, and so a NAPI of its own."""
+    net, a, b = pair(kernel, gro=True)
+    net.program(b, reader(B), "server")
+    return recorded(net, "tcp_veth_napi", a, quiet_client(B, QUIET, bytes(100)))
+
+
 class Tuns:
-    """Two tun devices and the program that carries packets from one to the other."""
+    """Two tun devices and the program that carries packets from one to the other. `last` came in at the second."""
 
     def __init__(self, net: Network, ends: tuple[tuple[Namespace, bytes], tuple[Namespace, bytes]], lasts: int) -> None:
         self.net, self.ends, self.end = net, [ns for ns, _ in ends], net.now + lasts
@@ -112,6 +125,7 @@ class Tuns:
         for (ns, address), dev in zip(ends, self.devices, strict=True):
             ns.newaddr(dev, address, 24)
             ns.set_qdisc(dev, "pfifo_fast")
+        self.last = b""
         self._again()
 
     def _again(self) -> None:
@@ -125,11 +139,13 @@ class Tuns:
             for _ in range(n):
                 skb = tun_ring_recv(self.ends[at], self.files[at])
                 if skb is not None:
-                    self._comes_in(1 - at, bytes(skb.data))
+                    self.comes_in(1 - at, bytes(skb.data))
         self._again()
 
-    def _comes_in(self, at: int, packet: bytes) -> None:
+    def comes_in(self, at: int, packet: bytes) -> None:
+        """The program writes a packet to a device."""
         ns, dev = self.ends[at], self.devices[at]
+        self.last = packet if at else self.last
         ns.machine.process(ns, lambda: ns.tun_get_user(dev, packet), "relay")
 
 
@@ -277,3 +293,21 @@ def filtered(kernel: str) -> Walk:
     b.iptables_restore(table("filter", f"-A INPUT -p udp -m udp --dport {PORT} -j DROP"))
     net.program(b, datagram_reader(B), "server")
     return recorded(net, "filtered", a, datagrams(B, (B, PORT), 100))
+
+
+@case
+def backlog_full(kernel: str) -> Walk:
+    """A segment for a socket that its user owns and whose backlog is full: dropped."""
+    net = Network(kernel)
+    machine = net.machine("box")
+    a, b = host(net, "a", machine), host(net, "b", machine)
+    tuns = Tuns(net, ((a, A), (b, B)), 10 * QUIET)
+    net.program(b, holder(B, 2048), "server")
+    until_asleep(net, net.program(a, quiet_client(B, QUIET, bytes(100)), "client", 1_000), QUIET)
+    [sk] = [s for s in b.ehash.values() if isinstance(s, Sock)]
+    sk.sk_owned = True
+    for _ in range(1000):
+        tuns.comes_in(1, tuns.last)
+    with net.record("backlog_full") as recorder:
+        tuns.comes_in(1, tuns.last)
+    return recorder.walk

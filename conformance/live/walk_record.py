@@ -438,8 +438,10 @@ def backlog(n: Net, full: bool = False) -> Act:
     first = take(tuns[0])
     os.write(tuns[1].fd, first)
     relay(*tuns)
-    client.send(bytes(100))
-    second = take(tuns[0])
+    second = first  # where it is dropped anyway, none must be sent that the client would send again
+    if not full:
+        client.send(bytes(100))
+        second = take(tuns[0])
     fault = Fault()
     n._stack.callback(fault.close)
     reader = threading.Thread(target=lambda: server.recv_into(fault.view, 200), name="reader")
