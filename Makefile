@@ -30,7 +30,7 @@ tools:
 	@sh tools/install-system-tools.sh
 
 captures: venv tools
-	$(BIN)/refmodel check --report report captures/*.pcapng
+	$(BIN)/refmodel check --report report captures
 
 corpus: venv tools
 	$(BIN)/python -m conformance.live.corpus --out build/corpus

@@ -10,7 +10,7 @@ import os
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import click
@@ -391,10 +391,13 @@ def episode(seed: int, tally: Tally, queries: int) -> int:
         kernel.close()
 
 
-def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> Tally:
+def ask(
+    episode: Callable[[int, Tally, int], int], n: int, seed: int, progress: Progress | None = None, stop: int = 5
+) -> Tally:
     """Asks `n` questions in as many episodes as they take, until `stop` of them ended with a difference.
 
-    It runs on one processor, since each has cached routes of its own.
+    `episode` is given its seed, the tally, and how many questions are left; it returns how many it asked. All run on
+    one processor, since each has cached routes of its own.
     """
     tally = Tally(Counter(), [])
     task = progress.add_task("questions", total=n) if progress is not None else None
@@ -412,6 +415,29 @@ def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> T
     return tally
 
 
+def tell(tally: Tally, summary: str) -> int:
+    """Prints the differences with what led to them, and the summary: the exit status."""
+    for d in tally.differences:
+        print(f"\nseed {d.seed}: {d.what}\n  kernel {d.kernel}\n  model  {d.model}")
+        for line in d.log:
+            print(f"    {line}")
+    print(f"{summary}: {len(tally.differences)} differences")
+    return bool(tally.differences)
+
+
+def told(counts: Counter[str]) -> str:
+    """How many questions, operations and dumps there were."""
+    return (
+        f"{counts['query']} questions ({counts['answered']} answered), {counts['op']} operations "
+        f"({counts['refused']} refused), {counts['tables']} dumps of all tables"
+    )
+
+
+def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> Tally:
+    """Asks `n` questions about IPv4, as `ask` does."""
+    return ask(episode, n, seed, progress, stop)
+
+
 @click.command()
 @click.option("--n", default=1000, help="Questions to ask.")
 @click.option("--seed", default=1, help="The first episode's seed.")
@@ -419,16 +445,7 @@ def main(n: int, seed: int) -> None:
     """Holds the model's IPv4 routing against the running kernel's."""
     with Progress() as progress:
         tally = run(n, seed, progress)
-    for d in tally.differences:
-        print(f"\nseed {d.seed}: {d.what}\n  kernel {d.kernel}\n  model  {d.model}")
-        for line in d.log:
-            print(f"    {line}")
-    c = tally.counts
-    print(
-        f"{c['query']} questions ({c['answered']} answered), {c['op']} operations ({c['refused']} refused), "
-        f"{c['tables']} dumps of all tables: {len(tally.differences)} differences"
-    )
-    sys.exit(bool(tally.differences))
+    sys.exit(tell(tally, told(tally.counts)))
 
 
 if __name__ == "__main__":

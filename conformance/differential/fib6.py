@@ -7,12 +7,10 @@ each operation the errno is compared, after every few all tables; and each quest
 the source address that the kernel would choose.
 """
 
-import os
 import random
 import struct
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +18,7 @@ import click
 from rich.progress import Progress
 
 from conformance.differential import rtnl
-from conformance.differential.fib import Difference, Tally
+from conformance.differential.fib import Difference, Tally, ask, tell, told
 from conformance.differential.fib_world import DEVICES, SEED, Kernel, Link, StillEnv, running_version
 from conformance.differential.rtnl import Attr, Refused, attrs, u32
 from conformance.live.errors import ScenarioFailed
@@ -446,21 +444,8 @@ def episode(seed: int, tally: Tally, queries: int) -> int:
 
 
 def run(n: int, seed: int, progress: Progress | None = None, stop: int = 5) -> Tally:
-    """Asks `n` questions in as many episodes as they take, until `stop` of them ended with a difference."""
-    tally = Tally(Counter(), [])
-    task = progress.add_task("questions", total=n) if progress is not None else None
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        asked = 0
-        while asked < n and len(tally.differences) < stop:
-            asked += episode(seed, tally, n - asked)
-            seed += 1
-            if progress is not None and task is not None:
-                progress.update(task, completed=asked)
-    finally:
-        os.sched_setaffinity(0, before)
-    return tally
+    """Asks `n` questions about IPv6, as `ask` does."""
+    return ask(episode, n, seed, progress, stop)
 
 
 @click.command()
@@ -470,16 +455,7 @@ def main(n: int, seed: int) -> None:
     """Holds the model's IPv6 routing against the running kernel's."""
     with Progress() as progress:
         tally = run(n, seed, progress)
-    for d in tally.differences:
-        print(f"\nseed {d.seed}: {d.what}\n  kernel {d.kernel}\n  model  {d.model}")
-        for line in d.log:
-            print(f"    {line}")
-    c = tally.counts
-    print(
-        f"{c['query']} questions ({c['answered']} answered), {c['op']} operations ({c['refused']} refused), "
-        f"{c['tables']} dumps of all tables: {len(tally.differences)} differences"
-    )
-    sys.exit(bool(tally.differences))
+    sys.exit(tell(tally, told(tally.counts)))
 
 
 if __name__ == "__main__":
