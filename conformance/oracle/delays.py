@@ -4,7 +4,7 @@ The law: what icsk_ack holds is followed with the tap's stamps instead of jiffie
 leaves and names the function that sent it; whether it may leave at all is decided elsewhere. Times in us.
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from conformance.check.setup import slack
 from refmodel.packet.transport import FIN, PSH, SYN, URG
@@ -26,7 +26,7 @@ class AckClock:
     delayed-ACK timer runs out, -1 if it isn't armed; `now`: an acknowledgment is due at once.
     """
 
-    __slots__ = (
+    __slots__: ClassVar[tuple[str, ...]] = (
         "advmss", "ato", "due", "frame", "jiffy", "last_seg_size", "lrcvtime", "mandated", "now", "pingpong", "pushed",
         "quick", "rcv_mss", "since", "thresh",
     )  # fmt: skip
@@ -43,7 +43,7 @@ class AckClock:
 
     def copy(self) -> "AckClock":
         """A copy to go on from."""
-        new = AckClock.__new__(AckClock)
+        new = AckClock(self.jiffy, self.thresh)
         for name in AckClock.__slots__:
             setattr(new, name, getattr(self, name))
         return new

@@ -2,8 +2,8 @@
 
 from conformance.oracle.end import Label
 from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, TLP
+from conformance.oracle.repeats import Repeats
 from conformance.oracle.scoreboard import R, Sent, segments
-from conformance.oracle.sender_input import Inputs
 from conformance.oracle.sender_rules import (
     BY_PATH,
     BY_PROBE0,
@@ -22,8 +22,10 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, PSH, RST, SYN
 
 
-class Departures(Inputs):
+class Departures(Repeats):
     """The application of what was classified."""
+
+    __slots__ = ()
 
     def sent(self, s: Segment, label: Label) -> None:
         """The output left: queues, states and counters follow."""

@@ -6,98 +6,13 @@ to answer) as the end sends, and at the latest `late` behind its stamp.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, Protocol, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
 
-from msgspec import Struct, field
-
-from conformance.check.setup import Host
+from conformance.oracle.terms import UNKNOWN, Excuse, Interval, Kind, Label, Refusal, Stack
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import RST
 from refmodel.tcp.state import St
-
-Interval = tuple[int, int]
-UNKNOWN: Final = 1 << 62
-
-Kind = Literal["dropped", "late", "unseen", "unheard", "overtaken"]
-
-
-class Excuse(Struct, frozen=True):
-    """A hypothesis that would excuse a frame, with its evidence.
-
-    `dropped`: input `frame` was lost behind the tap. `late`: input `frame` was processed only after frame `until` left.
-    `unseen`: this end sent something before `frame` that the tap did not see; `unheard`: `frame` answers something that
-    it did not see. `overtaken`: `frame` left this end before frames that the tap saw earlier. The cheapest
-    (`cost`) is tried first.
-    """
-
-    kind: Kind
-    frame: int
-    evidence: str
-    until: int = 0
-    cost: int = 1
-
-
-class Refusal(Exception):
-    """A frame that the specification does not allow here.
-
-    `constraint` is an id of `constraints.CONSTRAINTS`; `what` says it with the figures; `allowed` what could have been
-    sent instead; `near` the steps that came close, each with what stood against it.
-    """
-
-    def __init__(
-        self,
-        constraint: str,
-        what: str,
-        allowed: Iterable[str] = (),
-        near: Iterable[tuple[str, str]] = (),
-        excuses: Iterable[Excuse] = (),
-    ) -> None:
-        super().__init__(f"{constraint}: {what}")
-        self.constraint, self.what = constraint, what
-        self.side: int | None = None  # the end that refused, where it was not the frame's sender
-        self.allowed, self.near = tuple(allowed), tuple(near)
-        self.excuses = tuple(sorted(excuses, key=lambda e: e.cost))
-
-
-class Label(Struct, frozen=True):
-    """Which function of the kernel sent the frame (as `Packet.by` of the whole TCP names it), and what told it."""
-
-    by: str
-    note: str = ""
-
-
-class Stack(Struct):
-    """What is taken for granted of an end's host; the parts may sharpen it as they learn.
-
-    `linux`: held to Linux's rules, else to the RFCs' only. `near`: the tap is on this host (None: not known).
-    `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
-    `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
-    `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
-    this host is. `whole`: the recorder says that the tap missed nothing of what passed it.
-    """
-
-    kernel: str = "6.12"
-    hz: int = 250
-    linux: bool = True
-    why_not: str = ""
-    near: bool | None = None
-    late: int = 50_000
-    base: int = 0
-    given: bool = False
-    lossy: bool | None = None
-    presumed: bool = False
-    close: bool = False
-    exact: bool = False
-    whole: bool = False
-    told: dict[str, int] = field(default_factory=dict)
-    host: Host | None = None
-    evidence: list[str] = field(default_factory=list)
-
-    @property
-    def jiffy(self) -> int:
-        """The length of a jiffy in us."""
-        return 1_000_000 // self.hz
 
 
 class Counts:
@@ -242,6 +157,7 @@ class End:
     `given_up` says why a foreign end is not followed any more.
     """
 
+    __deletable__: ClassVar[list[str]] = ["ident", "life", "peer", "rx", "tx"]  # by `_take_apart`
     __slots__ = (
         "address",
         "counts",
@@ -364,3 +280,6 @@ class End:
         """The state in words."""
         parts = (self.life, self.tx, self.rx)
         return f"{self.name} {self.state.name}: " + "; ".join(w for p in parts if (w := p.words()))
+
+
+__all__ = ["UNKNOWN", "Counts", "End", "Excuse", "Interval", "Kind", "Label", "Refusal", "Stack", "us"]

@@ -29,7 +29,7 @@ RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
 SOON: Final = 5_000  # us within which a SYN is answered on a host that is not busy
 HELD: Final = 3_200_000  # us that a SYN may wait for its neighbour's address
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "syn-changes",
         "A SYN that is sent again has the number, window and options of the first.",

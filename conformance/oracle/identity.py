@@ -6,7 +6,7 @@ and unseen frames; they are believed only after they were exact.
 """
 
 from collections import deque
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from conformance.check.infer import kinds, linux_order
 from conformance.oracle.clock import REORDERED, SWAPPED, Clock
@@ -32,7 +32,7 @@ SWAPS: Final = 4  # frames that two CPUs' stamps may put behind
 AGAIN: Final = 16  # frames among which one that the network doubled is looked for
 SMALL: Final = (St.CLOSE, St.LISTEN, St.NEW_SYN_RECV, St.TIME_WAIT)  # no full socket
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "flags-combination",
         "A segment has ACK unless it is a SYN or a bare RST, no two of SYN, FIN and RST, no PSH without data, and data "
@@ -165,7 +165,7 @@ def damaged(s: Segment) -> bool:
 class Identity:
     """IdentityPart: what an end's frames have in common so far."""
 
-    __slots__ = (
+    __slots__: ClassVar[tuple[str, ...]] = (
         "_ecn_own", "_ecn_peer", "_stepped", "accecn", "acks", "clock", "df", "ecn_ok", "ect", "end", "frames", "ids",
         "low_pmtu", "mss", "own_mss", "own_ts", "past", "peer_ts", "strict", "ts_ok", "ttl",
     )  # fmt: skip
@@ -199,7 +199,7 @@ class Identity:
     def copy(self) -> "Identity":
         """A copy that shares nothing that changes."""
         new = Identity(self.end)
-        for name in self.__slots__:
+        for name in Identity.__slots__:
             setattr(new, name, getattr(self, name))
         new.ids, new.clock = self.ids.copy(), self.clock.copy()
         new.past = deque(self.past, AGAIN)

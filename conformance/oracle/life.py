@@ -6,7 +6,7 @@ linger) is hidden; each frame narrows it. A SYN-ACK sent again takes back an ACK
 """
 
 from collections import deque
-from typing import Final
+from typing import ClassVar, Final
 
 from conformance.check.known import Known, known
 from conformance.check.setup import Setup
@@ -63,7 +63,7 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
 class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
-    __slots__ = (
+    __slots__: ClassVar[tuple[str, ...]] = (
         "aborted", "alert", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
         "far", "fin_end", "got", "half",
         "heard", "host", "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "repeats", "req",
@@ -111,8 +111,8 @@ class Life:
 
     def copy(self) -> "Life":
         """A copy that shares nothing that changes."""
-        new = Life.__new__(Life)
-        for name in self.__slots__:
+        new = Life(self.end, self.setup, self.opens, False)
+        for name in Life.__slots__:
             setattr(new, name, getattr(self, name))
         new.asks, new.dues, new.used, new.since = list(self.asks), list(self.dues), dict(self.used), list(self.since)
         new.heard, new.closers = deque(self.heard, self.heard.maxlen), list(self.closers)

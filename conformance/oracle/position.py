@@ -72,7 +72,7 @@ class Origin:
 
     def copy(self) -> "Origin":
         """A copy to go on from; what it started from stays as it was."""
-        new = Origin.__new__(Origin)
+        new = Origin(self.re, self.recent)
         new.nxt, new.re, new.recent, new.since = self.nxt, self.re, self.recent, list(self.since)
         return new
 

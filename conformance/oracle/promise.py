@@ -5,7 +5,7 @@ that came has proved to be well used: what the SYN offered, and for each segment
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK
@@ -39,7 +39,7 @@ class Promise:
     the peer's segments as this end expects them.
     """
 
-    __slots__ = (
+    __slots__: ClassVar[tuple[str, ...]] = (
         "advmss",
         "asked",
         "bare",
@@ -66,7 +66,7 @@ class Promise:
 
     def copy(self) -> "Promise":
         """A copy to go on from."""
-        new = Promise.__new__(Promise)
+        new = Promise()
         for name in Promise.__slots__:
             setattr(new, name, getattr(self, name))
         return new

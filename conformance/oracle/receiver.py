@@ -11,7 +11,6 @@ from conformance.oracle.end import Label, Refusal, us
 from conformance.oracle.position import FAR_BACK, Found, find, newer, shortfall
 from conformance.oracle.promise import U16_MAX, UNBOUNDED
 from conformance.oracle.receiver_causes import Causes
-from conformance.oracle.receiver_input import Arriving
 from conformance.oracle.receiver_rules import CONSTRAINTS, ECN_CE, FAR_AWAY, HELD_BACK, OPEN, as_ranges, release
 from conformance.oracle.sack import Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
@@ -19,7 +18,7 @@ from refmodel.packet.transport import ACK, CWR, ECE, FIN, RST, SYN
 from refmodel.types import H32, M32
 
 
-class Receiver(Causes, Arriving):
+class Receiver(Causes):
     """What came and what was said of it. See the module's docstring; the constraints are `CONSTRAINTS`."""
 
     __slots__ = ()

@@ -2,14 +2,14 @@
 
 from conformance.oracle.end import Excuse, us
 from conformance.oracle.position import find, newer
+from conformance.oracle.receiver_input import Arriving
 from conformance.oracle.receiver_rules import QUEUED
-from conformance.oracle.receiver_state import ReceiverState
 from conformance.oracle.sack import Range
 from refmodel.packet.segment import Segment
 from refmodel.types import H32, M32
 
 
-class Excusing(ReceiverState):
+class Excusing(Arriving):
     """What may have happened to inputs."""
 
     __slots__ = ()

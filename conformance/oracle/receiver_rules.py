@@ -8,7 +8,7 @@ from refmodel.packet.segment import Segment
 from refmodel.tcp.state import St
 from refmodel.types import H32, M32
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "ack-of-what-did-not-arrive",
         "Only what arrived is acknowledged.",

@@ -1,6 +1,6 @@
 """What the receiving half knows of its end, and the questions that its parts share."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from conformance.oracle.astray import LEAST_MSS, Astray
 from conformance.oracle.clock import SWAPPED
@@ -14,16 +14,18 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST
 from refmodel.types import H32, M32
 
+FIELDS: Final = (
+    "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
+    "dup_acks", "ecn_ok", "ecn_syn", "end", "fastest", "fin_due", "fuzzy", "half", "known", "latest", "loose",
+    "may_miss_dsack", "ofo_told", "old_sets", "origin", "promise", "re", "sack_known", "skips", "stale", "stamps",
+    "text_at", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
+)  # fmt: skip
+
 
 class ReceiverState:
     """What came and what was said of it. Sequence space of the peer."""
 
-    __slots__ = (
-        "arrivals", "asking", "astray", "ce", "clock", "compressed", "credit_at", "credit_by", "credits", "dsack_off",
-        "dup_acks", "ecn_ok", "ecn_syn", "end", "fastest", "fin_due", "fuzzy", "half", "known", "latest", "loose",
-        "may_miss_dsack", "ofo_told", "old_sets", "origin", "promise", "re", "sack_known", "skips", "stale", "stamps",
-        "text_at", "top", "ts_at", "ts_loose", "ts_ok", "ts_recent", "untold", "wup",
-    )  # fmt: skip  # fmt: skip
+    __slots__ = FIELDS
 
     def __init__(self, end: End) -> None:
         self.end = end
@@ -67,8 +69,8 @@ class ReceiverState:
 
     def copy(self) -> Self:
         """A copy that shares nothing that changes."""
-        new = type(self).__new__(type(self))
-        for name in ReceiverState.__slots__:
+        new = type(self)(self.end)
+        for name in FIELDS:
             setattr(new, name, getattr(self, name))
         new.re, new.promise, new.clock = self.re.copy(), self.promise.copy(), self.clock.copy()
         new.origin = None if self.origin is None else self.origin.copy()

@@ -5,7 +5,7 @@ them again, so Recovery begins here with the first retransmission that arrivals 
 retransmission that was lost again counts with its successor. Times are the tap's, in us.
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from conformance.oracle.end import Counts
 from conformance.oracle.scoreboard import EVER, Board, L, R, S, Sent, segments
@@ -43,7 +43,7 @@ Block = tuple[int, int]
 class Flow:
     """One direction's sender. Sequence numbers are unwrapped; `sack_ok` and `ts_ok` are None while not known."""
 
-    __slots__ = (
+    __slots__: ClassVar[tuple[str, ...]] = (
         "armed", "backoff", "board", "ca", "cache", "counts", "delivered", "dsack_dups", "due", "echo", "fack", "frto",
         "high_seq", "kind", "max_window", "may_frto", "mss", "nxt", "rack_end", "rack_rtt", "rack_time", "reno",
         "reord_seen", "reordering", "retrans_stamp", "retransmits", "rtt", "sack_ok", "tlp_high",
@@ -76,7 +76,7 @@ class Flow:
 
     def copy(self) -> "Flow":
         """A copy that shares nothing that changes."""
-        new = Flow.__new__(Flow)
+        new = Flow(self.counts, self.rtt)
         for name in Flow.__slots__:
             setattr(new, name, getattr(self, name))
         new.board, new.rtt, new.cache = self.board.copy(), self.rtt.copy(), list(self.cache)

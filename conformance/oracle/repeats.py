@@ -4,6 +4,7 @@ from conformance.check.setup import slack
 from conformance.oracle.end import Label, Refusal
 from conformance.oracle.recovery import CWR, LOSS, OPEN, RECOVERY, RTO, TLP
 from conformance.oracle.scoreboard import EVER, R, S, Sent
+from conformance.oracle.sender_input import Inputs
 from conformance.oracle.sender_rules import (
     AGAIN,
     BY_LOST,
@@ -23,7 +24,6 @@ from conformance.oracle.sender_rules import (
     SWAPPED,
     TICK,
 )
-from conformance.oracle.sender_state import SenderState
 from conformance.oracle.timers import RTO_MAX, RTO_MIN
 from conformance.oracle.vantage import unfilled
 from refmodel.packet.codec import checksums
@@ -38,8 +38,10 @@ def _sound(s: Segment) -> bool:
     return bool(tcp) and (tcp[0] == Checksum.OK or unfilled(s))
 
 
-class Repeats(SenderState):
+class Repeats(Inputs):
     """The classification of what was sent before."""
+
+    __slots__ = ()
 
     def _again(self, s: Segment, lo: int, hi: int) -> Label:
         f, near = self.f, self._near

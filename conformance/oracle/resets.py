@@ -28,7 +28,7 @@ SILENT: Final = 400_000  # us without an answer before a socket may have given u
 TIMEWAIT_LEN: Final = 60_000_000  # us
 OVERFLOW: Final = "TcpExt.TCPTimeWaitOverflow"
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "reset-form",
         "An RST that answers a segment has no options, no window and the id 0.",

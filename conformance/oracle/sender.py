@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from conformance.oracle.departures import Departures
 from conformance.oracle.end import Excuse, Label, Refusal
 from conformance.oracle.recovery import INIT_CWND, NONE, OPEN, STATES, TLP
-from conformance.oracle.repeats import Repeats
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
     AGAIN,
@@ -38,8 +37,10 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, URG
 
 
-class Sender(Departures, Repeats):
+class Sender(Departures):
     """What is out and what the peer said of it; sequence space of this end."""
+
+    __slots__ = ()
 
     def classify(self, s: Segment) -> Label | None:
         """Which step sent the output; None for a pure ACK. Raises Refusal."""

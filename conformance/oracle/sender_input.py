@@ -16,6 +16,8 @@ from refmodel.packet.transport import ECE as F_ECE
 class Inputs(SenderState):
     """What arrives."""
 
+    __slots__ = ()
+
     def takes(self, s: Segment) -> None:
         """Processes an input's ACK, window and SACK blocks; source net/ipv4/tcp_input.c:tcp_ack."""
         flags = s.flags

@@ -7,7 +7,7 @@ from conformance.oracle.constraint import Constraint
 from conformance.oracle.end import Label
 from refmodel.tcp.state import St
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "sequence-gap",
         "New data begin where the last ended; a gap is data that left and was not seen.",

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Self
+from typing import Final, Self
 
 from conformance.check.setup import slack
 from conformance.oracle.end import End, Excuse, Label
@@ -35,9 +35,19 @@ from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, AE, FIN, RST, SYN
 from refmodel.packet.transport import ECE as F_ECE
 
+FIELDS: Final = (
+    "_end", "agreed", "at", "beyond", "blind", "classified", "contiguous", "doubt", "early", "ecn", "f", "fin",
+    "from_start", "full", "heard", "hi", "hidden", "how", "iss", "last_id", "last_ts", "lo", "middle", "missed",
+    "mss_key", "mss_now", "now", "past", "probed", "rack", "reordering", "right", "scaled", "soon", "started",
+    "sure", "syn", "syn_at", "syn_lost", "syns", "trimmed", "ts_base", "unseen", "what", "wl1", "wscale",
+    "zero_is_news",
+)  # fmt: skip
+
 
 class SenderState:
     """What is out and what the peer said of it; sequence space of this end."""
+
+    __slots__ = FIELDS
 
     def __init__(self, end: End) -> None:
         stack = end.stack
@@ -104,8 +114,9 @@ class SenderState:
 
     def copy(self) -> Self:
         """A copy that shares nothing that changes."""
-        new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new = type(self)(self._end)
+        for name in FIELDS:
+            setattr(new, name, getattr(self, name))
         new.f = self.f.copy()
         new.past = self.past.copy()
         return new

@@ -20,7 +20,7 @@ OF_TIMEWAIT: Final = ("tcp_fin", "tcp_send_dupack", "tcp_v4_timewait_ack", "__tc
 OVERTAKEN: Final = 3_000_000  # us: how much later than others a segment may arrive that a network held back
 TIMEWAIT_LEN: Final = 60_000_000  # us
 
-CONSTRAINTS: Final = (
+CONSTRAINTS: Final[tuple[Constraint, ...]] = (
     Constraint(
         "time-wait-answers",
         "A socket in TIME_WAIT sends nothing but an ACK of what it had, and only to a segment that asks for it.",
