@@ -435,7 +435,7 @@ class Connection:
         self.ends = ends
         self.marks[0] = (mark, self._copies())
         for e in self.ends:
-            e.decided = {x.frame: x for side, x in decided if side == e.side}
+            e.decided = {n: x for side, x in decided if side == e.side for n in x.frames}
         for s in self.records:
             try:
                 self._take(s)
@@ -482,7 +482,7 @@ class Connection:
                 # An input that was late at one frame may have been late at the next one too.
                 rest = tuple((k, y) for k, y in decided if not (k == side and y.frame == x.frame and y.until < x.until))
                 new = (*rest, (side, x))
-                if new in tried or (side, x.frame) in {(k, y.frame) for k, y in rest}:
+                if new in tried or any(k == side and n in x.frames for k, y in rest for n in y.frames):
                     continue
                 if not shown.credible(x, self.sides[side]):
                     continue

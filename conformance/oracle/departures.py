@@ -130,7 +130,7 @@ class Departures(Repeats):
     def _unseen(self, lo: int, now: int, s: Segment) -> None:
         """What lies before the frame left without being seen."""
         f = self.f
-        if self.middle and not f.board.q and f.una == f.nxt:
+        if self._starts():
             f.una = f.nxt = f.fack = f.high_seq = lo
             return
         n = lo - f.nxt
@@ -139,7 +139,7 @@ class Departures(Repeats):
         left = f.board.q[-1].first if f.board.q else now  # not before the last that was seen
         e = Sent(f.nxt, lo, left, mss, segs)
         e.first = now
-        e.unseen = True
+        e.unseen, e.tsval = True, s.tsval or 0
         f.board.append(e)
         f.nxt = lo
         known = min(segs, self.hidden)  # the ids told of them at an earlier frame

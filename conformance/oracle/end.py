@@ -98,6 +98,10 @@ class SenderPart(Part, Protocol):
         """Which step sent the output; None for a pure ACK (no sequence space, seq = snd_nxt). Raises Refusal."""
         ...
 
+    def fills(self, s: Segment) -> bool:
+        """Whether the output fills a gap that those left which overtook it."""
+        ...
+
     def sent(self, s: Segment, label: Label) -> None:
         """The output left."""
         ...

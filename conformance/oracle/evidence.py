@@ -213,7 +213,7 @@ class Evidence:
     def credible(self, x: Excuse, end: Who) -> bool:
         """Whether the capture does not refute hypothesis `x` of the end `end`."""
         if x.kind == "dropped":
-            return self._dropped(x.frame, end)
+            return all(self._dropped(n, end) for n in x.frames)
         if x.kind == "unseen":
             return self._missing(x.frame, end)
         if x.kind == "unheard":
@@ -227,11 +227,17 @@ class Evidence:
         return None
 
     def _dropped(self, number: int, end: Who) -> bool:
-        """Data, SYN and FIN that were dropped come again, or are never acknowledged. Of an ACK nothing need tell."""
+        """Data, SYN and FIN that were dropped come again, or are never acknowledged.
+
+        Of an ACK nothing need tell, nor of what had been acknowledged before.
+        """
         found = self._frame(number)
         if found is None or not found[1].seg_len:
             return True
         k, x = found
+        for y in self.frames[:k]:
+            if (y.saddr, y.source) == end and y.flags & (ACK | RST) == ACK and not before(y.ack_seq, x.end_seq):
+                return True
         for y in self.frames[k + 1 :]:
             if (y.saddr, y.source) == (x.saddr, x.source):
                 if y.seg_len and before(y.seq, x.end_seq) and after(y.end_seq, x.seq):

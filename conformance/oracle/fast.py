@@ -196,6 +196,8 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     stack = e.stack
     if not -H32 < ack - nxt < H32 or ack < wup or 0 <= rx.clock.since < now - TCP_DELACK_MAX:
         return False
+    if n and not s.ip_id and (s.seq - e.tx.f.nxt) & M32:
+        return False  # it may fill a gap
     if t is not None and last is not None and (echoed := last.tsecr) and echoed != t and (echoed - t) & M32 < H32:
         return False
     rx.stale = False
@@ -418,7 +420,7 @@ def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) ->
     rx.wup = nxt
     rx.compressed = 0
     rx.fin_due = False
-    re.told_at_fin = re.dsack = None
+    re.told_at_fin = re.dsack = re.midway = None
     recent, t = rx.ts_recent, s.tsecr
     if t != recent and t is not None and recent is not None and rx.ts_ok and 0 < (t - recent) & M32 < H32:
         rx.ts_recent = t
@@ -643,7 +645,7 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     if not n:
         return True
     re.dsack = None
-    re.twice = re.flushes = False
+    re.twice, re.midway = False, None
     re.nxt = end
     rx.text_at = now
     arrivals = rx.arrivals

@@ -64,10 +64,10 @@ class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
     __slots__: ClassVar[tuple[str, ...]] = (
-        "aborted", "alert", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
+        "aborted", "alert", "answered", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
         "far", "fin_end", "got", "half",
         "heard", "host", "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "repeats", "req",
-        "role", "said", "setup", "since", "small", "syn", "syn_at", "syns", "tries", "tw_at", "used",
+        "role", "said", "setup", "since", "small", "spared", "syn", "syn_at", "syns", "tries", "tw_at", "used",
     )  # fmt: skip
 
     def __init__(self, end: End, setup: Setup, opens: bool, unseen: bool) -> None:
@@ -84,6 +84,7 @@ class Life:
         self.asks: list[Segment] = []  # the peer's SYNs that were processed and not answered
         self.req: Segment | None = None  # the SYN that the SYN-ACK answered
         self.confirmed = True  # the handshake's end was seen in what this end sent
+        self.answered = False  # it answered a SYN-ACK that came twice
         self.owes_ack: Segment | None = None  # the SYN-ACK that is to be acknowledged
         self.fin_end: int | None = None
         self.peer_fin: int | None = None
@@ -95,6 +96,7 @@ class Life:
         self.doubled = 0  # the last frame that is a SYN or SYN-ACK that was seen before
         self.said = "tcp_connect"  # what sent the last SYN or SYN-ACK
         self.small = False  # a time-wait socket is answering: its window is not the socket's
+        self.spared = False  # an RST met TIME_WAIT, which tcp_rfc1337, of which nothing is known, may have spared
         self.half = False  # data came in FIN_WAIT2: the application reads on
         self.since: list[int] = []  # inputs with data behind an ACK that may have been dropped
         self.alert = False  # an RST or SYN waits to be processed
@@ -180,6 +182,17 @@ class Life:
                 self.end.counts.add(CHALLENGED, self.end.stack.near is True, 0)
             return Label(by, f"answers frame {number}")
         return None
+
+    def got_twice(self, s: Segment) -> bool:
+        """Whether a far end may answer a SYN-ACK that came twice: once, while nothing else has come or left.
+
+        Source: net/ipv4/tcp_input.c:tcp_validate_incoming, its challenge ACK.
+        """
+        tx, rx = self.end.tx, self.end.rx
+        if self.role != "active" or self.answered or self.end.stack.doubles is False or s.sack:
+            return False
+        self.answered = tx.snd_nxt == s.seq == ((self.isn or 0) + 1) & M32 and rx.re.nxt == rx.wup and not self.got
+        return self.answered
 
     @property
     def sure(self) -> int:

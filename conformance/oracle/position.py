@@ -36,8 +36,11 @@ def room(s: Segment) -> tuple[int, bool]:
     return (40 - used - 4) // 8, size > used + (4 + 8 * n if n else 0)
 
 
-def blocks_fit(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool) -> int:
-    """How well the SACK blocks `seen` are those of `r`: EXACT, UNSURE, UNTOLD or WRONG."""
+def blocks_fit(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool, held: bool = False) -> int:
+    """How well the SACK blocks `seen` are those of `r`: EXACT, UNSURE, UNTOLD or WRONG.
+
+    `held`: an acknowledgment may have been held back before the last segment came.
+    """
     blocks = r.blocks
     n = len(seen)
     if r.dsack is not None:
@@ -49,7 +52,16 @@ def blocks_fit(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool) -
         return EXACT
     if r.told_at_fin is not None and _starts(r.told_at_fin, seen, most, crowded):
         return EXACT
-    return WRONG
+    return EXACT if held and is_midway(r, seen, most, crowded) else WRONG
+
+
+def is_midway(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool) -> bool:
+    """Whether the SACK blocks `seen` are those that an acknowledgment told as the last segment's block was made."""
+    if r.midway is None:
+        return False
+    if r.dsack is not None:
+        return bool(seen) and seen[0] == r.dsack and _starts(r.midway, seen[1:], most - 1, crowded)
+    return _starts(r.midway, seen, most, crowded)
 
 
 def _starts(blocks: Sequence[Range], seen: Sequence[Range], most: int, crowded: bool) -> bool:
@@ -147,9 +159,10 @@ def _walk(
     pure = not s.len and not s.flags & (FIN | SYN | RST)
     r = rx.re
     recent = rx.ts_recent
+    una: int | None = end.tx.snd_una
     pending: Sequence[Segment] = end.pending
     if start is not None:
-        r, recent = start.reassembly(), start.recent
+        r, recent, una = start.reassembly(), start.recent, None
         pending = (*start.since, *end.pending)
     duplicates = rx.credits + len(end.life.dues)
     clear = not (crowded or rx.fuzzy or s.truncated)
@@ -160,7 +173,7 @@ def _walk(
     i = 0
     while True:
         if r.nxt == ack and (rx.echoes(s, recent) or _half_way(rx, s, pending, i, r.nxt, recent)):
-            grade = EXACT if rx.fuzzy or s.truncated else blocks_fit(r, seen, most, crowded)
+            grade = EXACT if rx.fuzzy or s.truncated else blocks_fit(r, seen, most, crowded, duplicates > 1)
             if grade == UNTOLD and not rx.misses_dsack(r):
                 grade = WRONG
             if grade:
@@ -194,12 +207,13 @@ def _walk(
                 r = r.copy()
                 r.dsack, r.sure = (seq, min(stop, r.nxt)), True
             continue
-        later = rx.newer_echo(p, seq, recent)
+        later = rx.newer_echo_at(p, seq, recent, una)
         if rx.denies_echo(s, later):
             if not lossy:
                 return best, culprit
             dropped.append(i - 1)
             continue
+        una = further(una, p.ack_seq)
         if stop == seq:
             recent = later
             continue
@@ -220,6 +234,11 @@ def _walk(
             waiting.setdefault(seq, i - 1)
         if kind != IN_ORDER:
             duplicates += 1
+
+
+def further(una: int | None, ack: int) -> int:
+    """snd_una behind an acknowledgment."""
+    return ack if una is None or newer(ack, una) else una
 
 
 def shortfall(rx: "ReceiverState", s: Segment) -> str:

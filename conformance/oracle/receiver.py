@@ -8,7 +8,7 @@ needs a cause, and one cause sends one.
 from conformance.oracle.astray import behind
 from conformance.oracle.delays import TCP_DELACK_MAX
 from conformance.oracle.end import Label, Refusal, us
-from conformance.oracle.position import FAR_BACK, Found, find, newer, shortfall
+from conformance.oracle.position import FAR_BACK, WRONG, Found, blocks_fit, find, is_midway, newer, room, shortfall
 from conformance.oracle.promise import U16_MAX, UNBOUNDED
 from conformance.oracle.receiver_causes import Causes
 from conformance.oracle.receiver_rules import CONSTRAINTS, ECN_CE, FAR_AWAY, HELD_BACK, OPEN, as_ranges, release
@@ -171,6 +171,8 @@ class Receiver(Causes):
             return True
         if end.ident.duplicate(s):
             self.may_miss_dsack = True  # the tap, or the network behind it, doubles frames
+            return True
+        if end.tx.fills(s):
             return True
         goes_back = unwrap(s.ack_seq, self.re.nxt) < self.wup
         if not goes_back and (not self.loose or not s.sack or not s.ip_id):
@@ -341,19 +343,27 @@ class Receiver(Causes):
             self.astray.acknowledged(ack)
             self.astray.inputs -= pure and self.astray.inputs > 0
         if re.sack and not self.dsack_off and not s.truncated:
-            self.credits = 0  # the blocks show the position exactly
+            self.credits = int(self._is_midway(s))  # the blocks show the position exactly
         elif pure and self.credits and not advances:
             self.credits -= 1
         self.compressed = 0
         self.fin_due = False
-        re.told_at_fin = None
-        re.dsack = None
+        re.told_at_fin = re.dsack = re.midway = None
         if self.fuzzy and not s.sack and ack >= self._highest():
             self.fuzzy = False
         if s.tsecr is not None and self.ts_ok and self.ts_recent is not None and newer(s.tsecr, self.ts_recent):
             self.ts_recent = s.tsecr
         if not self.end.pending:
             self.ts_loose = False
+
+    def _is_midway(self, s: Segment) -> bool:
+        """Whether the output had been held back and left within the input before it, which is still to be answered."""
+        re = self.re
+        if re.midway is None or not s.sack:
+            return False
+        most, crowded = room(s)
+        seen = tuple((unwrap(a, re.nxt), unwrap(b, re.nxt)) for a, b in s.sack)
+        return blocks_fit(re, seen, most, crowded) == WRONG and is_midway(re, seen, most, crowded)
 
     def _cookies(self) -> bool:
         """Whether this host may have sent SYN cookies."""

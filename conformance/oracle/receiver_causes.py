@@ -58,6 +58,8 @@ class Causes(Faraway):
         last = end.last_sent
         if last is not None and self._again(s, last):
             return Label("tcp_send_ack", "the same frame once more: the network duplicated it")
+        if self.loose and end.life.got_twice(s):
+            return Label("tcp_send_challenge_ack", "the network doubled the SYN-ACK")
         why = end.decided.get(s.number)
         if why is not None and why.kind == "unheard":
             return Label("tcp_send_ack", "of what the capture lacks")

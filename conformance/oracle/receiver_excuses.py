@@ -1,11 +1,12 @@
 """Hypotheses that would excuse an output: inputs that were late, dropped, or not seen."""
 
 from conformance.oracle.end import Excuse, us
-from conformance.oracle.position import find, newer
+from conformance.oracle.position import Origin, find, further, newer
 from conformance.oracle.receiver_input import Arriving
 from conformance.oracle.receiver_rules import QUEUED
-from conformance.oracle.sack import Range
+from conformance.oracle.sack import Range, unwrap
 from refmodel.packet.segment import Segment
+from refmodel.packet.transport import SYN
 from refmodel.types import H32, M32
 
 
@@ -61,8 +62,31 @@ class Excusing(Arriving):
         if p.number in self.end.decided:
             return ()
         if first < found.count:
-            return (Excuse("dropped", p.number, f"frame {s.number} shows what came later, not this", cost=0),)
-        return self._excuses(s, [(p.number, us(p))], f"frame {s.number} does not show it", 0)
+            why = f"frame {s.number} shows what came later, not this"
+            lost = tuple(since[i].number for i in found.dropped if i < len(since))
+            one: tuple[Excuse, ...] = (Excuse("dropped", p.number, why, cost=0),)
+            return (Excuse("dropped", p.number, why, cost=0, also=lost[1:]), *one) if lost[1:] else one
+        one = self._excuses(s, [(p.number, us(p))], f"frame {s.number} does not show it", 0)
+        lost = self._denied(s, origin, found.count)
+        if not one or one[0].kind != "dropped" or not lost:
+            return one
+        return (Excuse("dropped", p.number, f"frame {s.number} shows nothing since it came", cost=0, also=lost), *one)
+
+    def _denied(self, s: Segment, origin: Origin, count: int) -> tuple[int, ...]:
+        """Of the inputs behind input `count` since the last output those that the output denies, each by itself."""
+        since = origin.since
+        recent, una = origin.recent, None
+        for p in since[:count]:
+            if not p.flags & SYN:
+                recent, una = self.newer_echo_at(p, unwrap(p.seq, origin.nxt), recent, una), further(una, p.ack_seq)
+        made = us(s) - self._waited(s) - self.end.stack.jiffy
+        return tuple(
+            p.number
+            for p in since[count + 1 :]
+            if us(p) <= made
+            and p.number not in self.end.decided
+            and self.denies_echo(s, self.newer_echo_at(p, unwrap(p.seq, origin.nxt), recent, una))
+        )
 
     def _excuses(self, s: Segment, found: list[tuple[int, int]], evidence: str, cost: int = 1) -> tuple[Excuse, ...]:
         stack = self.end.stack

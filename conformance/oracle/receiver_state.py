@@ -100,7 +100,8 @@ class ReceiverState:
         if seq > self.room_left(nxt):
             return "beyond"
         stack = self.end.stack
-        if not (stack.given and stack.near is True and self.sack_known and flags & ACK):
+        told = stack.given or (stack.exact and bool(self.end.peer.given_up))
+        if not (told and stack.near is True and self.sack_known and flags & ACK):
             return ""
         return "unsent" if newer(s.ack_seq, self.end.tx.snd_nxt) else ""
 
@@ -110,6 +111,10 @@ class ReceiverState:
 
     def newer_echo(self, s: Segment, seq: int, recent: int | None) -> int | None:
         """ts_recent after a segment; source net/ipv4/tcp_input.c:tcp_replace_ts_recent, called by tcp_ack."""
+        return self.newer_echo_at(s, seq, recent, self.end.tx.snd_una)
+
+    def newer_echo_at(self, s: Segment, seq: int, recent: int | None, una: int | None) -> int | None:
+        """The same where snd_una is `una` (None: not known)."""
         tsval = s.tsval
         if tsval is None or recent is None:
             return tsval if self.ts_ok else None
@@ -117,7 +122,6 @@ class ReceiverState:
             return recent
         if s.number == self.half[0] and seq > self.half[1]:
             return recent  # it was looked at before the last output acknowledged that far, or just behind it
-        una: int | None = getattr(self.end.tx, "snd_una", None)
         if una is not None and (s.ack_seq - una) & M32 >= H32:
             return recent
         return tsval

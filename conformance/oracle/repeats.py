@@ -134,6 +134,7 @@ class Repeats(Inputs):
         older = (
             self._overtook(s)
             or (now - e.first < SWAPPED and self._strays(s))
+            or self.fills(s)
             or (
                 stack.near is not True
                 and (
@@ -265,7 +266,10 @@ class Repeats(Inputs):
             return BY_RTO if head and since >= RTO_MIN - early else BY_LOST
         if e.sacked & S:
             raise Refusal(
-                "retransmits-sacked", "the peer holds it by SACK", ["what is not SACKed"], excuses=self._news(s)
+                "retransmits-sacked",
+                "the peer holds it by SACK",
+                ["what is not SACKed"],
+                excuses=[*self._sacked_by(s, lo, hi), *self._news(s)],
             )
         timers = head or (tail and self._may_tlp())
         raise Refusal(

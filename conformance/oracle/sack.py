@@ -31,18 +31,19 @@ class Reassembly:
 
     `sure`: each Linux would report `dsack`; where segments behind a hole overlap, that depends on how skbs were joined.
     `tells`: DSACKs are on (net.ipv4.tcp_dsack). `twice`: the segment that was taken last had bytes which were there
-    already. `flushes`: a held-back acknowledgment left before the last segment's block was made. `fin`: where a FIN
-    behind a hole ends, -1 without one.
+    already. `midway`: the blocks of an acknowledgment that was held back and left as the last segment's block was made:
+    it is extended, and not yet the first. `fin`: where a FIN behind a hole ends, -1 without one.
     """
 
-    __slots__ = ("blocks", "dsack", "fin", "flushes", "nxt", "ranges", "sack", "sure", "tells", "told_at_fin", "twice")
+    __slots__ = ("blocks", "dsack", "fin", "midway", "nxt", "ranges", "sack", "sure", "tells", "told_at_fin", "twice")
 
     def __init__(self, nxt: int = 0, sack: bool = False, tells: bool = True) -> None:
         self.nxt, self.sack, self.tells = nxt, sack, tells
         self.ranges: list[Range] = []
         self.blocks: list[Range] = []
         self.dsack: Range | None = None
-        self.sure = self.twice = self.flushes = False
+        self.sure = self.twice = False
+        self.midway: tuple[Range, ...] | None = None
         self.fin = -1
         self.told_at_fin: tuple[Range, ...] | None = None
 
@@ -50,7 +51,7 @@ class Reassembly:
         """A copy to go on from."""
         new = Reassembly(self.nxt, self.sack, self.tells)
         new.ranges, new.blocks = list(self.ranges), list(self.blocks)
-        new.dsack, new.sure, new.twice, new.flushes = self.dsack, self.sure, self.twice, self.flushes
+        new.dsack, new.sure, new.twice, new.midway = self.dsack, self.sure, self.twice, self.midway
         new.fin, new.told_at_fin = self.fin, self.told_at_fin
         return new
 
@@ -61,8 +62,8 @@ class Reassembly:
         """
         if seq == end:
             return NOTHING
-        self.dsack = self.told_at_fin = None
-        self.twice = self.flushes = False
+        self.dsack = self.told_at_fin = self.midway = None
+        self.twice = False
         nxt = self.nxt
         if seq == nxt:
             if window == 0 and not bare:
@@ -138,12 +139,16 @@ class Reassembly:
                 self._new_block(seq, end)
 
     def _new_block(self, seq: int, end: int) -> None:
-        """Puts the block of a segment first; source net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb."""
+        """Puts the block of a segment first; source net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb.
+
+        One that stands behind TCP_SACK_BLOCKS_EXPECTED others sends what tcp_sack_compress_send_ack held back.
+        """
         blocks = self.blocks
         for i, (low, high) in enumerate(blocks):
             if seq <= high and low <= end:
-                self.flushes = i >= TCP_SACK_BLOCKS_EXPECTED
                 low, high = min(low, seq), max(high, end)
+                if i >= TCP_SACK_BLOCKS_EXPECTED:
+                    self.midway = (*blocks[:i], (low, high), *blocks[i + 1 :])
                 del blocks[i]
                 rest = []
                 for b in blocks:
@@ -153,7 +158,6 @@ class Reassembly:
                         rest.append(b)
                 self.blocks = [(low, high), *rest]
                 return
-        self.flushes = len(blocks) >= TCP_SACK_BLOCKS_EXPECTED
         if len(blocks) >= TCP_NUM_SACKS:
             del blocks[TCP_NUM_SACKS - 1 :]
         blocks.insert(0, (seq, end))

@@ -78,7 +78,7 @@ class Sender(Departures):
     def _gap(self, s: Segment, lo: int) -> None:
         """The frame begins behind what was seen: something left unseen. Raises Refusal where that can't be."""
         stack = self._end.stack
-        if not stack.linux or (self.middle and not self.f.board.q and self.f.una == self.f.nxt):
+        if not stack.linux or self._starts():
             return
         missing = lo - self.f.nxt
         if not self._contiguous(s):

@@ -6,6 +6,7 @@ from conformance.oracle.sender_rules import (
     H32,
     M32,
     TICK,
+    TOLD,
 )
 from conformance.oracle.sender_state import SenderState
 from refmodel.packet.segment import Segment
@@ -65,6 +66,10 @@ class Inputs(SenderState):
             f.ts_ok = s.tsval is not None
         sack = s.sack
         blocks = [(self._number(a), self._number(b)) for a, b in sack[:4]] if sack else []
+        if blocks:
+            self.told.append((s.number, now, blocks))
+            if len(self.told) > TOLD:
+                del self.told[0]
         if ack < una:
             if blocks and ack >= una - max(f.max_window, 1):
                 self.past.append((s.number, now, una, una, None))

@@ -106,6 +106,7 @@ NAMES: Final = (
 LABELS: Final = tuple(Label(n) for n in NAMES)
 TIMERS: Final = ("tcp_retransmit_timer", "reqsk_timer_handler", "tcp_fastopen_synack_timer")
 PAST: Final = 128  # inputs that are remembered
+TOLD: Final = 64  # inputs with SACK blocks that are remembered
 JIFFY: Final = 10_000  # us; the longest of any kernel
 EARLY: Final = 500  # us between making a frame and its stamp
 BURST: Final = 300  # us in which an acknowledgment is answered by new data

@@ -12,7 +12,7 @@ from conformance.oracle.recovery import (
     OPEN,
     Flow,
 )
-from conformance.oracle.sack import unwrap
+from conformance.oracle.sack import Range, unwrap
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
     BY_WRITE,
@@ -39,7 +39,7 @@ FIELDS: Final = (
     "_end", "agreed", "at", "beyond", "blind", "classified", "contiguous", "doubt", "early", "ecn", "f", "fin",
     "from_start", "full", "heard", "hi", "hidden", "how", "iss", "last_id", "last_ts", "lo", "middle", "missed",
     "mss_key", "mss_now", "now", "past", "probed", "rack", "reordering", "right", "scaled", "soon", "started",
-    "sure", "syn", "syn_at", "syn_lost", "syns", "trimmed", "ts_base", "unseen", "what", "wl1", "wscale",
+    "sure", "syn", "syn_at", "syn_lost", "syns", "told", "trimmed", "ts_base", "unseen", "what", "wl1", "wscale",
     "zero_is_news",
 )  # fmt: skip
 
@@ -87,6 +87,7 @@ class SenderState:
         self.last_ts = -1
         # Inputs: number, us, snd_una before and after, TSval (None: an old one).
         self.past: deque[tuple[int, int, int, int, int | None]] = deque(maxlen=PAST)
+        self.told: list[tuple[int, int, list[Range]]] = []  # inputs with SACK blocks: number, us, blocks
         self.what = NOTHING
         self.how = BY_WRITE
         self.lo = self.hi = self.at = self.now = self.unseen = self.hidden = 0
@@ -119,6 +120,7 @@ class SenderState:
             setattr(new, name, getattr(self, name))
         new.f = self.f.copy()
         new.past = self.past.copy()
+        new.told = list(self.told)
         return new
 
     def takes(self, s: Segment) -> None:
@@ -150,6 +152,10 @@ class SenderState:
         f = self.f
         f.una = f.nxt = f.fack = f.high_seq = seq
         f.sack_ok = True
+
+    def _starts(self) -> bool:
+        """Whether no acknowledgment told yet where this end is, in a capture that begins in mid-connection."""
+        return self.middle and not self.past and not self.f.board.q and self.f.una == self.f.nxt
 
     def _number(self, seq: int) -> int:
         """A sequence number of this end's space, unwrapped."""
@@ -263,6 +269,17 @@ class SenderState:
             return False
         return s.tsval is None or s.tsval == last.tsval
 
+    def fills(self, s: Segment) -> bool:
+        """Whether a queue let frames overtake `s`: it fills the gap that they left, and its TSval is no later.
+
+        Where IPv4 ids tell the order they do. A retransmission within the same tick of the clock is not told from it.
+        """
+        if not s.len or s.ip_id or s.tsval is None or self._end.stack.exact:
+            return False
+        board = self.f.board
+        i = board.index(self._number(s.seq))
+        return i >= 0 and board.q[i].unseen and board.q[i].tsval > 0 and (board.q[i].tsval - s.tsval) & M32 < H32
+
     def _may_tlp(self) -> bool:
         f = self.f
         return f.tlp_on and f.sack_ok is not False and f.tlp_high < 0 and f.ca in (OPEN, CWR, DISORDER)
@@ -320,6 +337,17 @@ class SenderState:
             if stack.lossy is not False:
                 yield Excuse("dropped", n, f"frame {s.number} repeats what it acknowledged", cost=2)
             return
+
+    def _sacked_by(self, s: Segment, lo: int, hi: int) -> Iterator[Excuse]:
+        """The input that first told by SACK of what the frame repeats: it may have been late or dropped."""
+        stack = self._end.stack
+        for n, at, blocks in self.told:
+            if any(a <= lo and hi <= b for a, b in blocks):
+                if s.time // 1000 - at <= stack.late:
+                    yield Excuse("late", n, f"frame {s.number} repeats what it tells of", until=s.number, cost=0)
+                if stack.lossy is not False:
+                    yield Excuse("dropped", n, f"frame {s.number} repeats what it tells of")
+                return
 
     def _news(self, s: Segment) -> Iterator[Excuse]:
         """The last inputs, each of which may have been dropped or late."""

@@ -89,7 +89,8 @@ def foreign_syn(s: Segment, offer: Segment | None = None) -> str:
 
 def _without_syn(stack: Stack, own: Sequence[Segment]) -> None:
     """A capture in mid-connection, or a host that only resets: the frames' form must do."""
-    why = _frames([s for s in own if not s.flags & RST]) or _numbers([s for s in own if not s.flags & RST])
+    whole = [s for s in own if not s.flags & RST]
+    why = _frames(whole) or _numbers(whole) or _flags(own)
     if own and own[0].ttl > LINUX_TTL:
         why = why or f"its TTL is {own[0].ttl}, Linux starts from 64"
     if why:
@@ -107,6 +108,22 @@ def _numbers(own: Sequence[Segment]) -> str:
     if len(full) > 1 and all(s.ip_id == 0 for s in own):
         return "its segments have the IPv4 id 0, where Linux counts"
     return ""
+
+
+def _flags(own: Sequence[Segment]) -> str:
+    """Why the flags are not Linux's, if more than one segment says so.
+
+    A SYN with FIN, none of ACK, SYN and RST, or an RST without ACK that has a window.
+    Source: net/ipv4/tcp_output.c:tcp_init_nondata_skb and its callers, net/ipv4/tcp_ipv4.c:tcp_v4_send_reset.
+    """
+    odd = [
+        s
+        for s in own
+        if s.flags & (SYN | FIN) == SYN | FIN
+        or not s.flags & (ACK | SYN | RST)
+        or (s.flags & (ACK | RST) == RST and s.window)
+    ]
+    return f"its frames {odd[0].number} and {odd[1].number} have flags that no Linux sets" if len(odd) > 1 else ""
 
 
 def _frames(own: Sequence[Segment]) -> str:

@@ -22,7 +22,7 @@ class Excuse(Struct, frozen=True):
     `dropped`: input `frame` was lost behind the tap. `late`: input `frame` was processed only after frame `until` left.
     `unseen`: this end sent something before `frame` that the tap did not see; `unheard`: `frame` answers something that
     it did not see. `overtaken`: `frame` left this end before frames that the tap saw earlier. The cheapest
-    (`cost`) is tried first.
+    (`cost`) is tried first. `also`: other frames of which the same is taken for true at once.
     """
 
     kind: Kind
@@ -30,6 +30,12 @@ class Excuse(Struct, frozen=True):
     evidence: str
     until: int = 0
     cost: int = 1
+    also: tuple[int, ...] = ()
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """All frames that it is about."""
+        return (self.frame, *self.also)
 
 
 class Refusal(Exception):
@@ -68,7 +74,8 @@ class Stack(Struct):
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
-    this host is. `whole`: the recorder says that the tap missed nothing of what passed it.
+    this host is. `whole`: the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
+    says whether the network gave an end frames twice (None: not known).
     """
 
     kernel: str = "6.12"
@@ -84,6 +91,7 @@ class Stack(Struct):
     close: bool = False
     exact: bool = False
     whole: bool = False
+    doubles: bool | None = None
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)

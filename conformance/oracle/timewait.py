@@ -66,6 +66,7 @@ def takes(life: "Life", s: Segment) -> None:
         if s.seq == rcv_nxt and not end.stack.told.get("net.ipv4.tcp_rfc1337", 0):
             end.state = St.CLOSE
             life.closer(s)
+            life.spared = not end.stack.given
         return
     life.tw_at = us(s)
     if s.seq == rcv_nxt and not s.len and not s.flags & (FIN | SYN) and not _old(life, s):
@@ -127,6 +128,10 @@ def small(life: "Life", s: Segment) -> bool:
     Over IPv6 only if the FIN was acknowledged before the peer's came, else the full socket goes on.
     """
     state = life.end.state
+    if life.spared and state == St.CLOSE and life.end.stack.linux and s.ip_id == 0:
+        life.end.state, life.spared = St.TIME_WAIT, False
+        life.end.notes.append(f"net.ipv4.tcp_rfc1337 = 1: frame {s.number} is of TIME_WAIT, behind an RST")
+        return False
     if not life.end.stack.linux or state == St.TIME_WAIT or not _of_small(life, s):
         return False
     return s.ip_id is not None or state == St.FIN_WAIT2 or (state == St.FIN_WAIT1 and _acked_alone(life))

@@ -42,6 +42,8 @@ def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[
             # A host that is out of memory forgets segments behind holes that it has told of (tcp_prune_ofo_queue).
             pruned = stack.host is None or any(n.endswith("OfoPruned") and v for n, v in stack.host.mib.items())
             stack.whole = whole and not pruned
+            drops = setup.extra.get("drops")
+            stack.doubles = None if drops is None else any(n for x, n in drops.items() if x.endswith(".duplicated"))
     for k, stack in enumerate(stacks):
         if stack.near is None and not setup.near:
             _looks(early, sides[k], stack)

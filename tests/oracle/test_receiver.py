@@ -29,14 +29,14 @@ class Host:
         e.peer = End("a", 0, (A, APORT), Stack())
         e.peer.tx = Still(snd_nxt=1001)
         self.rx = e.rx = Receiver(e)
-        e.tx = Still(snd_una=5001, snd_nxt=5001, srtt_high=0, takes=lambda s: None)
+        e.tx = Still(snd_una=5001, snd_nxt=5001, srtt_high=0, takes=lambda s: None, fills=lambda s: False)
         e.ident = Still(
             steps_since_last=lambda s: 0, overtaken=lambda s: False, duplicate=lambda s: False, trusted=True,
             clock=Still(first=None, rate=1000), ids=Ids(),
         )  # fmt: skip
         e.life = Still(
             takes=self._moves, dues=[], due=self._due, cause=self._asked, moves=lambda: None, explain=lambda s: None,
-            fin_end=None, peer_fin=None, small=False,
+            fin_end=None, peer_fin=None, small=False, got_twice=lambda s: False,
         )  # fmt: skip
         options = syn_options(1000, sack=sack)
         self.rx_takes(self.tap.frame(0, SYN | (ECE | CWR if ecn else 0), 1000, window=64240, options=options))
