@@ -454,6 +454,7 @@ class Life:
                 break
             end.process()
             self.moves()
+            timewait.revives(self, s)
         st = end.state
         if st == St.ESTABLISHED and self.owes_ack is not None:
             return handshake.third(self, s)

@@ -128,13 +128,21 @@ def small(life: "Life", s: Segment) -> bool:
     Over IPv6 only if the FIN was acknowledged before the peer's came, else the full socket goes on.
     """
     state = life.end.state
-    if life.spared and state == St.CLOSE and life.end.stack.linux and s.ip_id == 0:
-        life.end.state, life.spared = St.TIME_WAIT, False
-        life.end.notes.append(f"net.ipv4.tcp_rfc1337 = 1: frame {s.number} is of TIME_WAIT, behind an RST")
+    if revives(life, s):
         return False
     if not life.end.stack.linux or state == St.TIME_WAIT or not _of_small(life, s):
         return False
     return s.ip_id is not None or state == St.FIN_WAIT2 or (state == St.FIN_WAIT1 and _acked_alone(life))
+
+
+def revives(life: "Life", s: Segment) -> bool:
+    """Whether `s` shows that the RST that ended TIME_WAIT did not: tcp_rfc1337, of which nothing was known, is 1."""
+    end = life.end
+    if not life.spared or end.state != St.CLOSE or not end.stack.linux or s.ip_id != 0:
+        return False
+    end.state, life.spared = St.TIME_WAIT, False
+    end.notes.append(f"net.ipv4.tcp_rfc1337 = 1: frame {s.number} is of TIME_WAIT, behind an RST")
+    return True
 
 
 def _acked_alone(life: "Life") -> bool:

@@ -73,6 +73,23 @@ def test_data_that_is_acknowledged_without_a_copy_was_not_dropped() -> None:
     assert not t.shown().credible(Excuse("dropped", x.number, ""), TO_B)
 
 
+def test_of_a_copy_of_what_had_been_acknowledged_the_acknowledgment_tells_nothing() -> None:
+    t = Talk()
+    t.data(1)
+    t.ack(101)
+    x = t.data(1, after=250 * MS)
+    t.ack(101, after=250 * MS)
+    assert t.shown().credible(Excuse("dropped", x.number, ""), TO_B)
+
+
+def test_of_several_inputs_none_may_be_refuted() -> None:
+    t = Talk()
+    x, y = t.data(1), t.data(101)
+    assert t.shown().credible(Excuse("dropped", x.number, "", also=(y.number,)), TO_B)
+    t.ack(201)
+    assert not t.shown().credible(Excuse("dropped", x.number, "", also=(y.number,)), TO_B)
+
+
 def test_data_that_is_sent_again_may_have_been_dropped() -> None:
     t = Talk()
     x = t.data(1)

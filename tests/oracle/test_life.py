@@ -178,6 +178,28 @@ class TestActiveOpen:
         assert w.refused() == known("syn-window")
 
 
+class TestDoubledSynAck:
+    """The tap is at the listener: a path that doubles its SYN-ACK shows in a challenge ACK of the far end."""
+
+    def wire(self, drops: dict[str, int], acks: int) -> Wire:
+        w = Wire(near="b")
+        w.setup.extra["drops"] = drops
+        w.sends(0, SYN, ISN)
+        w.sends(1, SYN | ACK, PEER, ISN + 1)
+        for _ in range(acks):
+            w.sends(0, ACK, ISN + 1, PEER + 1, after=2_000)
+        return w
+
+    def test_is_answered(self) -> None:
+        assert self.wire({"relay.back.duplicated": 3}, 2).labels()[-1] == "tcp_send_challenge_ack"
+
+    def test_once(self) -> None:
+        assert self.wire({"relay.back.duplicated": 3}, 3).refused() == "ack-without-cause"
+
+    def test_not_where_nothing_was_doubled(self) -> None:
+        assert self.wire({"relay.back.duplicated": 0}, 2).refused() == "ack-without-cause"
+
+
 class TestPassiveOpen:
     """A listener's SYN-ACKs."""
 
@@ -398,3 +420,50 @@ class TestAgain:
         for s in w.frames:
             c.feed(s)
         assert c.begins_anew(w.sends(1, SYN, PEER + 70_000)) is False
+
+
+class TestUntold:
+    """What no sidecar tells."""
+
+    def wire(self) -> Wire:
+        w = Wire(timestamps=False)
+        w.setup = Setup(kernel="6.12")
+        w.sends(0, SYN, ISN, options=syn_options())
+        w.sends(1, SYN | ACK, PEER, ISN + 1, options=b"\x02\x04\x05\xb4", window=65_535)
+        w.sends(0, ACK, ISN + 1, PEER + 1, window=64_240)
+        return w
+
+    def test_time_wait_may_have_outlived_an_rst(self) -> None:
+        """net.ipv4.tcp_rfc1337; source tcp_minisocks.c:tcp_timewait_state_process."""
+        w = self.wire()
+        w.sends(0, FIN | ACK, ISN + 1, PEER + 1, window=64_240)
+        w.sends(1, FIN | ACK, PEER + 1, ISN + 2, ip_id=0, window=65_535)
+        w.sends(0, ACK, ISN + 2, PEER + 2, window=64_239)
+        w.sends(1, RST, PEER + 2)
+        w.sends(1, FIN | ACK, PEER + 1, ISN + 2, ip_id=0, window=65_535)
+        w.sends(0, ACK, ISN + 2, PEER + 2, ip_id=0, window=64_239)
+        assert w.labels()[-1] == "tcp_v4_timewait_ack"
+
+    def test_an_ack_of_what_was_never_sent_is_challenged(self) -> None:
+        """Of a stranger: RFC 9293 3.10.7.4."""
+        w = self.wire()
+        w.sends(1, PSH | ACK, PEER + 1, ISN + 1001, payload=b"0123456789", ip_id=0, window=65_535)
+        w.sends(0, ACK, ISN + 1, PEER + 1, window=64_240)
+        assert w.labels()[-1] == "tcp_send_challenge_ack"
+
+
+def test_a_burst_that_was_dropped_is_one_hypothesis() -> None:
+    """All inputs behind the last that the output shows were denied by its echo."""
+    w = Wire()
+    w.setup.extra["drops"] = {"a.ingress": 10}
+    w.opens()
+    for k in range(10):
+        w.sends(0, ACK | PSH, ISN + 1 + 100 * k, PEER + 1, payload=bytes(100))
+    echoed = w.frames[1].tsval or 0
+    for k in range(10):
+        w.sends(1, ACK, PEER + 1, ISN + 101 + 100 * k, after=1_100)
+    again = ts(w.tsval(0, 300_000), echoed)
+    w.sends(0, ACK | PSH, ISN + 1, PEER + 1, after=300_000, payload=bytes(100), options=again)
+    v = w.verdict()
+    assert v.outcome is Outcome.CONFORMS, v.reason
+    assert sum("dropped" in x for x in v.events) == 1

@@ -210,6 +210,25 @@ class TestSack:
             host.hears(seq, 100)
         host.says(1, tsecr=1000, sack=((9001, 9101), (7001, 7101), (5001, 5101)))
 
+    def test_what_was_held_back_leaves_before_the_third_block_comes_first(self, host: Host) -> None:
+        """tcp_sack_compress_send_ack: its block is extended, and not yet in its place; it is answered later."""
+        for seq in (3001, 5001, 7001):
+            host.hears(seq, 100)
+            host.says(1, tsecr=1000, sack=tuple((x, x + 100) for x in (7001, 5001, 3001) if x <= seq))
+        host.hears(7101, 100)
+        host.hears(3101, 100)
+        host.says(1, tsecr=1000, sack=((7001, 7201), (5001, 5101), (3001, 3201)))
+        host.says(1, tsecr=1000, sack=((3001, 3201), (7001, 7201), (5001, 5101)))
+
+    def test_where_nothing_was_held_back_it_comes_first(self, host: Host) -> None:
+        """Each segment before was answered."""
+        for seq in (3001, 5001, 7001):
+            host.hears(seq, 100)
+            host.says(1, tsecr=1000, sack=tuple((x, x + 100) for x in (7001, 5001, 3001) if x <= seq))
+        host.hears(3101, 100)
+        why = host.refused(1, tsecr=1000, sack=((7001, 7101), (5001, 5101), (3001, 3201)))
+        assert why.constraint == "sack-blocks"
+
     def test_of_data_that_never_came_are_refused(self, host: Host) -> None:
         """A block holds what arrived."""
         host.hears(3001, 500)

@@ -2,10 +2,12 @@
 
 import pytest
 
-from conformance.oracle.end import Excuse
+from conformance.oracle.end import End, Excuse, Stack
+from conformance.oracle.sender import Sender
 from conformance.oracle.sender_rules import CONSTRAINTS
-from tests.oracle.frames import ACK, FIN
-from tests.oracle.sender_host import MS, MSS, SECOND, Host
+from refmodel.tcp.state import St
+from tests.oracle.frames import ACK, APORT, FIN, PSH, A, Tap, ts
+from tests.oracle.sender_host import MS, MSS, SECOND, Eager, Host, Quiet
 
 RTO = 220 * MS  # of a round trip of 10 ms: 10 + 200 ms, whole jiffies, and the wheel's slack
 PTO = 30 * MS  # of a tail of several segments: two round trips and 2 ms, the wheel's slack
@@ -278,6 +280,56 @@ def test_what_is_sacked_does_not_go_again() -> None:
     h.data(5)
     h.takes(1, (1 + MSS, 1 + 5 * MSS), after=10 * MS)
     assert h.refuses(bytes(MSS), seq=1 + MSS).constraint == "retransmits-sacked"
+
+
+def test_unless_what_first_told_of_it_was_processed_only_behind_the_frame() -> None:
+    h = Host()
+    h.data(5)
+    first = h.takes(1, (1 + 4 * MSS, 1 + 5 * MSS), after=10 * MS)
+    told = h.takes(1, (1 + MSS, 1 + 3 * MSS), (1 + 4 * MSS, 1 + 5 * MSS))
+    h.takes(1, (1 + MSS, 1 + 3 * MSS), (1 + 4 * MSS, 1 + 5 * MSS))
+    assert first.number < told.number
+    why = h.refuses(bytes(MSS), seq=1 + MSS)
+    assert why.constraint == "retransmits-sacked"
+    assert (why.excuses[0].kind, why.excuses[0].frame) == ("late", told.number)
+
+
+def test_without_ids_a_frame_of_the_same_tick_fills_the_gap_that_it_left() -> None:
+    h = Host(exact=False)
+    ahead = h.frame(bytes(MSS), seq=1 + MSS)
+    h.end.decided = {ahead.number: Excuse("unseen", ahead.number, "")}
+    h.end.sends(ahead)
+    overtaken = h.frame(bytes(MSS), seq=1)
+    assert h.tx.fills(overtaken)
+    h.end.sends(overtaken)
+    assert h.count("Tcp.RetransSegs") == 0
+    assert not h.tx.fills(h.frame(bytes(MSS), seq=1))
+
+
+def test_a_later_one_was_sent_again() -> None:
+    h = Host(exact=False)
+    ahead = h.frame(bytes(MSS), seq=1 + MSS)
+    h.end.decided = {ahead.number: Excuse("unseen", ahead.number, "")}
+    h.end.sends(ahead)
+    assert not h.tx.fills(h.frame(bytes(MSS), seq=1, after=10 * MS))
+
+
+def test_in_mid_connection_a_gap_is_the_first_s_place_only_until_an_acknowledgment_came() -> None:
+    tap = Tap()
+    e = End("a", 0, (A, APORT), Stack(near=True, given=True))
+    e.peer = End("b", 1, (b"", 0), Stack())
+    e.ident, e.life, e.rx = Quiet(e), Quiet(e), Eager(e)
+    e.tx, e.peer.tx = Sender(e), Sender(e.peer)
+    e.state = St.ESTABLISHED
+    e.sends(tap.frame(0, ACK, 1_000, 1, options=ts(1, 7)))
+    e.sends(tap.frame(0, ACK | PSH, 5_000, 1, payload=b"x", options=ts(1, 7)))
+    assert e.tx.snd_una == 5_000
+    e.hears(tap.frame(1, ACK, 1, 5_001, options=ts(7, 1)))
+    e.sends(tap.frame(0, ACK, 5_001, 1, options=ts(1, 7)))
+    far = tap.frame(0, ACK | PSH, 9_000, 1, payload=b"x", options=ts(1, 7))
+    e.decided = {far.number: Excuse("unseen", far.number, "")}
+    e.sends(far)
+    assert e.tx.snd_una == 5_001
 
 
 def test_what_is_acknowledged_does_not_go_again() -> None:

@@ -9,7 +9,7 @@ from conformance.oracle.end import Stack
 from conformance.oracle.stacks import infer_stack
 from conformance.oracle.vantage import infer_vantage, unfilled
 from refmodel.packet.segment import Segment
-from tests.oracle.frames import ACK, APORT, BPORT, NOP, PSH, SYN, A, B, Tap, syn_options, ts
+from tests.oracle.frames import ACK, APORT, BPORT, FIN, NOP, PSH, RST, SYN, A, B, Tap, syn_options, ts
 
 WHO = ((A, APORT), (B, BPORT))
 NOTHING = Setup(kernel="6.12")
@@ -66,6 +66,13 @@ class TestStack:
         syn = tap.frame(0, SYN, 1, window=64_240, options=syn_options())
         odd = [tap.frame(0, ACK, 2, 10, options=ts(1001, 7)[2:] + NOP + NOP) for _ in range(3)]
         assert not stack(syn, *odd).linux
+
+    def test_flags_that_no_linux_sets_make_a_stranger_of_whom_no_handshake_was_seen(self) -> None:
+        tap = Tap()
+        ack, fin = tap.frame(0, ACK, 1, 1), tap.frame(0, FIN, 1)
+        assert stack(ack, fin).linux
+        assert not stack(ack, fin, tap.frame(0, RST, 1, window=65_535)).linux
+        assert not stack(ack, fin, tap.frame(0, SYN | FIN, 1)).linux
 
     def test_a_sidecar_decides(self) -> None:
         s = Tap().frame(0, SYN, 1, window=64_240, ttl=128, options=WINDOWS)
