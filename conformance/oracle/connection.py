@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Final
 
-from msgspec.structs import replace
-
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
 from conformance.oracle import fast
@@ -409,7 +407,7 @@ class Connection:
             if y.time - s.time > self.view.most:
                 break
             if self._side(y) != side:
-                self.records = [*records[:-1], replace(y, time=s.time), s]
+                self.records = [*records[:-1], y.changed(time=s.time), s]
                 if self._again(self.decided, end) is None:
                     self.queue = deque(x for j, x in enumerate(queue) if j != k)
                     return True
@@ -420,7 +418,7 @@ class Connection:
                 break
             if self._side(x) != self._side(y) and y.time - x.time <= self.view.most:
                 tries += 1
-                self.records = [*records[: k - 1], replace(y, time=x.time), x, *records[k + 1 :]]
+                self.records = [*records[: k - 1], y.changed(time=x.time), x, *records[k + 1 :]]
                 if self._again(self.decided, end) is None:
                     return True
         self.records = records

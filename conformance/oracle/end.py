@@ -7,12 +7,18 @@ to answer) as the end sends, and at the latest `late` behind its stamp.
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from conformance.oracle.terms import UNKNOWN, Excuse, Interval, Kind, Label, Refusal, Stack
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import RST
 from refmodel.tcp.state import St
+
+if TYPE_CHECKING:
+    from conformance.oracle.identity import Identity
+    from conformance.oracle.life import Life
+    from conformance.oracle.receiver import Receiver
+    from conformance.oracle.sender import Sender
 
 
 class Counts:
@@ -193,10 +199,10 @@ class End:
         self.given_up = ""
         self.longest = 0  # bytes of the longest segment of new data, while the path's MTU is probed
         self.peer: End
-        self.rx: Any
-        self.tx: Any
-        self.life: Any
-        self.ident: Any
+        self.rx: Receiver
+        self.tx: Sender
+        self.life: Life
+        self.ident: Identity
 
     def copy(self) -> "End":
         """A copy to go on from; the caller sets `peer`."""
@@ -204,10 +210,8 @@ class End:
         new.state, new.pending, new.decided = self.state, deque(self.pending), self.decided
         new.counts, new.notes, new.last_sent = self.counts.copy(), list(self.notes), self.last_sent
         new.given_up, new.longest = self.given_up, self.longest
-        for part in ("rx", "tx", "life", "ident"):
-            copied = getattr(self, part).copy()
-            copied.end = new
-            setattr(new, part, copied)
+        new.rx, new.tx, new.life, new.ident = self.rx.copy(), self.tx.copy(), self.life.copy(), self.ident.copy()
+        new.rx.end = new.tx.end = new.life.end = new.ident.end = new
         return new
 
     # -- inputs

@@ -5,17 +5,19 @@ the part itself, before anything was changed. `tests/oracle/test_fast.py` holds 
 states do not depend on this module.
 """
 
-from typing import Any, Final
+from typing import Final
 
 from conformance.oracle.delays import TCP_ATO_MIN, TCP_DELACK_MAX
 from conformance.oracle.end import End, Label
-from conformance.oracle.identity import ALIGNED
+from conformance.oracle.identity import ALIGNED, Identity
 from conformance.oracle.ids import SEGMENT
 from conformance.oracle.position import Origin
 from conformance.oracle.promise import LEAST, U16_MAX, UNBOUNDED
+from conformance.oracle.receiver import Receiver
 from conformance.oracle.receiver_rules import ECN_CE, FAR_AWAY, FORGOTTEN, HELD_BACK, READS, READS_LATE, REMEMBERED
-from conformance.oracle.recovery import CWR, INIT_CWND, NONE, OPEN, TLP
+from conformance.oracle.recovery import CWR, INIT_CWND, NONE, OPEN, TLP, Flow
 from conformance.oracle.scoreboard import Sent
+from conformance.oracle.sender import Sender
 from conformance.oracle.sender_rules import (
     BY_TLP,
     BY_WRITE,
@@ -124,7 +126,7 @@ def sends(e: End, s: Segment, now: int) -> Label:
     return label
 
 
-def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
+def identified(ident: Identity, s: Segment, now: int, n: int) -> bool:
     """`Identity.check` of a frame like the one before it; False: not decided, and nothing changed."""
     if ident.ttl != s.ttl or ident.df != s.df or s.tos & 3 or ident.ecn_ok or s.urg_ptr or not (n or s.flags == ACK):
         return False
@@ -185,7 +187,7 @@ def identified(ident: Any, s: Segment, now: int, n: int) -> bool:
     return True
 
 
-def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
+def stands(e: End, rx: Receiver, s: Segment, now: int, n: int) -> bool:
     """`Receiver.explain` where everything is in order; False: not decided, and no input was processed."""
     re = rx.re
     if not rx.known or s.sack or re.ranges or re.dsack is not None or re.told_at_fin is not None or rx.fuzzy:
@@ -267,7 +269,7 @@ def stands(e: End, rx: Any, s: Segment, now: int, n: int) -> bool:
     return True
 
 
-def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> int:
+def classified(e: End, tx: Sender, s: Segment, now: int, n: int) -> int:
     """`Sender.classify` of new data and of what is empty: what a segment holds at most (bytes).
 
     0: not decided, and nothing changed.
@@ -340,15 +342,15 @@ def classified(e: End, tx: Any, s: Segment, now: int, n: int) -> int:
     return mss
 
 
-def caused(rx: Any, s: Segment, now: int) -> Label:
+def caused(rx: Receiver, s: Segment, now: int) -> Label:
     """`Receiver.cause`."""
     clock = rx.clock
     if rx.stale or rx.fin_due or rx.loose or rx.re.nxt <= rx.wup:
-        return rx.cause(s)  # type: ignore[no-any-return]
+        return rx.cause(s)
     waited = now - rx.text_at
     owed = now - clock.since if clock.since >= 0 else waited
     if max(owed, waited) >= TCP_ATO_MIN - clock.jiffy or (clock.since >= 0 and 0 <= clock.due <= now + 2 * clock.jiffy):
-        return rx.cause(s)  # type: ignore[no-any-return]
+        return rx.cause(s)
     if clock.now:
         return READ if waited > READS_LATE else AT_ONCE
     if waited < READS:
@@ -359,7 +361,7 @@ def caused(rx: Any, s: Segment, now: int) -> Label:
     return READ
 
 
-def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) -> bool:
+def acknowledged(e: End, rx: Receiver, s: Segment, label: Label, now: int, n: int) -> bool:
     """`Receiver.sent` of what acknowledges the position; False: not decided, and nothing changed."""
     re, promise = rx.re, rx.promise
     nxt, wup, shift = re.nxt, rx.wup, promise.shift
@@ -429,7 +431,7 @@ def acknowledged(e: End, rx: Any, s: Segment, label: Label, now: int, n: int) ->
     return True
 
 
-def departed(e: End, tx: Any, s: Segment, n: int, mss: int) -> bool:
+def departed(e: End, tx: Sender, s: Segment, n: int, mss: int) -> bool:
     """`Sender.sent` of what `classified` decided; False: not decided, and nothing changed."""
     f = tx.f
     if tx.lo != f.nxt or e.ident.ids.gap:
@@ -472,7 +474,7 @@ def departed(e: End, tx: Any, s: Segment, n: int, mss: int) -> bool:
     return True
 
 
-def arm(f: Any, now: int) -> None:
+def arm(f: Flow, now: int) -> None:
     """`Flow.set_timer` in Open or CWR with SACK, tail probes on, and something out."""
     rtt, board = f.rtt, f.board
     srtt, j = rtt.srtt, rtt.jiffy
@@ -519,7 +521,7 @@ def process(e: End, p: Segment) -> None:
         rx.takes(p)
 
 
-def answers(tx: Any, p: Segment, now: int) -> bool:
+def answers(tx: Sender, p: Segment, now: int) -> bool:
     """`Sender.takes` where nothing is lost; False: not decided, and nothing changed."""
     f = tx.f
     una = f.una
@@ -598,7 +600,7 @@ def answers(tx: Any, p: Segment, now: int) -> bool:
     return True
 
 
-def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
+def arrives(e: End, rx: Receiver, p: Segment, now: int, n: int) -> bool:
     """`Receiver.takes` of what is next in order; False: not decided, and nothing changed."""
     re, stack, promise, clock = rx.re, e.stack, rx.promise, rx.clock
     nxt, recent, wup = re.nxt, rx.ts_recent, rx.wup
@@ -606,7 +608,7 @@ def arrives(e: End, rx: Any, p: Segment, now: int, n: int) -> bool:
     if not rx.known or p.seq != (nxt if nxt <= M32 else nxt & M32) or re.ranges or rx.skips or nxt < wup or rx.ecn_ok:
         return False
     stamped = tsval is not None and tsval != recent
-    if stamped and recent and 1 < (recent - tsval) & M32 < H32:
+    if tsval is not None and recent and 1 < (recent - tsval) & M32 < H32:
         return False
     if n and ((promise.edge <= nxt and stack.near is True) or re.told_at_fin is not None):
         return False

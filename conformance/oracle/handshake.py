@@ -279,7 +279,7 @@ def third(life: "Life", s: Segment) -> Label | None:
         return label
     waited = us(s) - us(answer)
     if s.ack_seq != (answer.seq + 1) & M32:
-        return end.rx.cause(s)  # type: ignore[no-any-return]
+        return end.rx.cause(s)
     if waited >= DELACK - end.stack.jiffy:
         return Label("tcp_delack_timer_handler", f"{waited} us after the SYN-ACK")
     return Label("tcp_rcv_synsent_state_process")

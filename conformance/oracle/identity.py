@@ -6,7 +6,7 @@ and unseen frames; they are believed only after they were exact.
 """
 
 from collections import deque
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from conformance.check.infer import kinds, linux_order
 from conformance.oracle.clock import REORDERED, SWAPPED, Clock
@@ -487,14 +487,14 @@ class Identity:
             return
         if not self.strict or self.end.stack.near is not True or self.end.state in SMALL or not self.acks:
             return
-        nxt: Any = self.end.tx.snd_nxt
+        nxt = self.end.tx.snd_nxt
         if s.ip_id is not None and not (
             self.ids.trusted and s.ip_id == ((self.ids.last or 0) + self.ids.high) & 0xFFFF
         ):
             return
         if s.seq == nxt and not ect:
             raise Refusal("ecn-capable", "new data that are not ECN-capable")
-        if ect and nxt is not None and before(s.seq, nxt) and not before(nxt, s.end_seq):
+        if ect and before(s.seq, nxt) and not before(nxt, s.end_seq):
             raise Refusal("ecn-capable", "a retransmission that is ECN-capable")
 
 

@@ -1,6 +1,6 @@
 """What the receiving half knows of its end, and the questions that its parts share."""
 
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from conformance.oracle.astray import LEAST_MSS, Astray
 from conformance.oracle.clock import SWAPPED
@@ -143,8 +143,7 @@ class ReceiverState:
         self.credit_at, self.credit_by = at, by
 
     def _srtt(self) -> int:
-        flow: Any = getattr(self.end.tx, "f", None)
-        return flow.rtt.srtt >> 3 if flow is not None else 0
+        return self.end.tx.f.rtt.srtt >> 3
 
     def echoes(self, s: Segment, recent: int | None) -> bool:
         """Whether TSecr may be what `s` echoes when ts_recent is `recent`."""

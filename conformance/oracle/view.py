@@ -9,8 +9,6 @@ came first is followed by its question within `SWAPPED`.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec.structs import replace
-
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.types import H32, M32
@@ -111,7 +109,7 @@ class View:
             if not self._answers_more(first):
                 self.skewed = True
                 self._held.pop()
-                return [replace(s, time=first.time), *self.rest()]
+                return [s.changed(time=first.time), *self.rest()]
         return ()
 
     @property
@@ -201,7 +199,7 @@ def in_order(early: Sequence[Segment]) -> list[Segment]:
                     and x.ack_seq == s.end_seq
                     and s.time - x.time <= SWAPPED
                 ):
-                    return [*early[:j], replace(s, time=x.time), *early[j:k], *early[k + 1 :]]
+                    return [*early[:j], s.changed(time=x.time), *early[j:k], *early[k + 1 :]]
             break
     return list(early)
 

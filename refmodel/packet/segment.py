@@ -5,9 +5,7 @@ each frame that `segment` answers, the two agree; for each other frame it answer
 """
 
 import struct
-from typing import Final
-
-from msgspec import Struct
+from typing import Any, Final, final
 
 from refmodel.packet.codec import Packet, decode
 from refmodel.packet.ether import VLAN_TPIDS
@@ -31,8 +29,42 @@ _PROTO_AT: Final = {LINKTYPE_ETHERNET: 12, 113: 14, 276: 0}
 _NET_AT: Final = {LINKTYPE_ETHERNET: 14, 113: 16, 276: 20, 0: 4, 108: 4, 12: 0, 14: 0, 101: 0, 228: 0, 229: 0}
 
 
-class Segment(Struct, frozen=True, gc=False):
-    """One TCP segment as captured.
+FIELDS: Final = (
+    "ack_seq",
+    "daddr",
+    "data",
+    "dest",
+    "df",
+    "flags",
+    "ip_id",
+    "l3",
+    "l4",
+    "len",
+    "linktype",
+    "mss",
+    "number",
+    "orig_len",
+    "payload_at",
+    "sack",
+    "sack_perm",
+    "saddr",
+    "seq",
+    "source",
+    "time",
+    "tos",
+    "truncated",
+    "tsecr",
+    "tsval",
+    "ttl",
+    "urg_ptr",
+    "window",
+    "wscale",
+)  # fmt: skip
+
+
+@final
+class Segment:
+    """One TCP segment as captured; it does not change.
 
     `time` is in ns, `saddr` and `daddr` are 4 or 16 bytes, `flags` has AE at 0x100 down to FIN at 1, `window` is not
     scaled, `len` is the payload's length by the headers, whatever the snaplen left of it. An option that is not there
@@ -40,35 +72,62 @@ class Segment(Struct, frozen=True, gc=False):
     class, `ttl` the hop limit. `l3`, `l4` and `payload_at` are offsets in `data`. `truncated`: options were cut off.
     """
 
-    number: int
-    time: int
-    saddr: bytes
-    daddr: bytes
-    source: int
-    dest: int
-    seq: int
-    ack_seq: int
-    flags: int
-    window: int
-    len: int
-    tsval: int | None
-    tsecr: int | None
-    ip_id: int | None
-    ttl: int
-    df: bool
-    tos: int
-    urg_ptr: int
-    l3: int
-    l4: int
-    payload_at: int
-    data: bytes
-    linktype: int
-    orig_len: int
-    mss: int | None = None
-    wscale: int | None = None
-    sack_perm: bool = False
-    sack: tuple[tuple[int, int], ...] = ()
-    truncated: bool = False
+    __slots__ = FIELDS
+
+    def __init__(
+        self,
+        number: int, time: int, saddr: bytes, daddr: bytes, source: int, dest: int, seq: int, ack_seq: int,
+        flags: int, window: int, len: int, tsval: int | None, tsecr: int | None, ip_id: int | None,
+        ttl: int, df: bool, tos: int, urg_ptr: int, l3: int, l4: int, payload_at: int, data: bytes,
+        linktype: int, orig_len: int, mss: int | None = None, wscale: int | None = None,
+        sack_perm: bool = False, sack: tuple[tuple[int, int], ...] = (), truncated: bool = False,
+    ) -> None:  # fmt: skip
+        self.number: Final = number
+        self.time: Final = time
+        self.saddr: Final = saddr
+        self.daddr: Final = daddr
+        self.source: Final = source
+        self.dest: Final = dest
+        self.seq: Final = seq
+        self.ack_seq: Final = ack_seq
+        self.flags: Final = flags
+        self.window: Final = window
+        self.len: Final = len
+        self.tsval: Final = tsval
+        self.tsecr: Final = tsecr
+        self.ip_id: Final = ip_id
+        self.ttl: Final = ttl
+        self.df: Final = df
+        self.tos: Final = tos
+        self.urg_ptr: Final = urg_ptr
+        self.l3: Final = l3
+        self.l4: Final = l4
+        self.payload_at: Final = payload_at
+        self.data: Final = data
+        self.linktype: Final = linktype
+        self.orig_len: Final = orig_len
+        self.mss: Final = mss
+        self.wscale: Final = wscale
+        self.sack_perm: Final = sack_perm
+        self.sack: Final = sack
+        self.truncated: Final = truncated
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Segment) and self.fields() == other.fields()
+
+    def __hash__(self) -> int:
+        return hash((self.number, self.time, self.data))
+
+    def __repr__(self) -> str:
+        return f"Segment({', '.join(f'{k}={v!r}' for k, v in self.fields().items())})"
+
+    def fields(self) -> dict[str, Any]:
+        """Every field by its name."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    def changed(self, **fields: Any) -> "Segment":
+        """The same segment but for `fields`; its bytes stay as they are."""
+        return Segment(**{**self.fields(), **fields})
 
     @property
     def seg_len(self) -> int:

@@ -5,6 +5,8 @@ from typing import Any
 
 from conformance.check.known import NOTHING
 from conformance.oracle.end import End, Stack
+from conformance.oracle.recovery import Flow
+from conformance.oracle.timers import Rtt
 from refmodel.packet.segment import Segment, segment
 
 A, B = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
@@ -87,6 +89,6 @@ def end(**stack: Any) -> End:
     e = End("a", 0, (A, APORT), Stack(**{"near": True, "exact": stack.get("near", True), **stack}))
     e.peer = End("b", 1, (B, BPORT), Stack(near=False))
     e.life = Still(alert=False, host=NOTHING)
-    e.tx = Still(snd_nxt=0, snd_una=0)
+    e.tx = Still(snd_nxt=0, snd_una=0, f=Flow(e.counts, Rtt()))
     e.rx = Still(rcv_nxt=0)
     return e

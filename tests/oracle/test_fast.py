@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from conformance.check.flows import Flows
 from conformance.check.setup import setup_for, tap_of
@@ -59,17 +58,17 @@ def test_every_shipped_capture_is_judged_labelled_and_counted_the_same(
 
 
 CHANGES: dict[str, Callable[[Segment], Segment]] = {
-    "ack": lambda s: replace(s, ack_seq=(s.ack_seq + 1) & M32),
-    "seq": lambda s: replace(s, seq=(s.seq + 7) & M32),
-    "window": lambda s: replace(s, window=min(s.window * 3 + 500, 0xFFFF)),
-    "smaller window": lambda s: replace(s, window=s.window // 2),
-    "id": lambda s: replace(s, ip_id=None if s.ip_id is None else (s.ip_id + 5) & 0xFFFF),
-    "timestamp": lambda s: replace(s, tsval=None if s.tsval is None else (s.tsval - 900) & M32),
-    "echo": lambda s: replace(s, tsecr=None if s.tsecr is None else (s.tsecr + 3) & M32),
-    "TTL": lambda s: replace(s, ttl=s.ttl - 1),
-    "ECE": lambda s: replace(s, flags=s.flags ^ 0x40),
-    "PSH": lambda s: replace(s, flags=s.flags ^ 8),
-    "length": lambda s: replace(s, len=s.len + 1),
+    "ack": lambda s: s.changed(ack_seq=(s.ack_seq + 1) & M32),
+    "seq": lambda s: s.changed(seq=(s.seq + 7) & M32),
+    "window": lambda s: s.changed(window=min(s.window * 3 + 500, 0xFFFF)),
+    "smaller window": lambda s: s.changed(window=s.window // 2),
+    "id": lambda s: s.changed(ip_id=None if s.ip_id is None else (s.ip_id + 5) & 0xFFFF),
+    "timestamp": lambda s: s.changed(tsval=None if s.tsval is None else (s.tsval - 900) & M32),
+    "echo": lambda s: s.changed(tsecr=None if s.tsecr is None else (s.tsecr + 3) & M32),
+    "TTL": lambda s: s.changed(ttl=s.ttl - 1),
+    "ECE": lambda s: s.changed(flags=s.flags ^ 0x40),
+    "PSH": lambda s: s.changed(flags=s.flags ^ 8),
+    "length": lambda s: s.changed(len=s.len + 1),
 }
 
 

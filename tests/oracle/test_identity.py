@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from conformance.oracle.end import End, Refusal
 from conformance.oracle.identity import CONSTRAINTS, Identity, damaged
@@ -283,4 +282,4 @@ def test_a_checksum_that_a_device_was_to_fill_in_is_not_wrong() -> None:
     pseudo = sum(int.from_bytes(x, "big") for x in (s.saddr[:2], s.saddr[2:], s.daddr[:2], s.daddr[2:])) + 6 + 24
     field = (pseudo & 0xFFFF) + (pseudo >> 16)
     data = s.data[: s.l4 + 16] + field.to_bytes(2, "big") + s.data[s.l4 + 18 :]
-    assert not damaged(replace(s, data=data))
+    assert not damaged(s.changed(data=data))

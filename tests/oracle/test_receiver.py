@@ -8,6 +8,8 @@ from conformance.check.setup import Host as HostInfo
 from conformance.oracle.end import End, Excuse, Label, Refusal, Stack
 from conformance.oracle.ids import Ids
 from conformance.oracle.receiver import CONSTRAINTS, Receiver
+from conformance.oracle.recovery import Flow
+from conformance.oracle.timers import Rtt
 from refmodel.packet.segment import Segment
 from refmodel.tcp.state import St
 from tests.oracle.frames import ACK, APORT, BPORT, CWR, ECE, FIN, PSH, SYN, A, B, Still, Tap, syn_options, ts
@@ -29,7 +31,7 @@ class Host:
         e.peer = End("a", 0, (A, APORT), Stack())
         e.peer.tx = Still(snd_nxt=1001)
         self.rx = e.rx = Receiver(e)
-        e.tx = Still(snd_una=5001, snd_nxt=5001, srtt_high=0, takes=lambda s: None, fills=lambda s: False)
+        e.tx = Still(snd_una=5001, snd_nxt=5001, f=Flow(e.counts, Rtt()), takes=lambda s: None, fills=lambda s: False)
         e.ident = Still(
             steps_since_last=lambda s: 0, overtaken=lambda s: False, duplicate=lambda s: False, trusted=True,
             clock=Still(first=None, rate=1000), ids=Ids(),

@@ -163,8 +163,6 @@ class TestVantage:
 
 def left_open(s: Segment) -> Segment:
     """The frame as a device that computes checksums is given it: with the pseudo-header's sum."""
-    from msgspec.structs import replace
-
     total = sum(int.from_bytes(x, "big") for x in (A[:2], A[2:], B[:2], B[2:])) + 6 + s.payload_at - s.l4 + s.len
     field = (total & 0xFFFF) + (total >> 16)
-    return replace(s, data=s.data[: s.l4 + 16] + field.to_bytes(2, "big") + s.data[s.l4 + 18 :])
+    return s.changed(data=s.data[: s.l4 + 16] + field.to_bytes(2, "big") + s.data[s.l4 + 18 :])

@@ -3,8 +3,6 @@
 import struct
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from conformance.check.setup import Setup
 from conformance.check.verdict import Outcome, Verdict
 from conformance.oracle.connection import Connection
@@ -45,18 +43,18 @@ def stamp_back() -> bytes:
 
 def renumbered(frames: Sequence[Segment]) -> list[Segment]:
     """The frames as a file numbers them."""
-    return [replace(s, number=n) for n, s in enumerate(frames, 1)]
+    return [s.changed(number=n) for n, s in enumerate(frames, 1)]
 
 
 def twice(frames: Sequence[Segment]) -> list[Segment]:
     """Each frame again 1 us later, as on a bridge and its port."""
-    return renumbered([x for s in frames for x in (s, replace(s, time=s.time + 1000))])
+    return renumbered([x for s in frames for x in (s, s.changed(time=s.time + 1000))])
 
 
 def exchanged(frames: Sequence[Segment], k: int) -> list[Segment]:
     """Frame `k` and the next with each other's stamp and place."""
     a, b = frames[k], frames[k + 1]
-    return renumbered([*frames[:k], replace(b, time=a.time), replace(a, time=b.time), *frames[k + 2 :]])
+    return renumbered([*frames[:k], b.changed(time=a.time), a.changed(time=b.time), *frames[k + 2 :]])
 
 
 def said(frames: Sequence[Segment]) -> Verdict:
@@ -89,20 +87,20 @@ def test_frames_that_the_tap_saw_twice_were_sent_once() -> None:
 
 def test_a_single_frame_that_the_tap_saw_twice_is_no_retransmission() -> None:
     frames = exchange()
-    v = said(renumbered([*frames[:4], replace(frames[3], time=frames[3].time + 2000), *frames[4:]]))
+    v = said(renumbered([*frames[:4], frames[3].changed(time=frames[3].time + 2000), *frames[4:]]))
     assert v.outcome is Outcome.CONFORMS
 
 
 def test_a_copy_has_the_bytes_and_the_id_of_its_original_and_comes_soon() -> None:
     s = exchange()[3]
     for other in (
-        replace(s, number=99, time=s.time + 300_000),
-        replace(s, number=99, ip_id=(s.ip_id or 0) + 1),
-        replace(s, number=99, data=s.data[:-1] + b"x"),
+        s.changed(number=99, time=s.time + 300_000),
+        s.changed(number=99, ip_id=(s.ip_id or 0) + 1),
+        s.changed(number=99, data=s.data[:-1] + b"x"),
     ):
         view, _ = seen([s, other])
         assert not view.copies
-    assert seen([s, replace(s, number=99, ttl=63)])[0].copies == {99: s.number}  # a router on the tap's host
+    assert seen([s, s.changed(number=99, ttl=63)])[0].copies == {99: s.number}  # a router on the tap's host
 
 
 def test_a_tap_sees_each_frame_twice_only_if_none_came_once() -> None:
@@ -124,7 +122,7 @@ def test_an_answer_that_was_stamped_first_goes_behind_its_question() -> None:
 
 def test_stamps_that_are_further_apart_are_no_ones_mistake() -> None:
     frames = exchange()
-    late = [replace(s, time=s.time + 1_000_000) if k >= 4 else s for k, s in enumerate(frames)]
+    late = [s.changed(time=s.time + 1_000_000) if k >= 4 else s for k, s in enumerate(frames)]
     assert said(late).outcome is Outcome.CONFORMS
     frames = exchanged(late, 3)
     view, out = seen(frames)
@@ -162,7 +160,7 @@ def test_where_the_syns_options_were_cut_off_nothing_is_agreed_on() -> None:
 
 def test_a_connection_that_began_before_the_capture_is_not_held_to_what_came_before() -> None:
     frames = exchange()
-    back = replace(frames[3], seq=frames[3].seq + 5000, number=frames[3].number)
+    back = frames[3].changed(seq=frames[3].seq + 5000, number=frames[3].number)
     assert said(renumbered([*frames[3:6], back, *frames[6:]])).outcome is not Outcome.DIVERGES
 
 
@@ -188,7 +186,7 @@ def test_bytes_that_arrived_though_no_frame_brought_them_show_that_the_capture_l
 
 def test_a_hole_that_a_later_frame_fills_does_not() -> None:
     frames = exchange()
-    again = replace(frames[7], time=frames[9].time + 1000, number=99)
+    again = frames[7].changed(time=frames[9].time + 1000, number=99)
     assert not Evidence([*frames[:7], *frames[8:10], again, *frames[10:]], True).unseen(SIDES)
 
 
@@ -201,4 +199,4 @@ def test_a_handshake_without_its_syn_ack_shows_it_too() -> None:
 def test_a_number_too_far_by_one_is_no_loss() -> None:
     frames = exchange()
     s = frames[7]
-    assert not Evidence([*frames[:7], replace(s, seq=s.seq + 1), *frames[8:]], True).unseen(SIDES)
+    assert not Evidence([*frames[:7], s.changed(seq=s.seq + 1), *frames[8:]], True).unseen(SIDES)
