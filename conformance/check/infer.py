@@ -14,6 +14,7 @@ SACK: Final = 4
 TIMESTAMPS: Final = 8
 NOP: Final = 1
 ALIGNED: Final = 12  # bytes of an aligned timestamp option
+LEAST: Final = 1_152  # bytes: half of SOCK_MIN_RCVBUF, which no SO_RCVBUF goes below
 OTHERS: Final = frozenset({30, 34, 172, 174, 254})  # MPTCP, Fast Open, AccECN, experiments: they stand behind
 
 
@@ -56,6 +57,8 @@ def not_linux(s: Segment) -> str:
         return f"its SYN's options stand in the order {seen}, Linux's would be {linux_order(s)}"
     if s.ttl > 64:
         return f"its TTL is {s.ttl}, Linux starts from 64"
+    if s.window < LEAST:
+        return f"its SYN's window {s.window} is below that of Linux's least buffer"
     per_segment = [s.mss, s.mss - ALIGNED]
     if s.window > s.mss and all(s.window % m for m in per_segment) and s.window < 65535 * 2:
         if s.window == 65535 and s.wscale:

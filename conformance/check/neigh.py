@@ -30,7 +30,7 @@ from conformance.check.neigh_frames import (
     unmodelled_class,
 )
 from conformance.check.neigh_half import Watch
-from conformance.check.neigh_hosts import Owing, Party, Place, dispatch, losses, own_parms
+from conformance.check.neigh_hosts import PATH, Owing, Party, Place, dispatch, losses, own_parms
 from conformance.check.setup import Setup, SidecarError
 from conformance.check.tcp import words
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
@@ -153,7 +153,7 @@ class Neighbours:
         if p is None and self.crafted is not None:
             return self.crafted
         if p is None and not self.setup.hosts and hw and not is_group(hw):
-            p = self.by_mac[hw] = Party(self.setup, None, mac(hw), hw)
+            p = self.by_mac[hw] = Party(self.setup, None, mac(hw), hw, path=PATH)
             self.parties.append(p)
         return p
 

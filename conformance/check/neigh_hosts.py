@@ -28,6 +28,8 @@ from refmodel.profile import Profile
 from refmodel.rule import MACHINES
 from refmodel.types import NEVER
 
+# How much longer (us) a frame may take through a relay or a qdisc: a full queue at a low rate holds it this long.
+PATH: Final = 1_000_000
 PATIENCE: Final = 2_000_000  # us: how long a command may run if the sidecar doesn't say when it returned
 
 _NEIGH = re.compile(r"ip neigh (add|replace|change|del) (\S+)(.*)")

@@ -15,14 +15,12 @@ from msgspec.structs import replace
 
 from conformance.check.neigh import Neighbours
 from conformance.check.neigh_frames import link_local, number
-from conformance.check.neigh_hosts import Place
+from conformance.check.neigh_hosts import PATH, Place
 from conformance.check.setup import Host, Setup, SidecarError, at_tap
 from conformance.check.verdict import Divergence, Outcome, Verdict
 from conformance.pcap import Frame
 from refmodel.packet import LINKTYPE_ETHERNET, Arp, NdNa, NdNs, Packet, Segment
 
-# How much longer (us) a frame may take through a relay or a qdisc: a full queue at a low rate holds it this long.
-PATH: Final = 1_000_000
 ANY: Final = "any"
 MIDDLE: Final = "middle"
 COPIES: Final = 65_536  # frames of resolution compared

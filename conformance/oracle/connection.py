@@ -18,6 +18,7 @@ from conformance.oracle.end import UNKNOWN, End, Excuse, Interval, Label, Refusa
 from conformance.oracle.evidence import AHEAD, SPAN, Evidence
 from conformance.oracle.identity import damaged
 from conformance.oracle.parts import equip, infer
+from conformance.oracle.stacks import shows
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
 from conformance.oracle.view import ANSWERS, BY_ITSELF, View, cut, each_twice, in_order
@@ -504,6 +505,9 @@ class Connection:
                 return
             why, at = failed
             propose(decided, why, self._refused(why, at))
+        if not self._is_shown(first, s):
+            self._free(first, s, shown, end)
+            return
         if todo:
             self.unknown = f"more hypotheses than are tried before {line(s, self.first.time)}: {first}"
             self.judged = []
@@ -516,6 +520,25 @@ class Connection:
             return
         self._again(self.decided)
         self._diverge(first, s)
+
+    def _is_shown(self, why: Refusal, s: Segment) -> bool:
+        """Whether the end that refuses frame `s` is shown to be a Linux that is modelled."""
+        e = self.ends[self._refused(why, s)]
+        if e.stack.sure or not e.stack.linux or e.given_up:
+            return True
+        own = [x for x in (*self.records, *self.queue) if (x.saddr, x.source) == e.address]
+        return shows(own, e.ident.mss)
+
+    def _free(self, why: Refusal, s: Segment, shown: Evidence, end: int) -> None:
+        """Nothing shows an end to be a Linux that is modelled, and this frame shows that it is none."""
+        self._mark()
+        e = self.ends[self._refused(why, s)]
+        e.stack.linux = False
+        e.stack.why_not = f"nothing shows a kernel that is modelled, and none sends frame {s.number} so: {why}"
+        self.judged = [x.name for x in self.ends if x.stack.linux] or ["neither"]
+        failed = self._again(self.decided, end)
+        if failed is not None:
+            self._retry(*failed, shown, end)
 
     def _not_told(self, why: Refusal, s: Segment, shown: Evidence) -> str:
         """What the capture does not show that might explain a refused frame; '' if nothing is known to be missing."""
@@ -583,7 +606,9 @@ class Connection:
         if self.prelude is not None:
             return []
         return [
-            e.address[0] for e in self.ends if e.stack.linux and any(x.startswith("Linux:") for x in e.stack.evidence)
+            e.address[0]
+            for e in self.ends
+            if e.stack.linux and e.stack.sure and any(x.startswith("Linux:") for x in e.stack.evidence)
         ]
 
     def is_over(self, now: int) -> bool:

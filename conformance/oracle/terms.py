@@ -70,7 +70,8 @@ class Label(Struct, frozen=True):
 class Stack(Struct):
     """What is taken for granted of an end's host; the parts may sharpen it as they learn.
 
-    `linux`: held to Linux's rules, else to the RFCs' only. `near`: the tap is on this host (None: not known).
+    `linux`: held to Linux's rules, else to the RFCs' only. `sure`: a sidecar, the caller or the handshake shows a
+    kernel that is modelled. `near`: the tap is on this host (None: not known).
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
@@ -81,6 +82,7 @@ class Stack(Struct):
     kernel: str = "6.12"
     hz: int = 250
     linux: bool = True
+    sure: bool = False
     why_not: str = ""
     near: bool | None = None
     late: int = 50_000

@@ -159,7 +159,7 @@ def same(p: Segment, s: Segment) -> bool:
         p.saddr == s.saddr
         and p.ip_id == s.ip_id
         and p.len == s.len
-        and 0 <= p.ttl - s.ttl <= 1
+        and abs(p.ttl - s.ttl) <= 1
         and p.data[p.l4 :] == s.data[s.l4 :]
     )
 

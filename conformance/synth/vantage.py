@@ -108,7 +108,7 @@ def plain(frames: Sequence[Frame], r: random.Random) -> View | None:
     return View(tuple(frames))
 
 
-@_transform("starts-late", "the capture begins in mid-connection", CUT)
+@_transform("starts-late", "the capture begins in mid-connection", OTHER)
 def starts_late(frames: Sequence[Frame], r: random.Random) -> View | None:
     """Leaves the first frames out, a SYN among them."""
     found = segments(frames)
@@ -365,13 +365,13 @@ def bsd(frames: Sequence[Frame], r: random.Random) -> View | None:
 # ---------------------------------------------------------------- what the capture did to the frames
 
 
-@_transform("dropped-said", "the capture lost frames, and says how many", CUT)
+@_transform("dropped-said", "the capture lost frames, and says how many", OTHER)
 def dropped_said(frames: Sequence[Frame], r: random.Random) -> View | None:
     """Up to a tenth of the frames, with the interface's ifdrop."""
     return _dropped(frames, r, True)
 
 
-@_transform("dropped-unsaid", "the capture lost frames and does not say so", CUT)
+@_transform("dropped-unsaid", "the capture lost frames and does not say so", OTHER)
 def dropped_unsaid(frames: Sequence[Frame], r: random.Random) -> View | None:
     """The same where the file has no counters, as in pcap."""
     return _dropped(frames, r, False)

@@ -6,7 +6,7 @@ import pytest
 
 from conformance.check.setup import Call, Host, Setup
 from conformance.oracle.end import Stack
-from conformance.oracle.stacks import infer_stack
+from conformance.oracle.stacks import infer_stack, shows
 from conformance.oracle.vantage import infer_vantage, unfilled
 from refmodel.packet.segment import Segment
 from tests.oracle.frames import ACK, APORT, BPORT, FIN, NOP, PSH, RST, SYN, A, B, Tap, syn_options, ts
@@ -166,3 +166,65 @@ def left_open(s: Segment) -> Segment:
     total = sum(int.from_bytes(x, "big") for x in (A[:2], A[2:], B[:2], B[2:])) + 6 + s.payload_at - s.l4 + s.len
     field = (total & 0xFFFF) + (total >> 16)
     return s.changed(data=s.data[: s.l4 + 16] + field.to_bytes(2, "big") + s.data[s.l4 + 18 :])
+
+
+STRANGERS = Setup(kernel="6.12", extra={"told": False})
+
+
+def opening(window: int, mss: int = 1460, ws: int | None = 7, setup: Setup = STRANGERS) -> Stack:
+    """What a SYN with that window tells of its sender."""
+    return stack(Tap().frame(0, SYN, 1, window=window, options=syn_options(mss=mss, ws=ws)), setup=setup)
+
+
+class TestAge:
+    """Whether a host that looks like Linux is shown to be a kernel that is modelled."""
+
+    @pytest.mark.parametrize(
+        ("window", "mss"), [(64_240, 1460), (65_160, 1460), (65_495, 65_495), (65_483, 65_495), (64_800, 1440)]
+    )
+    def test_the_default_window_since_4_20_shows_one(self, window: int, mss: int) -> None:
+        assert opening(window, mss).linux
+        assert opening(window, mss).sure
+
+    @pytest.mark.parametrize(
+        ("window", "mss"), [(5_840, 1460), (14_600, 1460), (14_480, 1460), (29_200, 1460), (26_880, 8_960),
+                            (43_690, 65_495)]
+    )  # fmt: skip
+    def test_the_default_windows_before_show_an_older_one(self, window: int, mss: int) -> None:
+        found = opening(window, mss)
+        assert not found.linux
+        assert "before Linux 4.20" in found.why_not
+
+    @pytest.mark.parametrize(("window", "ws"), [(65_535, 8), (29_200, 0), (2_920, 0), (43_800, 7)])
+    def test_other_windows_tell_nothing_of_it(self, window: int, ws: int) -> None:
+        found = opening(window, ws=ws)
+        assert found.linux
+        assert not found.sure
+        assert any("no default of a kernel" in x for x in found.evidence)
+
+    def test_who_names_the_profile_says_that_it_is_one(self) -> None:
+        told = Setup(kernel="6.12", extra={"told": True})
+        assert opening(29_200, setup=told).linux
+        assert opening(29_200, setup=told).sure
+
+    def test_no_buffer_is_so_small_as_a_scanners_window(self) -> None:
+        assert not opening(1_024, ws=None).linux
+
+    @pytest.mark.parametrize(
+        ("step", "ticks", "linux"), [(1, 20, True), (1, 5, False), (777, 20, False), (0, 20, False)]
+    )
+    def test_ids_that_count_and_a_clock_in_ms_show_one_without_a_handshake(
+        self, step: int, ticks: int, linux: bool
+    ) -> None:
+        tap = Tap()
+        own = [
+            tap.frame(0, ACK, 1 + k, 9, payload=b"x", ip_id=100 + step * k, options=ts(5 + ticks * k, 7), after=20_000)
+            for k in range(12)
+        ]
+        assert shows(own, 1460) is linux
+
+    def test_resets_without_a_socket_have_their_form(self) -> None:
+        tap = Tap()
+        assert shows([tap.frame(0, RST | ACK, 0, 2, window=0)], 0)
+        assert not shows([tap.frame(0, RST | ACK, 0, 2, window=0, ip_id=7)], 0)
+        assert not shows([tap.frame(0, RST | ACK, 0, 2, window=0, ttl=63)], 0)

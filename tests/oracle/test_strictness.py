@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from conformance.check.capture import tcp_verdicts
 from conformance.check.setup import setup_for
@@ -12,7 +13,7 @@ from conformance.mutate_edit import ACK_SEQ, Edit
 from conformance.mutate_trace import MS, Trace, edited, postponed
 from conformance.pcap import Frame, read
 from refmodel.packet.segment import segment
-from refmodel.packet.transport import ACK
+from refmodel.packet.transport import ACK, PSH
 from tests.oracle.test_evidence import TO_A as FROM_A
 from tests.oracle.test_evidence import Talk
 
@@ -123,3 +124,43 @@ def test_neighbours_in_each_others_place_show_that_frames_overtake() -> None:
     for seq, step in ((401, 2), (301, -1), (501, 2)):
         t.data(seq, step=step)
     assert "frame 4 left behind frame 5" in t.shown().far(FROM_A)
+
+
+def of_large_buffers(name: str, *numbers: int) -> list[Frame]:
+    """A capture of IPv6 whose SYNs have all of the window field: what kernels with larger buffers do, of any age."""
+    frames = frames_of(name)
+    for k in numbers:
+        frames[k - 1] = edited(frames[k - 1], lambda e: e.window(65_535))
+    return frames
+
+
+def pushed(e: Edit) -> None:
+    """Sets PSH."""
+    e.flags |= PSH
+
+
+def test_what_no_kernel_that_is_modelled_sends_shows_another_where_nothing_shows_one() -> None:
+    frames = of_large_buffers("tcp-close-client-first-v6", 3, 4)
+    assert {v.outcome for v in judged(frames)} == {Outcome.CONFORMS}
+    frames[4] = edited(frames[4], pushed)
+    (v,) = judged(frames)
+    assert v.outcome is Outcome.CONFORMS
+    assert any("nothing shows a kernel that is modelled" in x and "flags-combination" in x for x in v.inferred)
+    (v,) = tcp_verdicts(frames, replace(ALONE, extra={"told": True}))
+    assert v.divergence is not None
+    assert (v.divergence.constraint, v.divergence.frame) == ("flags-combination", 5)
+
+
+def test_the_other_end_is_judged_on() -> None:
+    frames = of_large_buffers("tcp-close-client-first-v6", 3)
+    frames[4] = edited(frames[4], pushed)
+    frames[7] = edited(frames[7], lambda e: e.window(1))
+    assert refused(frames).frame == 8
+
+
+def test_where_neither_end_is_shown_nothing_is_said() -> None:
+    frames = of_large_buffers("tcp-close-client-first-v6", 3, 4)
+    frames[4] = edited(frames[4], pushed)
+    frames[6] = edited(frames[6], pushed)
+    (v,) = judged(frames)
+    assert v.outcome is Outcome.NOT_MODELLED
