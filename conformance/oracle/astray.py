@@ -62,6 +62,14 @@ class Astray:
                 return True
         return False
 
+    def forgets(self, tsval: int) -> bool:
+        """Whether segments with a timestamp may be among those that are no longer remembered."""
+        recent = self.recent
+        if not recent or len(recent) < RECENT:
+            return False
+        oldest = recent[0][2]
+        return oldest is None or not 0 < (tsval - oldest) & M32 < H32
+
     def stamped(self, tsval: int | None) -> None:
         """The tap saw a timestamp on its way."""
         if tsval is not None and (not self.stamps or self.stamps[-1] != tsval):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from conformance.oracle.terms import UNKNOWN, Excuse, Interval, Kind, Label, Refusal, Stack
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import RST
+from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.tcp.state import St
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ class ReceiverPart(Part, Protocol):
 
     def explain(self, s: Segment) -> None:
         """Advances `end.pending` so far that ack, TSecr, SACK blocks and window of the output fit; raises Refusal."""
+        ...
+
+    def answers(self, s: Segment) -> None:
+        """Raises Refusal for numbers that no socket of this end says where the state machine sent `s`."""
         ...
 
     def cause(self, s: Segment) -> Label:
@@ -264,6 +268,8 @@ class End:
             label = self.tx.classify(s)
             if label is None:
                 label = self.rx.cause(s)
+        elif s.flags & (SYN | ACK | RST) == ACK and self.stack.linux:
+            self.rx.answers(s)
         if not s.flags & RST:
             self.rx.sent(s, label)
         self.tx.sent(s, label)

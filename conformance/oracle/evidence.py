@@ -290,16 +290,16 @@ class Evidence:
         )
 
     def _lost_before_tap(self, end: Who) -> bool:
-        """Whether other frames show that frames of `end` do not reach the tap: holes that its peer acknowledged."""
+        """Whether other frames show that frames of `end` do not reach the tap: holes that no later frame fills."""
         top: int | None = None
-        for y in self.frames:
-            if (y.saddr, y.source) == end:
-                if y.flags & RST:
-                    continue
-                if top is not None and after(y.seq, top):
+        own = [y for y in self.frames if (y.saddr, y.source) == end and not y.flags & RST]
+        for k, y in enumerate(own):
+            if top is not None and after(y.seq, top):
+                fills = any(not after(z.seq, top) and after(z.end_seq, top) for z in own[k + 1 :])
+                if not fills:
                     return True
-                if top is None or after(y.end_seq, top):
-                    top = y.end_seq
+            if top is None or after(y.end_seq, top):
+                top = y.end_seq
         return False
 
     def _unheard(self, number: int, end: Who) -> bool:

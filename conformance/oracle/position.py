@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from conformance.oracle.end import us
+from conformance.oracle.recovery import OPEN
 from conformance.oracle.sack import BEHIND_HOLE, IN_ORDER, Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import FIN, RST, SYN
@@ -44,7 +45,7 @@ def blocks_fit(r: Reassembly, seen: Sequence[Range], most: int, crowded: bool, h
     blocks = r.blocks
     n = len(seen)
     if r.dsack is not None:
-        if n and seen[0] == r.dsack and _starts(blocks, seen[1:], most - 1, crowded):
+        if n and seen[0] in (r.dsack, r.joined) and _starts(blocks, seen[1:], most - 1, crowded):
             return EXACT
         if _starts(blocks, seen, most, crowded):
             return UNTOLD if r.sure else UNSURE
@@ -205,7 +206,7 @@ def _walk(
             duplicates += 1
             if stop != seq and seq < r.nxt and r.sack and r.tells:
                 r = r.copy()
-                r.dsack, r.sure = (seq, min(stop, r.nxt)), True
+                r.refused(seq, min(stop, r.nxt))
             continue
         later = rx.newer_echo_at(p, seq, recent, una)
         if rx.denies_echo(s, later):
@@ -265,9 +266,10 @@ def _half_way(
 ) -> bool:
     """Whether the acknowledgment in the next input sent `s`: its timestamp was taken, its text not yet.
 
-    Source: net/ipv4/tcp_input.c:tcp_rcv_established, where tcp_ack comes before tcp_data_queue.
+    New data it sends only in recovery. Source: net/ipv4/tcp_input.c:tcp_rcv_established, where tcp_ack comes before
+    tcp_data_queue, and tcp_data_snd_check behind it; tcp_xmit_recovery.
     """
-    if not s.len or i == len(pending):
+    if not s.len or i == len(pending) or (s.seq == rx.end.tx.snd_nxt and rx.end.tx.f.ca == OPEN):
         return False
     p = pending[i]
     if not p.seg_len or p.flags & (SYN | RST):

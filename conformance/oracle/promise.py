@@ -36,7 +36,7 @@ class Promise:
 
     `edge`: the right edge promised last; `window`: rcv_wnd then, -1 before the first; `shift`: rcv_wscale, -1 while it
     isn't known; `ceiling`: the most that rcv_ssthresh can be; `give`: by how much the first edge may be off; `advmss`:
-    the peer's segments as this end expects them.
+    the peer's segments as this end expects them; `floor`: the right edge that the SYN offered, -1 if it isn't known.
     """
 
     __slots__: ClassVar[tuple[str, ...]] = (
@@ -46,6 +46,7 @@ class Promise:
         "ceiling",
         "crossed",
         "edge",
+        "floor",
         "give",
         "mine",
         "offered",
@@ -57,7 +58,7 @@ class Promise:
 
     def __init__(self) -> None:
         self.edge = UNBOUNDED
-        self.window = self.shift = -1
+        self.window = self.shift = self.floor = -1
         self.ceiling = UNBOUNDED
         self.offered = self.advmss = self.give = 0
         self.mine: int | None = None
@@ -90,14 +91,19 @@ class Promise:
         self.edge = ack + s.window if s.window < U16_MAX else UNBOUNDED
         self.advmss = s.mss or 0
         self.give = self.advmss if cookies and s.flags & ACK else 0
-        if s.window < U16_MAX and MPTCP not in set(kinds(s)):
+        plain = MPTCP not in set(kinds(s))
+        if s.flags & ACK and plain:
+            self.floor = ack + s.window - self.give
+        if s.window < U16_MAX and plain:
             self.ceiling = s.window + self.give
         self._agree()
 
     def asks(self, s: Segment, nxt: int) -> None:
         """The peer's SYN or SYN-ACK came: what was offered counts from `nxt`."""
-        if self.window >= 0 and self.edge < UNBOUNDED:
-            self.edge = nxt + self.window
+        if self.window >= 0:
+            self.floor = nxt + self.offered - self.give
+            if self.edge < UNBOUNDED:
+                self.edge = nxt + self.window
         self.theirs, self.asked = s.wscale, True
         self._agree()
 
@@ -134,6 +140,15 @@ class Promise:
             return False
         return ack + window < min(self.edge - self.give, ack + (U16_MAX << self.shift))
 
+    def below_first(self, window: int, ack: int) -> bool:
+        """Whether the right edge lies before that of the SYN, which left before all others.
+
+        A request's acknowledgment rounds down to the scale (net/ipv4/tcp_ipv4.c:tcp_v4_reqsk_send_ack).
+        """
+        if self.floor < 0 or self.shift < 0 or self.crossed:
+            return False
+        return ack + window + (1 << self.shift) <= min(self.floor, ack + (U16_MAX << self.shift))
+
     def opens(self, window: int, ack: int) -> bool:
         """Whether a read may have sent the window: it at least doubles; source net/ipv4/tcp.c:__tcp_cleanup_rbuf."""
         if self.shift < 0 or self.edge >= UNBOUNDED:
@@ -147,6 +162,8 @@ class Promise:
             return
         self.give = 0
         right = ack + window
+        if right < self.floor:
+            self.floor = -1
         if newest or right > self.edge or self.edge >= UNBOUNDED:
             self.edge = right
         self.window = window

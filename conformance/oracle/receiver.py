@@ -11,10 +11,21 @@ from conformance.oracle.end import Label, Refusal, us
 from conformance.oracle.position import FAR_BACK, WRONG, Found, blocks_fit, find, is_midway, newer, room, shortfall
 from conformance.oracle.promise import U16_MAX, UNBOUNDED
 from conformance.oracle.receiver_causes import Causes
-from conformance.oracle.receiver_rules import CONSTRAINTS, ECN_CE, FAR_AWAY, HELD_BACK, OPEN, as_ranges, release
+from conformance.oracle.receiver_rules import (
+    CONSTRAINTS,
+    ECN_CE,
+    FAR_AWAY,
+    HELD_BACK,
+    OPEN,
+    REMEMBERED,
+    as_ranges,
+    covers,
+    release,
+)
 from conformance.oracle.sack import Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, CWR, ECE, FIN, RST, SYN
+from refmodel.tcp.state import St
 from refmodel.types import H32, M32
 
 
@@ -27,16 +38,21 @@ class Receiver(Causes):
         """Processes the inputs that the output shows; raises Refusal if it fits no position."""
         if not s.flags & ACK:
             return
+        end = self.end
         if not self.known:
+            asks = self.latest is not None and self.latest.flags & (SYN | ACK) == SYN
+            if asks and end.stack.whole and not any(p.flags & SYN for p in end.pending):
+                raise Refusal("ack-of-what-did-not-arrive", f"ack {s.ack_seq}, but no SYN-ACK came")
             self._begin(s)
             return
-        end = self.end
         if not end.stack.linux:
             self._foreign(s)
             return
         at = us(s)
+        self._holds_first(s)
         self.stale = self._superseded(s)
         if self.stale:
+            self._was_possible(s)
             return
         self.echo_advances(s)
         if self.credits and at - self.credit_at > (FAR_AWAY if self.loose else self.end.stack.late + HELD_BACK):
@@ -54,17 +70,36 @@ class Receiver(Causes):
             raise Refusal(
                 "sack-blocks", f"SACK {as_ranges(seen)}, but {as_ranges(gone)} waited before, and waits still"
             )
+        if self.loose and (told := self._unacknowledged(s)):
+            raise Refusal("echo-is-ts-recent", f"TSecr {s.tsecr} is of what it does not acknowledge: {told}")
         if self.loose and self._hides_twice(s):
             raise Refusal(
                 "sack-blocks",
                 f"TSecr {s.tsecr} is of what had been acknowledged before, and no DSACK tells that it came twice",
             )
-        found = find(self, s, seen, self.end.stack.lossy is not False)
+        found = find(self, s, seen, self.end.stack.lossy is not False) or self._was_pruned(s, seen)
         if found is None:
             self._refuse_position(s, seen)
         else:
             self._settle_at(found)
         self._check_window(s)
+
+    def _was_pruned(self, s: Segment, seen: tuple[Range, ...]) -> Found | None:
+        """The position if memory was out, and the furthest of what waited behind holes was forgotten, with all blocks.
+
+        Only where the host counted that it did. Source: net/ipv4/tcp_input.c:tcp_prune_ofo_queue.
+        """
+        whole, host = self.re, self.end.stack.host
+        if not whole.ranges or host is None or not host.mib.get("TcpExt.OfoPruned", 0):
+            return None
+        for kept in range(len(whole.ranges) - 1, -1, -1):
+            self.re = whole.copy()
+            self.re.ranges, self.re.blocks = whole.ranges[:kept], []
+            found = find(self, s, seen, self.end.stack.lossy is not False)
+            if found is not None:
+                return found
+        self.re = whole
+        return None
 
     def _plain(self, s: Segment, at: int) -> bool:
         """The usual case: everything in order, nothing to tell. False if it isn't that."""
@@ -177,7 +212,79 @@ class Receiver(Causes):
         goes_back = unwrap(s.ack_seq, self.re.nxt) < self.wup
         if not goes_back and (not self.loose or not s.sack or not s.ip_id):
             return False
-        return behind(s, last)
+        return behind(s, last) and not self.left_behind(s, last)
+
+    def _holds_first(self, s: Segment) -> None:
+        """Raises Refusal for what no output says, in whatever order they came: less than the first of all said."""
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        if ack < self.first:
+            raise Refusal(
+                "ack-goes-back",
+                f"ack {s.ack_seq}, but the peer's data begin at {self.first & M32}",
+                [f"ack {self.re.nxt & M32}"],
+            )
+
+    def answers(self, s: Segment) -> None:
+        """Raises Refusal for numbers that no socket of this end says where the state machine sent `s`."""
+        self._holds_first(s)
+        if not self.known or self.fuzzy:
+            return
+        self._holds_first_window(s, unwrap(s.ack_seq, self.re.nxt))
+        if self.end.state is St.TIME_WAIT:
+            for p in self.end.pending:
+                self._grows(p)
+            self._is_narrow(s, unwrap(s.ack_seq, self.re.nxt))
+
+    def _holds_first_window(self, s: Segment, ack: int) -> None:
+        """Raises Refusal for a right edge before that of the SYN; of a time-wait socket only the low bits are known."""
+        promise = self.promise
+        host = self.end.stack.host
+        if self.end.life.small or self.end.state is St.TIME_WAIT or (host and host.mib.get("TcpExt.PruneCalled", 0)):
+            return  # memory that was out has taken the promise back, once and for all
+        window = promise.says(s)
+        if promise.below_first(window, ack) and not self._may_shrink(window, True):
+            raise Refusal(
+                "window-retreats",
+                f"the window ends at {(ack + window) & M32}, but the SYN's ended at {promise.floor & M32}",
+                [f"window {promise.floor - ack}"],
+            )
+
+    def _may_shrink(self, window: int, more: bool) -> bool:
+        """Whether the right edge may move back: tcp_shrink_window, or memory was out as data came (`more`).
+
+        Source: net/ipv4/tcp_output.c:tcp_select_window; net/ipv4/tcp_input.c:tcp_prune_queue counts when memory is.
+        """
+        stack = self.end.stack
+        if stack.told.get("net.ipv4.tcp_shrink_window", 0):
+            return True
+        late = release(stack.kernel) >= (6, 5) or not stack.given
+        host = stack.host
+        full = host is None or not host.mib or host.mib.get("TcpExt.PruneCalled", 0) > 0
+        return window == 0 and late and more and full
+
+    def _was_possible(self, s: Segment) -> None:
+        """Raises Refusal for an output that left before others, and could not have left then either."""
+        t = s.tsecr
+        if t and self.ts_ok and self.loose and not self.was_stamped(t) and all(p.tsval != t for p in self.end.pending):
+            raise Refusal("echo-is-ts-recent", f"TSecr {t}, a timestamp that did not come")
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        if not self.fuzzy and not s.flags & RST:
+            self._holds_first_window(s, ack)
+        if ack > self.wup and not self.fuzzy:
+            raise Refusal(
+                "ack-is-rcv-nxt", f"ack {s.ack_seq}, but frames that left behind it acknowledge {self.wup & M32}"
+            )
+        if self.loose:
+            coming = [(unwrap(p.seq, ack), unwrap(p.seq, ack) + p.seg_len) for p in self.end.pending]
+            for a, b in s.sack:
+                low, high = unwrap(a, ack), unwrap(b, ack)
+                if not all(self.astray.was_border(x, coming, self.promise.advmss) for x in (low, high)):
+                    raise Refusal("sack-blocks", f"SACK {a}-{b}, where no segments began or ended")
+            return
+        if not self.end.stack.whole or len(self.arrivals) == REMEMBERED:
+            return
+        if ack > self.first and not any(stop == ack for _, _, _, stop in self.arrivals):
+            raise Refusal("ack-is-rcv-nxt", f"ack {s.ack_seq}, where no segment ended")
 
     def _jump(self, ack: int) -> None:
         """The tap missed what this acknowledges."""
@@ -199,7 +306,7 @@ class Receiver(Causes):
             self._resync(s, ack, seen)
             return
         why = self.end.decided.get(s.number)
-        if why is not None and why.kind == "unheard" and ack >= self.wup:
+        if why is not None and why.kind == "unheard" and ack >= self.wup and self._could_tell(ack, seen):
             self._jump(ack)
             self._resync(s, ack, seen)
             return
@@ -227,6 +334,23 @@ class Receiver(Causes):
             [f"ack {re.nxt & M32}"],
             excuses=again or (*self._drops(s, ack), *(self._lacks(s, "it acknowledges more") if ack > re.nxt else ())),
         )
+
+    def _could_tell(self, ack: int, seen: tuple[Range, ...]) -> bool:
+        """Whether SACK blocks are made of segments that the tap saw, where it missed none: at their borders, and whole.
+
+        What came twice did so since the last output.
+        """
+        if not self.end.stack.whole or self.loose or len(self.arrivals) == REMEMBERED:
+            return True
+        came = [(seq, stop) for _, _, seq, stop in self.arrivals]
+        for p in self.end.pending:
+            seq = unwrap(p.seq, ack)
+            came.append((seq, seq + p.seg_len))
+        known = [*came, *self.re.ranges]
+        for low, high in seen:
+            if not (any(low == a for a, _ in known) and any(high == b for _, b in known) and covers(known, low, high)):
+                return False
+        return True
 
     def _resync(self, s: Segment, ack: int, seen: tuple[Range, ...]) -> None:
         """What went before is not known: the output is believed."""
@@ -256,26 +380,31 @@ class Receiver(Causes):
         if window < 0 or self.fuzzy:
             return
         ack = unwrap(s.ack_seq, self.re.nxt)
-        most = promise.too_wide(window, ack)
+        self._holds_first_window(s, ack)
+        self._is_narrow(s, ack)
+        stack = self.end.stack
+        if (
+            promise.retreats(window, ack)
+            and (stack.exact or (stack.near is True and stack.given) or self._follows(s, ack))
+            and not self._may_shrink(window, self.fuzzy or self._highest() > ack)
+        ):
+            raise Refusal(
+                "window-retreats",
+                f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
+                [f"window {promise.edge - ack}"],
+            )
+
+    def _is_narrow(self, s: Segment, ack: int) -> None:
+        """Raises Refusal for a window wider than what came can have opened it."""
+        promise = self.promise
+        window = promise.says(s)
+        most = promise.too_wide(window, ack) if window >= 0 else -1
         if most >= 0 and self.loose:
             for p in self.end.pending:  # a part of each may have come
                 self._grows(p)
             most = promise.too_wide(window, ack)
         if most >= 0:
             raise Refusal("window-too-wide", f"window {window}, but it opens to {most} at most by what came")
-        stack = self.end.stack
-        if promise.retreats(window, ack) and (
-            stack.exact or (stack.near is True and stack.given) or self._follows(s, ack)
-        ):
-            shrinks = stack.told.get("net.ipv4.tcp_shrink_window", 0)
-            late = release(stack.kernel) >= (6, 5) or not stack.given
-            nomem = window == 0 and late and (self.fuzzy or self._highest() > ack)
-            if not shrinks and not nomem:
-                raise Refusal(
-                    "window-retreats",
-                    f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
-                    [f"window {promise.edge - ack}"],
-                )
 
     def _echoes_marks(self, s: Segment) -> bool:
         """Whether ECE is as it should be; the acknowledgment in the next input may have sent `s`, and had a CWR."""
@@ -290,7 +419,7 @@ class Receiver(Causes):
         if ids.trusted and s.ip_id:
             return not ids.kind
         later = s.tsval is not None and last is not None and last.tsval is not None and newer(s.tsval, last.tsval)
-        return ack > self.wup or later
+        return ack > self.wup or later or (last is not None and self.goes_on(s, last))
 
     def _small_window(self, s: Segment) -> None:
         """Holds a time-wait socket to the window that it inherited; source tcp_minisocks.c:tcp_time_wait."""

@@ -21,7 +21,7 @@ class Excusing(Arriving):
         Of SACK `blocks` also that is not held: where many segments were dropped behind the tap, which of them were is
         not always found.
         """
-        if self.end.stack.whole and not blocks:
+        if self.end.stack.whole and (self.loose or not blocks):
             return ()
         return (Excuse("unheard", s.number, f"{what}: the capture may lack what it answers", cost=6),)
 

@@ -5,7 +5,8 @@ from conformance.oracle.end import Refusal, us
 from conformance.oracle.position import newer, room
 from conformance.oracle.promise import UNBOUNDED
 from conformance.oracle.receiver_excuses import Excusing
-from conformance.oracle.receiver_rules import DAYS24, merged, tells_twice
+from conformance.oracle.receiver_rules import DAYS24, OPEN, as_ranges, merged, tells_twice
+from conformance.oracle.recovery import OPEN as CA_OPEN
 from conformance.oracle.sack import Range, unwrap
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import FIN, RST, SYN
@@ -102,6 +103,38 @@ class Faraway(Excusing):
         carriers = [p for p in self.end.pending if p.tsval == s.tsecr]
         text = all(p.seg_len and not p.flags & (SYN | RST) for p in carriers)
         return bool(carriers) and text and all(unwrap(p.end_seq, self.wup) <= self.wup for p in carriers)
+
+    def _unacknowledged(self, s: Segment) -> str:
+        """What a far end shows by its echo that it got in order, and does not acknowledge; "" if nothing is.
+
+        Of a segment behind a hole no timestamp is taken, and only in recovery something leaves before its text is
+        taken; what memory has no room for is dropped. Source: net/ipv4/tcp_input.c:tcp_replace_ts_recent,
+        tcp_data_queue.
+        """
+        t, stack, tx = s.tsecr, self.end.stack, self.end.tx
+        if not t or s.truncated or not self.ts_ok or (s.seg_len and (s.seq != tx.snd_nxt or tx.f.ca != CA_OPEN)):
+            return ""
+        if self.end.state not in OPEN or not s.window or self.fuzzy:
+            return ""
+        mib = stack.host.mib if stack.host is not None else {}
+        plenty = bool(mib) and not any(mib.get(f"TcpExt.{n}", 0) for n in ("TCPRcvQDrop", "TCPZeroWindowDrop"))
+        ack, mss = unwrap(s.ack_seq, self.re.nxt), self.promise.advmss
+        if self.astray.forgets(t):
+            return ""
+        carriers = [(low, high) for low, high, tsval, _ in self.astray.recent if tsval == t]
+        for p in self.end.pending:
+            if p.tsval == t:
+                if p.flags & (SYN | RST):
+                    return ""
+                low = unwrap(p.seq, ack)
+                carriers.append((low, low + p.seg_len))
+        if t == self.peer_stamp or not carriers:
+            return ""
+        for low, high in carriers:
+            bare = high - low == 1
+            if not (bare or plenty) or ack >= (high if high - low <= mss else low + 1):
+                return ""
+        return as_ranges(carriers)
 
     def _forgotten(self, s: Segment) -> list[Range]:
         """Blocks that the last output told of, and this one, which left behind it, does not though it has room.

@@ -125,7 +125,7 @@ class Arriving(ReceiverState):
             self.clock.enter_quick(max(self.promise.window, 0))
             self.old_sets += 1
             if re.sack and re.tells:
-                re.dsack, re.sure = (seq, min(end, re.nxt)), True
+                re.refused(seq, min(end, re.nxt))
         self._credit(us(s), "tcp_send_dupack")
 
     def missed(self, s: Segment) -> None:
@@ -143,7 +143,8 @@ class Arriving(ReceiverState):
             self._credit(us(s), "__tcp_ack_snd_check")
         self.known = True
         self.re = Reassembly(s.seq + 1, self.re.sack, not self.dsack_off)
-        self.wup = self.re.nxt
+        self.wup = self.first = self.re.nxt
+        self.peer_stamp = s.tsval
         self.ts_recent, self.ts_at, self.top = s.tsval, us(s), s.tsval
         self.ts_ok = s.tsval is not None
         self.astray.stamped(s.tsval)

@@ -1,5 +1,6 @@
 """The receiving half's constraints, names and figures, and what its parts ask of segments."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from conformance.oracle.constraint import Constraint
@@ -111,6 +112,16 @@ def merged(ranges: list[Range]) -> list[Range]:
         else:
             out.append((low, high))
     return out
+
+
+def covers(ranges: Iterable[Range], start: int, end: int) -> bool:
+    """Whether ranges together hold all from `start` to `end`."""
+    at = start
+    for low, high in sorted(ranges):
+        if low > at:
+            break
+        at = max(at, high)
+    return at >= end
 
 
 def as_ranges(blocks: tuple[Range, ...] | list[Range]) -> str:

@@ -32,16 +32,20 @@ class Reassembly:
     `sure`: each Linux would report `dsack`; where segments behind a hole overlap, that depends on how skbs were joined.
     `tells`: DSACKs are on (net.ipv4.tcp_dsack). `twice`: the segment that was taken last had bytes which were there
     already. `midway`: the blocks of an acknowledgment that was held back and left as the last segment's block was made:
-    it is extended, and not yet the first. `fin`: where a FIN behind a hole ends, -1 without one.
+    it is extended, and not yet the first. `fin`: where a FIN behind a hole ends, -1 without one. `joined`: `dsack` if
+    the segment and those before it, which came twice too, were joined while a process held the socket.
     """
 
-    __slots__ = ("blocks", "dsack", "fin", "midway", "nxt", "ranges", "sack", "sure", "tells", "told_at_fin", "twice")
+    __slots__ = (
+        "blocks", "dsack", "fin", "joined", "midway", "nxt", "ranges", "sack", "sure", "tells", "told_at_fin", "twice",
+    )  # fmt: skip
 
     def __init__(self, nxt: int = 0, sack: bool = False, tells: bool = True) -> None:
         self.nxt, self.sack, self.tells = nxt, sack, tells
         self.ranges: list[Range] = []
         self.blocks: list[Range] = []
         self.dsack: Range | None = None
+        self.joined: Range | None = None
         self.sure = self.twice = False
         self.midway: tuple[Range, ...] | None = None
         self.fin = -1
@@ -52,16 +56,18 @@ class Reassembly:
         new = Reassembly(self.nxt, self.sack, self.tells)
         new.ranges, new.blocks = list(self.ranges), list(self.blocks)
         new.dsack, new.sure, new.twice, new.midway = self.dsack, self.sure, self.twice, self.midway
+        new.joined = self.joined
         new.fin, new.told_at_fin = self.fin, self.told_at_fin
         return new
 
     def take(self, seq: int, end: int, fin: bool, window: int, bare: bool) -> int:
         """Queues a segment's text; `bare`: a FIN alone, which 6.12 takes though the window is closed.
 
-        Source: net/ipv4/tcp_input.c:tcp_data_queue. Returns what became of it.
+        Source: net/ipv4/tcp_input.c:tcp_data_queue, net/ipv4/tcp_ipv4.c:tcp_add_backlog. Returns what became of it.
         """
         if seq == end:
             return NOTHING
+        last, self.joined = self.dsack and (self.joined or self.dsack), None
         self.dsack = self.told_at_fin = self.midway = None
         self.twice = False
         nxt = self.nxt
@@ -71,6 +77,7 @@ class Reassembly:
             return self._in_order(end, fin)
         if end <= nxt:
             self._duplicate(seq, end)
+            self._joins(last, seq, end)
             return OLD
         if seq >= nxt + window:
             return OUT_OF_WINDOW
@@ -79,6 +86,16 @@ class Reassembly:
             return self._in_order(end, fin) if window else OUT_OF_WINDOW
         self._behind_hole(seq, end, fin)
         return BEHIND_HOLE
+
+    def refused(self, seq: int, end: int) -> None:
+        """What validation refuses came twice; source net/ipv4/tcp_input.c:tcp_send_dupack."""
+        last, self.joined = self.dsack and (self.joined or self.dsack), None
+        self.dsack, self.sure = (seq, end), True
+        self._joins(last, seq, end)
+
+    def _joins(self, last: Range | None, seq: int, end: int) -> None:
+        if last is not None and last[1] == seq:
+            self.joined = (last[0], end)
 
     def _duplicate(self, seq: int, end: int, sure: bool = True) -> None:
         """What arrived twice is told by the next acknowledgment; source net/ipv4/tcp_input.c:tcp_dsack_set."""

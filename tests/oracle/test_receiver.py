@@ -304,8 +304,9 @@ class TestWindow:
         host.hears(1 + MSS, MSS)
         host.says(1 + 2 * MSS, window=500)
 
-    def test_without_memory_it_is_zero(self, host: Host) -> None:
+    def test_without_memory_it_is_zero(self) -> None:
         """ICSK_ACK_NOMEM takes the promise back; and its opening is counted."""
+        host = Host(host=HostInfo("b", mib={"Tcp.PassiveOpens": 1, "TcpExt.PruneCalled": 1}))
         host.hears(1, MSS)
         host.hears(1 + MSS, MSS)
         host.says(1 + MSS, window=0)

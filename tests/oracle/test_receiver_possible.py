@@ -1,0 +1,147 @@
+"""What no output says, wherever the tap is and in whatever order it left; what an echo shows to have come."""
+
+import pytest
+
+from conformance.check.setup import Host as HostInfo
+from conformance.oracle.end import Excuse, Refusal
+from conformance.oracle.evidence import Evidence
+from refmodel.tcp.state import St
+from tests.oracle.frames import ACK, FIN, Tap
+from tests.oracle.test_receiver import MSS, WINDOW, Host
+
+PLENTY = HostInfo("b", mib={"Tcp.PassiveOpens": 1})
+
+
+def far(**stack: object) -> Host:
+    """B behind the handshake, far from the tap."""
+    return Host(**{"near": False, "lossy": None, "exact": False, "late": 50_000, **stack})
+
+
+class TestFirst:
+    """What the first of all outputs said."""
+
+    @pytest.mark.parametrize("host", [Host(), far()])
+    def test_nothing_before_the_peers_data_is_acknowledged(self, host: Host) -> None:
+        """The SYN is acknowledged before anything else is sent."""
+        assert host.refused(0).constraint == "ack-goes-back"
+
+    @pytest.mark.parametrize("host", [Host(), far()])
+    def test_the_window_never_ends_before_the_syns(self, host: Host) -> None:
+        """Its right edge was the first that was promised."""
+        host.hears(1, MSS)
+        assert host.refused(1 + MSS, window=WINDOW - 13).constraint == "window-retreats"
+
+    def test_what_the_state_machine_sends_is_held_to_it(self) -> None:
+        """A challenge names what is expected next, too."""
+        host = Host()
+        s = host.tap.frame(1, ACK, 5001, 900, window=WINDOW)
+        with pytest.raises(Refusal):
+            host.rx.answers(s)
+
+    def test_memory_that_is_out_closes_the_window(self) -> None:
+        """Then the host counted that it pruned its queues."""
+        host = Host(kernel="6.12", host=HostInfo("b", mib={"Tcp.PassiveOpens": 1, "TcpExt.PruneCalled": 1}))
+        host.hears(1, MSS)
+        host.hears(1 + MSS, MSS)
+        assert host.says(1 + MSS, window=0)
+
+    def test_memory_that_was_never_out_does_not(self) -> None:
+        """No queue was pruned."""
+        host = Host(kernel="6.12", host=PLENTY)
+        host.hears(1, MSS)
+        assert host.refused(1 + MSS, window=0).constraint == "window-retreats"
+
+
+class TestEcho:
+    """What the timestamp that is echoed shows."""
+
+    def test_a_far_end_acknowledges_what_it_echoes(self) -> None:
+        """A segment in order gave the timestamp: its text is taken before an empty answer leaves."""
+        host = far(host=PLENTY)
+        host.hears(1, MSS)
+        host.says(1 + MSS)
+        host.hears(1 + MSS, 0, ACK | FIN, tsval=1050, after=50_000)
+        assert host.refused(1 + MSS, tsecr=1050).constraint == "echo-is-ts-recent"
+
+    def test_another_segment_of_the_same_time_may_have_given_it(self) -> None:
+        """What came before it was sent in the same millisecond."""
+        host = far(host=PLENTY)
+        host.hears(1, MSS, tsval=1050)
+        host.hears(1 + MSS, 0, ACK | FIN, tsval=1050)
+        assert host.says(1 + MSS, tsecr=1050)
+
+    def test_memory_may_have_had_no_room(self) -> None:
+        """A segment in order is dropped behind its timestamp; the host counted it."""
+        host = far(host=HostInfo("b", mib={"TcpExt.TCPRcvQDrop": 1}))
+        host.hears(1, MSS)
+        host.says(1 + MSS)
+        host.hears(1 + MSS, MSS, tsval=1050, after=50_000)
+        assert host.says(1 + MSS, tsecr=1050, n=5)
+
+
+class TestForgotten:
+    """A host whose memory was out forgets what waits behind holes."""
+
+    def test_the_furthest_goes_first_and_all_blocks(self) -> None:
+        """The hole is filled, and what waited behind the next is gone."""
+        host = Host(lossy=None, host=HostInfo("b", mib={"TcpExt.OfoPruned": 1}))
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1, MSS - 8)
+        assert host.says(1 + MSS - 8)
+
+    def test_only_where_the_host_counted_it(self) -> None:
+        """Else what waits is told."""
+        host = Host(host=HostInfo("b", mib={"TcpExt.OfoPruned": 0}))
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1, MSS - 8)
+        assert host.refused(1 + MSS - 8).constraint == "sack-blocks"
+
+
+def test_duplicates_that_were_joined_are_told_in_one_dsack() -> None:
+    """While a process holds the socket, what comes behind each other is joined in its backlog."""
+    host = Host()
+    host.hears(1, MSS)
+    host.hears(1 + MSS, MSS)
+    host.says(1 + 2 * MSS)
+    host.hears(1, MSS)
+    host.hears(1 + MSS, MSS)
+    assert host.says(1 + 2 * MSS, sack=((1, 1 + 2 * MSS),)) == "__tcp_ack_snd_check"
+
+
+def test_a_dsack_of_an_unseen_duplicate_ends_where_segments_did() -> None:
+    """Where the tap missed nothing, a block is made of what it saw."""
+    host = Host(lossy=None, whole=True)
+    host.hears(1, MSS)
+    host.says(1 + MSS)
+    host.hears(1 + MSS, MSS)
+    why = host.refused(1 + 2 * MSS, sack=((10, 20),))
+    n = host.tap.number
+    host.end.decided = {n + 1: Excuse("unheard", n + 1, "its SACK blocks")}
+    assert why.constraint == "sack-blocks"
+    assert host.refused(1 + 2 * MSS, sack=((10, 20),)).constraint == "sack-blocks"
+
+
+def test_a_hole_that_is_filled_later_shows_no_loss_before_the_tap() -> None:
+    """Frames out of order are not lost."""
+    tap = Tap()
+    frames = [
+        tap.frame(0, ACK, 1001, 5001, payload=b"x" * 10),
+        tap.frame(0, ACK, 1021, 5001, payload=b"x" * 10),
+        tap.frame(1, ACK, 5001, 1031),
+        tap.frame(0, ACK, 1011, 5001, payload=b"x" * 10),
+    ]
+    answer = Excuse("unheard", frames[2].number, "it acknowledges more")
+    assert not Evidence(frames, True).credible(answer, (frames[2].saddr, frames[2].source))
+    assert Evidence(frames[:3], True).credible(answer, (frames[2].saddr, frames[2].source))
+
+
+def test_without_a_scale_a_window_that_says_no_more_was_not_opened_by_a_read() -> None:
+    """By whatever it is multiplied."""
+    host = Host()
+    host.hears(1, MSS)
+    host.says(1 + MSS, window=WINDOW)
+    host.rx.promise.shift = -1
+    host.end.state = St.ESTABLISHED
+    assert host.refused(1 + MSS, window=WINDOW, after=500_000).constraint == "ack-without-cause"
