@@ -149,8 +149,13 @@ def _urg(e: Edit, f: Fact, t: Trace) -> bool:
 
 
 def _traced(f: Fact, t: Trace) -> bool:
-    """Nothing of its sender's can have been lost before the tap unseen: it has an IPv4 id, or the tap was on it."""
-    return bool(f.s.ip_id) or t.is_near(f)
+    """Nothing of its sender's can have been lost before the tap just before it: the ids say so, or the recorder.
+
+    Or else, on the tapped host, nothing is sent later that would be the lost one again: a single byte, or the FIN.
+    """
+    if t.follows(f) or t.leaves_whole(f):
+        return True
+    return t.is_near(f) and not any(x.s.seq == f.s.seq and x.s.seg_len == 1 for x in t.later(f, True))
 
 
 _one("seq-far", "sequence number plus 2**31", "RFC 9293 3.4")(_shift(SEQ, 1 << 31, without=SYN))
@@ -164,9 +169,14 @@ def _seq_one(e: Edit, f: Fact, t: Trace) -> bool:
 
 @_one("seq-back", "sequence number minus 1", "RFC 9293 3.4")
 def _seq_back(e: Edit, f: Fact, t: Trace) -> bool:
-    """A keepalive or window probe is what an empty segment becomes by it: not behind a silence, nor a closed window."""
+    """A keepalive or window probe is what an empty segment becomes by it: not behind a silence, nor a closed window.
+
+    Nor where it answers such a probe, which does not end the silence.
+    """
     if not f.s.seg_len:
-        quiet = t.frames[f.k].time - t.frames[f.before].time if f.before >= 0 else 0
+        if f.before < 0 or (f.theirs_before >= 0 and _covers_itself(t.facts[f.theirs_before], t)):
+            return False
+        quiet = t.frames[f.k].time - t.frames[f.before].time
         if quiet > 150_000_000 or any(not x.s.window for x in t.earlier(f, False)[-4:]):
             return False
     return _traced(f, t) and _shift(SEQ, -1, without=SYN)(e, f, t)

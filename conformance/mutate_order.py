@@ -179,10 +179,10 @@ def _has(x: Fact, cause: Fact) -> bool:
 @kind("swap", "two segments of the tapped host in each other's place", "net/ipv4/tcp_output.c:tcp_write_xmit",
       sidecar=True)  # fmt: skip
 def _swap(t: Trace, k: int, r: random.Random) -> Made | None:
-    """Frames of the far host may be reordered on their way, and stamps of two processors by some us."""
+    """Frames of the far host, or behind a queue of its own, may be reordered; stamps of two processors differ by us."""
     f = t.facts[k]
     j = f.mine_behind
-    if j < 0 or not t.is_near(f):
+    if j < 0 or not t.leaves_whole(f, ("qdisc",)):
         return None
     a, b = t.frames[k], t.frames[j]
     if b.time - a.time < LEAD:
@@ -266,7 +266,10 @@ def _beyond_window(t: Trace, k: int, r: random.Random) -> Made | None:
 
 @kind("late", "an answer of the handshake, or a reset, 3 s later", "RFC 9293 3.10.7")
 def _late(t: Trace, k: int, r: random.Random) -> Made | None:
-    """What it answers was not sent again meanwhile, so it had not been lost; the ids, or the tap's place, tell that."""
+    """What it answers was not sent again meanwhile, so it had not been lost; the ids, or the tap's place, tell that.
+
+    And it was not sent earlier, and lost before the tap.
+    """
     f = t.facts[k]
     if f.before < 0 or f.before != f.theirs_before:
         return None
@@ -276,7 +279,8 @@ def _late(t: Trace, k: int, r: random.Random) -> Made | None:
         third or (f.s.flags & (SYN | ACK) == SYN | ACK and not f.again) or (f.s.flags & RST and cause.s.flags & SYN)
     ):
         return None
-    if not t.is_held(cause.s.saddr) or not (t.is_near(f) or cause.s.ip_id):
+    silent = cause.mine_behind >= 0 and t.follows(t.facts[cause.mine_behind])
+    if not t.is_held(cause.s.saddr) or not (t.leaves_whole(f) or t.leaves_whole(cause) or silent):
         return None
     return Made(postponed(t, k, LATE * MS), k)
 
@@ -297,6 +301,8 @@ def _timer(t: Trace, k: int) -> int:
     f = t.facts[k]
     if f.before < 0 or f.before != f.mine_before or not f.s.seg_len or not f.again or f.s.flags & RST:
         return 0
+    if not t.facts[f.before].s.seg_len:
+        return 0  # an acknowledgment of its own, which the timer did not begin with
     gap = t.frames[k].time - t.frames[f.before].time
     return gap if gap > TIMER else 0
 
@@ -338,6 +344,8 @@ def _tlp_early(t: Trace, k: int, r: random.Random) -> Made | None:
         return None
     if any(x.again and x.s.end_seq == f.s.end_seq for x in t.earlier(f, True)):
         return None
+    if not t.facts[f.before].s.seg_len:
+        return None  # an acknowledgment of its own, which the timer did not begin with
     gap = t.frames[k].time - t.frames[f.before].time
     same = f.s.end_seq, f.s.ip_id, f.s.tsval
     copies = [x for x in t.earlier(f, True) if (x.s.end_seq, x.s.ip_id, x.s.tsval) == same]
@@ -357,7 +365,7 @@ def _syn_early(t: Trace, k: int, r: random.Random) -> Made | None:
 def _rto_late(t: Trace, k: int, r: random.Random) -> Made | None:
     gap = _timer(t, k)
     f = t.facts[k]
-    if not gap or not (t.is_near(f) or f.s.ip_id):
+    if not gap or not (t.leaves_whole(f) or t.follows(f)):
         return None
     return Made(postponed(t, k, (2 * gap // MS + 1000) * MS), k)
 

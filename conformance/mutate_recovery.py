@@ -38,7 +38,11 @@ def _whole_again(t: Trace, f: Fact) -> bool:
 def _again_seq(t: Trace, k: int, r: random.Random) -> Made | None:
     """With the bytes that stand there; the segment's end stays."""
     f = t.facts[k]
-    if not _whole_again(t, f) or f.s.len < 3:
+    if (
+        not _whole_again(t, f)
+        or f.s.len < 3
+        or any(ahead(x.s.seq, f.s.seq) == 1 for x in t.earlier(f, True) if x.s.len)
+    ):
         return None
     e = t.edit(k)
     e.add(SEQ, 1)
@@ -51,6 +55,8 @@ def _again_len(t: Trace, k: int, r: random.Random) -> Made | None:
     f = t.facts[k]
     if not _whole_again(t, f) or f.s.len < 3 or f.s.flags & FIN:
         return None
+    if any(ahead(f.s.end_seq, x.s.end_seq) == 1 for x in t.earlier(f, True) if x.s.len):
+        return None  # another segment ended there
     e = t.edit(k)
     e.set_payload(f.s.payload[:-1])
     return _one(t, k, e)

@@ -18,6 +18,7 @@ from refmodel.types import H32, M32
 
 Way = tuple[bytes, int, bytes, int, int]  # from, to, and the tap that saw it
 MS: Final = 1_000_000  # ns
+LEAVING: Final = ("output", "egress", "qdisc")  # where a recorder drops or delays what leaves a host
 
 
 class Fact(Struct):
@@ -153,6 +154,25 @@ class Trace:
     def is_far(self, fact: Fact) -> bool:
         """The tap was on the other host."""
         return fact.s.daddr in self.near[fact.way[4]]
+
+    def leaves_whole(self, fact: Fact, ways: Sequence[str] = LEAVING) -> bool:
+        """The tap was on the host that sent it, and the recorder knows of nothing there that loses or delays frames.
+
+        Or of nothing in some `ways`: "qdisc" may change their order, the others only drop.
+        """
+        host = self.setup.host_of(fact.s.saddr)
+        drops = self.setup.extra.get("drops") or {}
+        ways = () if host is None else tuple(f"{host.name}.{w}" for w in ways)
+        return self.is_near(fact) and not any(n.startswith(ways) for n in drops)
+
+    def follows(self, fact: Fact) -> bool:
+        """The ids say that nothing left between the frame before it of the same sender and it."""
+        if fact.mine_before < 0:
+            return False
+        before = self.facts[fact.mine_before]
+        if not before.s.ip_id or not fact.s.ip_id:
+            return False
+        return (fact.s.ip_id - before.s.ip_id) & 0xFFFF == self.packets(before)
 
     def in_order(self, fact: Fact) -> bool:
         """Its ids, or else its timestamps, say that it left its sender behind the one before it."""

@@ -41,10 +41,17 @@ class Departures(Repeats):
         f = self.f
         now = self.now
         what = self.what
+        if not self.older:
+            self.fresh = what == NEW or (what == NOTHING and self.lo == f.nxt)
+        if not self.opened and self.syn is not None and self.syn.flags & ACK:
+            # A full accept queue drops ACKs of the handshake: the first sample is as long as that lasts.
+            self.opened = max(now - self.syn_at, 1)
         if what == NOTHING:
             count("Tcp.OutSegs")
             if self.lo > f.nxt:
                 self._unseen(self.lo, now, s)
+            elif s.ip_id and self.lo == f.nxt and self.last_id == (s.ip_id + 1) & 0xFFFF:
+                self.hollow = False
         elif what == NEW:
             self._sent_new(s, now)
         elif what == PROBE:
@@ -110,7 +117,7 @@ class Departures(Repeats):
         assert self.syn is not None
         before, self.syn = self.syn, s
         self.syns += 1
-        if s.ip_id and not s.flags & ACK:
+        if s.ip_id and (not s.flags & ACK or s.ip_id == self.last_id):  # a SYN-ACK of crossing SYNs is the socket's
             self.last_id = (s.ip_id + 1) & 0xFFFF
         self.syn_at = s.time // 1000
         if s.flags & ACK and not before.flags & ACK:

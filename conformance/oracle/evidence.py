@@ -279,10 +279,13 @@ class Evidence:
                 top = y.end_seq
         if top is None or not after(x.seq, top):
             return self._lost_before_tap(end)
+        reach = x.end_seq
         for y in self.frames[k + 1 :]:
             if (y.saddr, y.source) == end:
-                if y.seg_len and y.seq == top:
-                    return True
+                if y.seg_len and y.seq == top and not after(y.end_seq, reach):
+                    return True  # sent again; what goes further was not sent before
+                if after(y.end_seq, reach):
+                    reach = y.end_seq
             elif y.flags & ACK and (y.ack_seq == x.seq or (y.ack_seq == top and y.sack)):
                 return True
         return any((y.saddr, y.source) != end and not before(y.ack_seq, x.end_seq) for y in self.frames[k + 1 :]) and (

@@ -442,6 +442,8 @@ def departed(e: End, tx: Sender, s: Segment, n: int, mss: int) -> bool:
     if not n:
         low["Tcp.OutSegs"] = low.get("Tcp.OutSegs", 0) + 1
         high["Tcp.OutSegs"] = high.get("Tcp.OutSegs", 0) + 1
+        if s.ip_id and tx.last_id == (s.ip_id + 1) & 0xFFFF:
+            tx.hollow, tx.fresh = False, True
     elif tx.how == BY_WRITE:
         if n <= mss:
             segs = 1
@@ -458,6 +460,7 @@ def departed(e: End, tx: Sender, s: Segment, n: int, mss: int) -> bool:
         out = board.out
         sent = Sent(tx.lo, hi, now, mss, segs)
         sent.source, sent.at, sent.tsval = s, s.payload_at, s.tsval or 0
+        tx.fresh = True
         board.q.append(sent)
         board.out = out + segs
         f.nxt = hi

@@ -27,6 +27,7 @@ LINEAR: Final = "net.ipv4.tcp_syn_linear_timeouts"
 DELACK: Final = 200_000  # us, TCP_DELACK_MAX
 RATELIMIT: Final = 500_000  # us, tcp_invalid_ratelimit
 SOON: Final = 5_000  # us within which a SYN is answered on a host that is not busy
+STARVED: Final = 500_000  # us: no timer runs out so late on a host that is not starved
 HELD: Final = 3_200_000  # us that a SYN may wait for its neighbour's address
 
 CONSTRAINTS: Final[tuple[Constraint, ...]] = (
@@ -136,14 +137,17 @@ def _window(s: Segment) -> None:
         raise Refusal("syn-window", f"window {s.window} of a SYN, which is no multiple of its MSS {mss}")
 
 
-def _same(old: Segment, new: Segment) -> str:
-    """What differs in a SYN that is sent again, '' if nothing that stays."""
+def _same(old: Segment, new: Segment, steady: bool) -> str:
+    """What differs in a SYN that is sent again, '' if nothing that stays. `steady`: no path's MTU became smaller.
+
+    Source net/ipv4/tcp_output.c:tcp_advertise_mss, tcp_make_synack.
+    """
     for name in ("window", "wscale", "sack_perm"):
         if getattr(old, name) != getattr(new, name):
             return f"{name} {getattr(new, name)}, {getattr(old, name)} before"
     if (old.tsval is None) != (new.tsval is None):
         return "timestamps are offered only once"
-    if (new.mss or 0) > (old.mss or 0):
+    if (new.mss or 0) > (old.mss or 0) or (steady and new.mss != old.mss):
         return f"MSS {new.mss}, {old.mss} before"
     return ""
 
@@ -185,7 +189,7 @@ def first(life: "Life", s: Segment) -> Label:
     assert life.syn is not None
     if end.state != St.SYN_SENT or life.role != "active":
         raise Refusal("syn-when-open", f"a SYN of an end in {end.state.name}", ("tcp_send_ack",), (), _moved(life, s))
-    why = _same(life.syn, s)
+    why = _same(life.syn, s, life.end.tx.steady)
     if why:
         raise Refusal("syn-changes", f"a SYN sent again differs: {why}")
     if s.len:
@@ -293,7 +297,7 @@ def _unrepeated(life: "Life", s: Segment, answer: Segment) -> None:
         return
     waited = us(answer) - us(life.syn)
     high = _expected(life)[1]
-    if waited <= high + slack(high, stack.hz) + stack.late or end.state != St.ESTABLISHED:
+    if waited <= high + slack(high, stack.hz) + min(stack.late, STARVED) or end.state != St.ESTABLISHED:
         return
     excuses = () if stack.exact else (Excuse("unseen", s.number, "its SYN was not sent again", cost=3),)
     if s.number in end.decided:
@@ -440,7 +444,7 @@ def _again(life: "Life", s: Segment) -> Label:
     req = life.req
     if s.seq != life.isn:
         raise Refusal("synack-changes", f"seq {s.seq} of a SYN-ACK, the first had {life.isn}")
-    why = _same(life.syn, s)
+    why = _same(life.syn, s, life.end.tx.steady)
     if not why and s.tsecr != life.syn.tsecr:
         why = f"TSecr {s.tsecr}, {life.syn.tsecr} before"
     if not why and s.ack_seq != life.syn.ack_seq:
@@ -483,6 +487,26 @@ def _again(life: "Life", s: Segment) -> Label:
     return Label(by, f"time-out {life.tries}")
 
 
+def unrepeated(life: "Life") -> None:
+    """Raises Refusal if a request waited longer than its time-out, and its SYN-ACK was not sent again.
+
+    Source net/ipv4/inet_connection_sock.c:reqsk_timer_handler.
+    """
+    stack = life.end.stack
+    if not (stack.exact and stack.near and stack.linux and stack.given) or life.role != "passive" or life.middle:
+        return
+    timeout = min(SECOND << min(life.tries, 7), RTO_MAX)
+    waited = life.asked - life.syn_at
+    if waited <= timeout + slack(timeout, stack.hz) + STARVED:
+        return
+    told = stack.told
+    if stack.host is None or told.get(COOKIES) == 2 or stack.host.mib.get("TcpExt.SyncookiesSent", 0):
+        return  # a cookie is sent once
+    if life.tries < told.get("net.ipv4.tcp_synack_retries", 5):
+        what = f"the SYN-ACK was answered after {waited} us, and not sent again before"
+        raise Refusal("synack-timer", what, ("reqsk_timer_handler",))
+
+
 def deferred(life: "Life", now: int) -> bool:
     """Whether the application may have asked that SYN-ACKs wait for data (TCP_DEFER_ACCEPT), up to `now`."""
     return life.host.called("TCP_DEFER_ACCEPT", before=now)
@@ -505,13 +529,16 @@ def _crossed(life: "Life", s: Segment) -> Label:
         or (s.tsecr or 0) not in (0, req.tsval or 0)
     ):
         raise Refusal("synack-answers-syn", f"seq {s.seq}, ack {s.ack_seq} of a SYN-ACK where SYNs crossed")
-    why = _same(life.syn, s) if life.syn is not None else ""
+    why = _same(life.syn, s, life.end.tx.steady) if life.syn is not None else ""
     if why:
         raise Refusal("synack-changes", f"a SYN-ACK where SYNs crossed differs from the SYN: {why}")
     if life.asks:
         life.asks.clear()
-        life.syn, life.syn_at = s, us(s)
+        life.syn = s  # the SYN's timer runs on
         return Label("tcp_rcv_synsent_state_process")
+    passed, stack = us(s) - life.syn_at, end.stack
+    if passed < SECOND - stack.jiffy - 2_000 - (0 if stack.near is True else stack.late):
+        raise Refusal("syn-timer", f"a SYN-ACK {passed} us behind the last SYN, its time-out is {SECOND} us at least")
     life.tries += 1
     life.syn, life.syn_at = s, us(s)
     life.repeated(False)

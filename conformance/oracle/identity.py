@@ -174,7 +174,7 @@ class Identity:
         self.end = end
         self.ids = Ids()
         self.ids.sure = end.stack.given and end.stack.linux
-        if end.stack.exact:
+        if end.stack.in_order:
             self.ids.patience = IDS_SWAPPED
         self.clock = Clock()
         self.ttl = 0
@@ -249,7 +249,7 @@ class Identity:
         """Whether a queue or the network before the tap doubled a frame: `s` is one of the last, field by field."""
         if self.end.stack.exact:
             return False
-        names = ("seq", "ack_seq", "flags", "len", "window", "tsval", "tsecr", "sack", "ip_id")
+        names = ("seq", "ack_seq", "flags", "len", "window", "tsval", "tsecr", "sack", "ip_id", "mss", "wscale")
         mine = tuple(getattr(s, n) for n in names)
         return any(p is not s and tuple(getattr(p, n) for n in names) == mine for p in self.past)
 
@@ -372,7 +372,7 @@ class Identity:
         if ids.kind == "outlier":
             raise Refusal("ip-id-outlier", f"the frame before has an id out of line with those around it, {s.ip_id}")
         if ids.kind == "overtaken":
-            if ids.gap is None and self.end.stack.exact:
+            if ids.gap is None and self.end.stack.in_order:
                 raise Refusal("ip-id-back", f"IPv4 id {s.ip_id}, {-step} behind what this socket has sent")
         elif ids.kind == "zero" and self.end.state not in SMALL and not self._reply(s):
             raise Refusal("ip-id-zero", "IPv4 id 0 on a segment of a full socket")
@@ -410,7 +410,7 @@ class Identity:
             if s.flags & SYN == 0 and self.ts_ok is None and not stack.linux:
                 return
             exact = ids.trusted and ids.gap == 0 and not clock.loose
-            if not stack.exact and not exact and back <= REORDERED and late <= REORDERED * 1_000:
+            if not stack.in_order and not exact and back <= REORDERED and late <= REORDERED * 1_000:
                 return
             if back * 1_000 <= SWAPPED + 1_000 and late <= SWAPPED and not exact:
                 return

@@ -64,7 +64,7 @@ class Life:
     """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
 
     __slots__: ClassVar[tuple[str, ...]] = (
-        "aborted", "alert", "answered", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
+        "aborted", "alert", "answered", "asked", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
         "far", "fin_end", "got", "half",
         "heard", "host", "hurry", "isn", "limited", "middle", "old", "opens", "owes_ack", "peer_fin", "repeats", "req",
         "role", "said", "setup", "since", "small", "spared", "syn", "syn_at", "syns", "tries", "tw_at", "used",
@@ -79,6 +79,7 @@ class Life:
         self.syn: Segment | None = None  # the last SYN or SYN-ACK that it sent
         self.syn_at = 0  # when its timer was armed last, us
         self.syns = 0  # SYNs or SYN-ACKs sent
+        self.asked = 0  # when the handshake's last segment came to the request, us
         self.tries = 0  # timeouts of the SYN or SYN-ACK
         self.hurry = False  # a bad ACK to the SYN pulled its timer close
         self.asks: list[Segment] = []  # the peer's SYNs that were processed and not answered
@@ -367,6 +368,7 @@ class Life:
     def _established(self, s: Segment) -> None:
         """The handshake's last segment reached a request, if the accept queue had room."""
         self.end.state = St.ESTABLISHED
+        self.asked = self.asked or us(s)
         self.confirmed = False
         self.end.counts.add("Tcp.PassiveOpens", 0, 1)
         if s.flags & FIN:
@@ -466,6 +468,8 @@ class Life:
         if st == St.NEW_SYN_RECV and pure and self.dues:
             label = self.cause(s)
             if label is not None:
+                if self.isn is not None and s.seq != (self.isn + 1) & M32 and end.stack.linux:
+                    raise Refusal("empty-sequence", f"seq {s.seq} of a request, whose SYN-ACK had {self.isn}")
                 end.rx.echo_advances(s)
                 end.tx.classify(s)
                 return label
@@ -495,6 +499,8 @@ class Life:
     def overtaken(self, s: Segment) -> bool:
         """Whether a frame may have left before others that the tap saw earlier, in another state of its end."""
         end = self.end
+        if self.aborted and end.ident.steps_since_last(s) is not None:
+            return False  # its own RST has an id of the same socket
         return not end.stack.exact and (self.far or bool(end.ident.overtaken(s)) or end.ident.clock.back(s) > 0)
 
     def undone(self, s: Segment) -> list[Excuse]:
@@ -541,6 +547,7 @@ class Life:
                     end.state = St.LAST_ACK
 
     def _confirm(self) -> None:
+        handshake.unrepeated(self)
         self.confirmed = True
         self.asks.clear()
         self.since.clear()

@@ -12,24 +12,25 @@ from conformance.oracle.sender_rules import (
     BY_RTO,
     BY_TLP,
     BY_WRITE,
-    EARLY,
     FILL,
     H32,
-    IP_MIN,
     JIFFY,
     LABELS,
     LAG,
     M32,
     OLD,
     SWAPPED,
+    THIN,
     TICK,
 )
+from conformance.oracle.sender_state import path_least
 from conformance.oracle.timers import RTO_MAX, RTO_MIN
 from conformance.oracle.vantage import unfilled
 from refmodel.packet.codec import checksums
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import FIN, SYN
 from refmodel.packet.wire import Checksum
+from refmodel.tcp.state import St
 
 
 def _sound(s: Segment) -> bool:
@@ -77,11 +78,11 @@ class Repeats(Inputs):
             self.what, self.how, self.sure = OLD, BY_WRITE, False
             return LABELS[BY_WRITE]
         mss = self._mss(s)
-        if (near and not self._end.stack.close) or self._counted():
+        if (near and not self._end.stack.close) or self._counted() or self._pieces(s, i, hi):
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
         if self._at_once(s, e, hi):
-            if near or s.orig_len - s.l3 < IP_MIN:
+            if near or s.orig_len - s.l3 < path_least(s):
                 raise self._too_soon(s.number)
             self.soon = s.number if s.len <= mss or s.len % mss == 0 else -1
         self.at = i
@@ -149,6 +150,20 @@ class Repeats(Inputs):
         self.how = self._cause(s, i, self.lo, self.hi, now)
         return LABELS[self.how]
 
+    def _pieces(self, s: Segment, i: int, hi: int) -> bool:
+        """Whether a far end without ids repeats what the tap saw in the segments in which it left, of one size.
+
+        They may have been joined or cut on the way, but only at the MSS, which no path's MTU changed.
+        """
+        if s.ip_id is not None or not self.steady or not self._end.stack.linux or self.f.max_window >> 1 < self.f.mss:
+            return False
+        q = self.f.board.q
+        while i < len(q) and q[i].seq < hi:
+            if q[i].unseen:
+                return False
+            i += 1
+        return True
+
     def _boundary(self, s: Segment, i: int, lo: int, hi: int, mss: int) -> None:
         q = self.f.board.q
         e = q[i]
@@ -167,7 +182,12 @@ class Repeats(Inputs):
         end = hi - (s.flags & FIN)
         whole = hi == t.end or end - t.seq in (t.mss, mss) or (t.segs > 1 and (end - t.seq) % t.mss == 0)
         cut = s.len % mss == 0 or hi in (self.f.una + self.f.wnd, self.right)
-        smaller = s.len < mss and s.orig_len - s.l3 >= IP_MIN and e.end - e.seq > s.len
+        smaller = (
+            s.len < mss
+            and s.orig_len - s.l3 >= path_least(s)
+            and e.end - e.seq > s.len
+            and not (self.steady and e.segs == 1)
+        )
         told = self._end.stack.told.get("net.ipv4.tcp_mtu_probing", 0) == 0 and self._end.stack.given
         if smaller and not (whole or cut):
             self.soon, self.trimmed = s.number, (hi, s.len, mss)
@@ -228,7 +248,7 @@ class Repeats(Inputs):
         tail = hi == f.nxt
         ca = f.ca
         overtaken = self._overtaken(e, lo, hi)
-        early = JIFFY + EARLY
+        early = self.tick
         since = now - max(f.armed, e.time)
         silent = now - max(self.heard, f.armed) >= f.rto() - early
         rto_low = rtt.rto_low()
@@ -257,7 +277,9 @@ class Repeats(Inputs):
             left = board.q[0].time + rto_low - f.armed
             if now - f.armed >= min(pto, max(left, 0)) - early or not self._near:
                 return BY_TLP
-        if head and self._fired(now - e.time, rto_low):
+        if head and self._fired(
+            since if self._near and f.kind == RTO and f.due - f.armed >= rto_low else now - e.time, rto_low
+        ):
             return BY_RTO
         if self._smaller(s, e, lo, hi):
             return BY_PATH
@@ -291,8 +313,8 @@ class Repeats(Inputs):
         Larger segments may be cut by a path's smaller MTU. Source net/ipv4/tcp_output.c:tcp_schedule_loss_probe.
         """
         f = self.f
-        only = tail and f.board.out == 1 and not e.unseen and self._counted() and not self.syn_lost
-        if not only or s.tsval is None or not e.tsval or s.orig_len - s.l3 >= IP_MIN or self._strays(s):
+        only = tail and f.board.out == 1 and not e.unseen and not self.syn_lost and (s.ip_id is None or self._counted())
+        if not only or s.tsval is None or not e.tsval or s.orig_len - s.l3 >= path_least(s) or self._strays(s):
             return False
         if self._echoed(s) < e.seq:
             return False  # for all that it shows, more is out
@@ -301,12 +323,15 @@ class Repeats(Inputs):
     def _fired(self, since: int, least: int) -> bool:
         """Whether the time-out can have passed: it doubles, but for a thin stream's, which comes at its first length.
 
-        Source net/ipv4/tcp_timer.c:tcp_retransmit_timer.
+        Thin are the first of an established connection's, until one doubled. Source
+        net/ipv4/tcp_timer.c:tcp_retransmit_timer.
         """
         f = self.f
-        early = JIFFY + EARLY
+        early = self.tick
         if since >= min(least << f.backoff, RTO_MAX) - early:
             return True
+        if f.backoff > 1 or f.board.out >= THIN or self._end.state is not St.ESTABLISHED:
+            return False
         once = f.rtt.rto()
         return since >= least - early and since <= once + slack(once, self._end.stack.hz) + LAG
 
@@ -331,4 +356,4 @@ class Repeats(Inputs):
             return True  # the SYN's data were not taken: tcp_rcv_fastopen_synack
         if f.ca == LOSS and not e.sacked & (R | S):
             return True
-        return hi < e.end and s.len < min(e.mss, e.end - e.seq, self._mss(s)) and size >= IP_MIN
+        return hi < e.end and s.len < min(e.mss, e.end - e.seq, self._mss(s)) and size >= path_least(s)

@@ -24,6 +24,7 @@ NEED_RESET: Final = frozenset(
     (St.ESTABLISHED, St.SYN_RECV, St.CLOSE_WAIT, St.FIN_WAIT1, St.FIN_WAIT2, St.CLOSING, St.LAST_ACK)
 )
 AFTER_FIN: Final = (St.CLOSE_WAIT, St.LAST_ACK, St.CLOSING)
+ON_ITS_WAY: Final = 1_500_000  # us: an RST leaves at once, and takes no longer to the tap
 SILENT: Final = 400_000  # us without an answer before a socket may have given up: two of the least time-outs
 TIMEWAIT_LEN: Final = 60_000_000  # us
 OVERFLOW: Final = "TcpExt.TCPTimeWaitOverflow"
@@ -101,15 +102,16 @@ def _reply(life: "Life", s: Segment) -> Label:
     if linux and s.ip_id and s.df and end.stack.near is True and end.stack.given:
         raise Refusal("reset-form", f"an RST with the id {s.ip_id}")
     near: list[tuple[str, str]] = []
+    oldest = s.time - max(end.stack.late, ON_ITS_WAY) * 1_000
     for p, st in life.heard:
-        if life.used.get(p.number, 0) < _segments(life, p) and _matches(p, s):
+        if p.time >= oldest and life.used.get(p.number, 0) < _segments(life, p) and _matches(p, s):
             if _allowed(life, p, st, s):
                 return _answers(life, p, st)
             near.append(("tcp_v4_send_reset", f"frame {p.number} came in {st.name}"))
     while end.pending and us(end.pending[0]) <= us(s) and not end.held(end.pending[0], s.number):
         life.moves()
         p, st = end.pending[0], end.state
-        fits = _matches(p, s)
+        fits = p.time >= oldest and _matches(p, s)
         end.process()
         if fits and _allowed(life, p, st, s):
             return _answers(life, p, st)
@@ -145,7 +147,9 @@ def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
         return True  # what closed it may be behind this RST on the way to the tap
     isn = life.isn
     if st == St.SYN_SENT:
-        return life.owes_ack is p or (isn is not None and not _acks_syn(life, p)) or end.state == St.CLOSE
+        opened = end.rx.latest is not None and end.rx.latest.number > p.number  # it was answered by an ACK
+        wrong = isn is not None and not _acks_syn(life, p)
+        return life.owes_ack is p or wrong or (end.state == St.CLOSE and not opened)
     if st == St.NEW_SYN_RECV:
         wrong = isn is not None and p.ack_seq != (isn + 1) & M32
         return wrong or p.flags & SYN != 0 or not life.confirmed or end.state in (St.CLOSE, St.LISTEN)

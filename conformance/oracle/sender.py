@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from conformance.oracle.departures import Departures
 from conformance.oracle.end import Excuse, Label, Refusal
 from conformance.oracle.recovery import INIT_CWND, NONE, OPEN, STATES, TLP
+from conformance.oracle.sack import unwrap
 from conformance.oracle.scoreboard import segments
 from conformance.oracle.sender_rules import (
     AGAIN,
@@ -18,9 +19,7 @@ from conformance.oracle.sender_rules import (
     BY_PROBE0,
     BY_TLP,
     BY_WRITE,
-    EARLY,
     H32,
-    JIFFY,
     KEEPALIVE,
     LABELS,
     LATE,
@@ -32,7 +31,7 @@ from conformance.oracle.sender_rules import (
     SAMPLES,
     SYN_STATES,
 )
-from conformance.oracle.timers import RTO_MIN
+from conformance.oracle.timers import RTO_MIN, TIMEOUT_FALLBACK
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, URG
 
@@ -73,6 +72,8 @@ class Sender(Departures):
             return self._new(s, lo, hi)
         if hi > nxt:
             return self._overlap(s, lo, hi)
+        if flags & FIN and hi < nxt:
+            raise Refusal("data-after-fin", f"a FIN {nxt - hi} numbers before the end of what was sent", ["ACK"])
         return self._again(s, lo, hi)
 
     def _gap(self, s: Segment, lo: int) -> None:
@@ -102,6 +103,8 @@ class Sender(Departures):
         self.what, self.how = NEW, BY_WRITE
         if lo > f.nxt:
             self._gap(s, lo)
+        if self.fresh and self._end.stack.linux and self._end.ident.overtaken(s):
+            raise Refusal("ip-id-back", f"new data with IPv4 id {s.ip_id}, though what came before them left behind it")
         if 0 <= self.fin < hi:
             raise Refusal("data-after-fin", "the FIN has left, nothing comes behind it", ["retransmissions", "ACKs"])
         fin = s.flags & FIN
@@ -167,7 +170,7 @@ class Sender(Departures):
         if hi == f.nxt + 1 and s.flags & FIN and self.fin < 0:
             self.what, self.how = AGAIN, BY_FIN
             return self._again(s, lo, hi)
-        if self._near:
+        if self._near or (self._end.stack.linux and self._contiguous(s)):
             raise Refusal(
                 "overlaps-new",
                 f"{f.nxt - lo} of its bytes were sent before, {hi - f.nxt} are new",
@@ -226,6 +229,7 @@ class Sender(Departures):
         mss = self._mss(s) if f.mss else 1
         self.how = BY_PROBE0 if room < mss and (room <= 0 or idle < KEEPALIVE) else BY_KEEPALIVE
         if not self._near or (self.middle and not self.past):
+            self._probes_soon(s, now)
             return LABELS[self.how]
         self._catch_up(s)
         if f.board.out:
@@ -236,7 +240,7 @@ class Sender(Departures):
                 excuses=self._unprocessed(s, lo=f.una, strict=False),
             )
         least = KEEPALIVE if self.how == BY_KEEPALIVE else RTO_MIN
-        if self.past and idle < least - JIFFY - EARLY:
+        if self.past and idle < least - self.tick:
             raise Refusal(
                 "probe-cause",
                 f"a probe {idle} us after the last answer or probe",
@@ -244,6 +248,38 @@ class Sender(Departures):
                 excuses=self._unprocessed(s, lo=f.una, strict=False, last=True),
             )
         return LABELS[self.how]
+
+    def _probes_soon(self, s: Segment, now: int) -> None:
+        """Raises Refusal if a far end's probe shows an input that passed the tap less than a time-out before.
+
+        Every acknowledgment puts the probe off. Source net/ipv4/tcp_input.c:tcp_ack_probe.
+        """
+        shown = self._answered_at(s)
+        if not self._end.stack.linux or shown < 0 or self._strays(s) or self._end.ident.duplicate(s):
+            return
+        if now - shown < RTO_MIN - self.tick:
+            raise Refusal(
+                "probe-cause",
+                f"a probe that answers what passed the tap {now - shown} us before it",
+                ["an ACK", "new data"],
+            )
+
+    def _answered_at(self, s: Segment) -> int:
+        """When (us) the tap first saw what `s` shows that its end had got, by ack and TSecr; -1: unknown."""
+        end = self._end
+        rx, peer = end.rx, end.peer.tx
+        shown = -1
+        if s.flags & ACK and rx.known:
+            found = [at for _, at, seq, stop in rx.arrivals if seq < unwrap(s.ack_seq, stop) <= stop]
+            found += [p.time // 1000 for p in end.pending if p.seg_len and 0 < (s.ack_seq - p.seq) & M32 <= p.seg_len]
+            if peer.syn is not None and peer.syns == 1 and s.ack_seq == (peer.syn.seq + 1) & M32:
+                found.append(peer.syn.time // 1000)
+            shown = min(found, default=-1)
+        if s.tsecr:
+            found = [at for _, at, _, _, tsval in self.past if tsval == s.tsecr]
+            found += [p.time // 1000 for p in end.pending if p.tsval == s.tsecr]
+            shown = max(shown, min(found, default=-1))
+        return shown
 
     def overdue(self, now: int) -> None:
         """Nothing is missed before a frame of this end shows that none before it was lost: see `_late`."""
@@ -256,10 +292,11 @@ class Sender(Departures):
         f, end = self.f, self._end
         if not f.board.out or f.kind == NONE or self.middle or end.state in SYN_STATES or not self._near:
             return
-        if self.now - max(f.due, f.armed) < f.rto() + LATE or not self.contiguous:
+        most = f.rto() + LATE + (3 * self.opened if f.delivered < SAMPLES else 0)
+        if not f.rtt.srtt:
+            most += TIMEOUT_FALLBACK
+        if self.now - max(f.due, f.armed) < most or not self.contiguous:
             return
-        if f.delivered < SAMPLES and self.syn is not None and self.syn.flags & ACK:
-            return  # a full accept queue drops ACKs of the handshake: the first sample is as long as that lasts
         raise Refusal(
             "retransmission-overdue",
             f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",

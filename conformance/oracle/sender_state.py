@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final, Self
 
 from conformance.check.setup import slack
-from conformance.oracle.end import End, Excuse, Label
+from conformance.oracle.end import End, Excuse, Label, Stack
 from conformance.oracle.recovery import (
     CWR,
     DISORDER,
@@ -19,6 +19,9 @@ from conformance.oracle.sender_rules import (
     EARLY,
     H32,
     IDS,
+    IP_MIN,
+    IPV6_MIN,
+    JIFFY,
     JUMP,
     LAG,
     LEAST_MSS,
@@ -37,11 +40,28 @@ from refmodel.packet.transport import ECE as F_ECE
 
 FIELDS: Final = (
     "_end", "agreed", "at", "beyond", "blind", "classified", "contiguous", "doubt", "early", "ecn", "f", "fin",
-    "from_start", "full", "heard", "hi", "hidden", "how", "iss", "last_id", "last_ts", "lo", "middle", "missed",
-    "mss_key", "mss_now", "now", "past", "probed", "rack", "reordering", "right", "scaled", "soon", "started",
-    "sure", "syn", "syn_at", "syn_lost", "syns", "told", "trimmed", "ts_base", "unseen", "what", "wl1", "wscale",
+    "fresh", "from_start", "full", "heard", "hi", "hidden", "hollow", "how", "iss", "last_id", "last_ts", "lo",
+    "middle", "missed", "mss_key", "mss_now", "now", "older", "opened", "past", "probed", "rack", "reordering", "right",
+    "scaled", "soon", "started", "steady", "sure", "syn", "syn_at", "syn_lost", "syns", "tick", "told", "trimmed",
+    "ts_base", "unseen", "what", "wl1", "wscale",
     "zero_is_news",
 )  # fmt: skip
+
+
+def _steady(stack: Stack) -> bool:
+    """Whether the recorder knows that no ICMP message made the path's MTU smaller: the host counted none.
+
+    Source net/ipv4/tcp_ipv4.c:tcp_v4_mtu_reduced, net/ipv6/tcp_ipv6.c:tcp_v6_mtu_reduced.
+    """
+    host = stack.host
+    probes = stack.told.get("net.ipv4.tcp_mtu_probing", 0)
+    told = ("Icmp.InDestUnreachs", "Icmp6.InDestUnreachs", "Icmp6.InPktTooBigs")
+    return host is not None and bool(host.mib) and not probes and not any(host.mib.get(n, 0) for n in told)
+
+
+def path_least(s: Segment) -> int:
+    """The least MTU (bytes) that a path of the frame's kind is taken to have."""
+    return IP_MIN if len(s.saddr) == 4 else IPV6_MIN
 
 
 class SenderState:
@@ -67,6 +87,12 @@ class SenderState:
         self.last_id = -1
         self.missed = 0
         self.contiguous = self.from_start = False
+        self.older = False  # the frame has an id before the furthest
+        self.fresh = False  # the frame with the furthest id was new data, or had the next number
+        self.hollow = True  # something that takes sequence numbers may have left unseen
+        self.tick = (stack.jiffy if stack.given else JIFFY) + EARLY  # us by which a timer seems to fire early
+        self.steady = _steady(stack)
+        self.opened = 0  # us from the SYN-ACK of a passive end to the first frame that shows the connection open
         self.soon = -1  # a frame that repeats the one before it at once: the next id tells whether it was cut smaller
         self.trimmed: tuple[int, int, int] | None = None  # of that frame: its end, its length, the MSS before it
         self.early = -1  # the input whose ACK was processed before its data
@@ -204,6 +230,7 @@ class SenderState:
         """
         last = self.last_id
         exact = self.contiguous = self._end.stack.exact
+        self.older = False
         ip_id = s.ip_id
         if ip_id:
             self.last_id = (ip_id + (1 if s.len <= LEAST_MSS else segments(s.len, self._mss(s)))) & 0xFFFF
@@ -211,14 +238,24 @@ class SenderState:
             self.contiguous = last >= 0 and not step
             if last < 0:
                 self.from_start = exact  # what left before the first that counts is not known
+                self.contiguous = exact
             elif step > 0xFFFF - JUMP:
                 self.last_id = last
+                self.older = True
             elif step:
                 self.missed += min(step, JUMP)
+                self.hollow = True
 
     def _contiguous(self, s: Segment) -> bool:
-        """Whether nothing left unseen that could fill a gap, by the ids or the recorder."""
-        return self.contiguous and self.from_start and self.missed <= 0
+        """Whether nothing left unseen that could fill a gap, by the ids or the recorder.
+
+        An empty segment has the next number: by it all is known that left before.
+        """
+        if not self.contiguous:
+            return False
+        if not self.hollow and self._end.ident.trusted:
+            return True
+        return (self.from_start or (self._end.stack.exact and not s.ip_id)) and self.missed <= 0
 
     def _lags(self, s: Segment) -> bool:
         """Whether the host seems to be at inputs that came a moment before the frame: not if they lie long behind."""
@@ -252,7 +289,7 @@ class SenderState:
         if self._end.ident.overtaken(s):
             return True
         last = self._end.last_sent
-        if last is None or self._end.stack.exact or last.flags & SYN:
+        if last is None or self._end.stack.in_order or last.flags & SYN:
             return False
         if s.ip_id and last.ip_id:
             back = (last.ip_id - s.ip_id) & 0xFFFF
@@ -265,7 +302,7 @@ class SenderState:
         if self._overtook(s):
             return True
         last = self._end.last_sent
-        if last is None or self._end.stack.exact or last.flags & SYN or (s.ip_id and last.ip_id):
+        if last is None or self._end.stack.in_order or last.flags & SYN or (s.ip_id and last.ip_id):
             return False
         return s.tsval is None or s.tsval == last.tsval
 

@@ -76,7 +76,8 @@ class Stack(Struct):
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
     this host is. `whole`: the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
-    says whether the network gave an end frames twice (None: not known).
+    says whether the network gave an end frames twice (None: not known). `ordered`: the recorder knows of no queue on
+    this host that frames leave in another order.
     """
 
     kernel: str = "6.12"
@@ -94,9 +95,15 @@ class Stack(Struct):
     exact: bool = False
     whole: bool = False
     doubles: bool | None = None
+    ordered: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the tap saw this host's frames in the order in which they left."""
+        return self.exact or self.ordered
 
     @property
     def jiffy(self) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 RTO_MIN: Final = 200_000  # us; TCP_RTO_MIN
 RTO_MAX: Final = 120_000_000  # us; TCP_RTO_MAX
 TIMEOUT_INIT: Final = 1_000_000  # us; TCP_TIMEOUT_INIT
+TIMEOUT_FALLBACK: Final = 3_000_000  # us; TCP_TIMEOUT_FALLBACK, where the handshake gave no sample
 NEVER: Final = 0xFFFFFFFF
 MIN_RTT_WINDOW: Final = 300_000_000  # us; net.ipv4.tcp_min_rtt_wlen
 

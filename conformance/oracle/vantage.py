@@ -72,6 +72,9 @@ def _given(stack: Stack, setup: Setup) -> None:
     if stack.near:
         stack.lossy = _arrives_less(stack.host, setup)
     stack.exact = _leaves_whole(stack, setup)
+    drops = setup.extra.get("drops")
+    queued = f"{stack.host.name}.qdisc" in drops if drops is not None else not setup.calls
+    stack.ordered = stack.near is True and not queued
 
 
 def _arrives_less(host: Host, setup: Setup) -> bool | None:

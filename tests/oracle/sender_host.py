@@ -22,6 +22,7 @@ class Quiet:
         self.end = end
         self.gap: int | None = None
         self.late = False
+        self.trusted = True
 
     def steps_since_last(self, s: Segment) -> int | None:
         return self.gap
