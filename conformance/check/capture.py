@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import MOST_OPEN, Flows, Share
+from conformance.check.neigh import PARTIES, WATCHES
 from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
@@ -301,6 +302,10 @@ def check_frames(
         )
     report.verdicts += [v for _, v in judged]
     if neighbours is not None:
+        if neighbours.crowded:
+            report.notices.append(
+                f"of one link's neighbours {PARTIES} hosts and {WATCHES} entries were followed, no more"
+            )
         assumed = None if setup.hosts or setup.extra.get("told", True) else flows.linux
         report.verdicts += neighbours.finish(last, assumed) + datagrams.finish()
     if share.parts == 1:

@@ -30,7 +30,7 @@ from conformance.check.neigh_frames import (
     unmodelled_class,
 )
 from conformance.check.neigh_half import Watch
-from conformance.check.neigh_hosts import PATH, Owing, Party, Place, dispatch, losses, own_parms
+from conformance.check.neigh_hosts import PATH, Owing, Party, Place, concerns, dispatch, losses, own_parms
 from conformance.check.setup import Setup, SidecarError
 from conformance.check.tcp import words
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
@@ -42,6 +42,8 @@ from refmodel.packet import ACK, LINKTYPE_ETHERNET, Packet, Segment
 AROUND: Final = 7
 LINKS: Final = 65_536
 LABELS: Final = 20_000
+PARTIES: Final = 256  # hosts that are followed where no sidecar names any
+WATCHES: Final = 8_192  # their entries
 DAD: Final = "duplicate address detection"
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
 
@@ -82,6 +84,8 @@ class Neighbours:
         self.stranger: Divergence | None = None
         self.last = 0, 0
         self.room = LABELS
+        self.watched = 0
+        self.crowded = False  # more hosts or entries than are followed
 
     # -- frames
 
@@ -152,7 +156,7 @@ class Neighbours:
         p = self.by_mac.get(hw)
         if p is None and self.crafted is not None:
             return self.crafted
-        if p is None and not self.setup.hosts and hw and not is_group(hw):
+        if p is None and not self.setup.hosts and hw and not is_group(hw) and len(self.parties) < PARTIES:
             p = self.by_mac[hw] = Party(self.setup, None, mac(hw), hw, path=PATH)
             self.parties.append(p)
         return p
@@ -172,12 +176,16 @@ class Neighbours:
     def _judges(self, p: Party, address: bytes) -> bool:
         if not p.linux or address in p.here or address[0] == 0xFF:
             return False
+        if not p.told and self.watched >= WATCHES and address not in p.watches:
+            self.crowded = True
+            return False
         near = self.near
         return near is None or p is near or len(self.parties) == 2 or address in near.here or address in near.elsewhere
 
     def _watch(self, p: Party, address: bytes) -> Watch:
         if address not in p.watches:
             self.links.clear()
+            self.watched += 1
         return p.watch(address)
 
     def _spread(self, x: Sight) -> None:
@@ -191,8 +199,9 @@ class Neighbours:
         if sender.linux and sender.ended is None:
             self._expire(sender, x.time)
             self._sends(sender, x)
+        group = is_group(x.dst)
         for p in tuple(self.parties):
-            if p is not sender and p.linux and (is_group(x.dst) or x.dst == p.mac_at(x.time)):
+            if p is not sender and p.linux and (p.told or concerns(p, x)) and (group or x.dst == p.mac_at(x.time)):
                 self._hears(p, x)
 
     def _meets(self, p: Party, x: Sight) -> None:
@@ -213,7 +222,9 @@ class Neighbours:
             self.asked[x.target] = x
 
     def _stranger(self, x: Sight) -> None:
-        if self.stranger is None and not isinstance(x, IpSight):
+        if not self.setup.hosts and len(self.parties) >= PARTIES:
+            self.crowded = True
+        elif self.stranger is None and not isinstance(x, IpSight):
             self.stranger = self._divergence(x, "", f"no host of the capture has {mac(x.src)}: {line(x)}", ())
 
     # -- what a host sends

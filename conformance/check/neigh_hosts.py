@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from conformance.check.frontier import Apply
-from conformance.check.neigh_frames import link_local
+from conformance.check.neigh_frames import ArpSight, NaSight, NsSight, Sight, link_local
 from conformance.check.neigh_guess import NOTE_LATE, Administered, Ways
 from conformance.check.neigh_half import Watch
 from conformance.check.setup import Call, Host, Setup
@@ -22,7 +22,7 @@ from refmodel.engine.run import pick
 from refmodel.neigh.arp import ArpParms, ArpReply
 from refmodel.neigh.ndisc import NaOut, NdiscParms
 from refmodel.neigh.netlink import NewNeigh
-from refmodel.neigh.parms import Family, parms
+from refmodel.neigh.parms import Family, NeighParms, parms
 from refmodel.neigh.types import NUD
 from refmodel.profile import Profile
 from refmodel.rule import MACHINES
@@ -108,6 +108,7 @@ class Party:
         self.macs: list[tuple[int, int, int]] = [(0, NEVER, hw)]
         self.ups: list[tuple[int, int]] = []
         self.watches: dict[bytes, Watch] = {}
+        self.parms: dict[Family, NeighParms] = {}
         self.owed: list[Owing] = []
         self.doubts: dict[tuple[bytes, bytes], list[Owing]] = {}
         self.labels: list[FrameLabel] = []
@@ -181,7 +182,9 @@ class Party:
         found = self.watches.get(address)
         if found is None:
             family = Family.INET if len(address) == 4 else Family.INET6
-            params = parms(self.profile, family, dev_addr=self.macs[0][2])
+            params = self.parms.get(family)
+            if params is None:
+                params = self.parms[family] = parms(self.profile, family, dev_addr=self.macs[0][2])
             noted = self.told and (bool(self.setup.notifications) or self.setup.layer == "neigh")
             machine = dispatch("neigh", self.setup.kernel)
             ways = Ways(machine, params, self.setup.hz, self.late, noted, self.upheavals, self.path, self.lossy)
@@ -189,6 +192,17 @@ class Party:
             admin = tuple(self.admin.get(address, ()))
             found = self.watches[address] = Watch(self.name, subject, ways, not noted, admin)
         return found
+
+
+def concerns(p: Party, x: Sight) -> bool:
+    """Whether a frame matters to a host that only the capture tells of: it is asked, or knows the asker."""
+    if p.owed:
+        return True
+    if isinstance(x, ArpSight):
+        return x.tip in p.here or x.sip in p.watches or x.sip in p.here
+    if isinstance(x, NsSight):
+        return x.target in p.here or x.saddr in p.watches
+    return isinstance(x, NaSight) and (x.target in p.watches or x.target in p.here)
 
 
 def _request(verb: str, rest: str) -> NewNeigh | None:

@@ -75,6 +75,11 @@ class Taps:
             self.judges[tap].counts = Counter()
         return out + list(self._altered())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether a link had more hosts, or entries, than are followed."""
+        return any(j.crowded for j in self.judges.values())
+
     def _altered(self) -> Iterator[Verdict]:
         """Copies of no frame that left their sender's tap; one under way when the capture began is passed over."""
         tapped = {j.setup.near for j in self.judges.values()}

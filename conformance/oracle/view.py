@@ -2,8 +2,8 @@
 
 The law: a tap is no witness of more than it saw. It may see a frame at two devices of one host, and then writes it
 twice; two processors may stamp a question behind its answer; it may have kept too little of a SYN to tell its options.
-What a tap did is told from the frames alone: a copy has the bytes of its original within `TWICE`, an answer that
-came first is followed by its question within `SWAPPED`.
+What a tap did is told from the frames alone: a copy has the bytes of its original within `TWICE` (`ROUTED` behind a
+router), an answer that came first is followed by its question within `SWAPPED`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.types import H32, M32
 
 TWICE: Final = 200_000  # ns between two sights of one frame, at two devices
+ROUTED: Final = 10_000_000  # ns: the same where a router lies between, as the TTL tells
 SWAPPED: Final = 60_000  # ns: stamps of two processors may be so far out of order
 SKEWED: Final = 200_000  # ns: the same where some were seen to be
 REMEMBERED: Final = 256  # frames among which a copy is looked for
@@ -87,7 +88,7 @@ class View:
         key = (s.seq, s.ack_seq, s.ip_id, s.source, s.flags)
         recent = self._recent
         p = recent.get(key)
-        if p is not None and s.time - p.time <= TWICE and s.number != p.number and same(p, s):
+        if p is not None and s.number != p.number and same(p, s) and s.time - p.time <= most(p, s):
             self.copies[s.number] = self.copies.get(p.number, p.number)
             if len(self.copies) > REMEMBERED:
                 del self.copies[next(iter(self.copies))]
@@ -154,14 +155,22 @@ class View:
 
 
 def same(p: Segment, s: Segment) -> bool:
-    """Whether two frames are one datagram seen twice: what a router or a device does to it on the way aside."""
+    """Whether two frames are one datagram seen twice: what a router or a device does to it on the way aside.
+
+    Two devices of one host may write the sights in either order.
+    """
     return (
         p.saddr == s.saddr
         and p.ip_id == s.ip_id
         and p.len == s.len
         and abs(p.ttl - s.ttl) <= 1
-        and p.data[p.l4 :] == s.data[s.l4 :]
+        and p.data[p.l4 : p.payload_at + p.len] == s.data[s.l4 : s.payload_at + s.len]  # Ethernet may pad one of them
     )
+
+
+def most(p: Segment, s: Segment) -> int:
+    """How long (ns) behind another sight a frame may be seen again."""
+    return TWICE if p.ttl == s.ttl else ROUTED
 
 
 def each_twice(early: Sequence[Segment], copies: Iterable[int]) -> bool:

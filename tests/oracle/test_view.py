@@ -101,6 +101,8 @@ def test_a_copy_has_the_bytes_and_the_id_of_its_original_and_comes_soon() -> Non
         view, _ = seen([s, other])
         assert not view.copies
     assert seen([s, s.changed(number=99, ttl=63)])[0].copies == {99: s.number}  # a router on the tap's host
+    assert seen([s.changed(ttl=63), s.changed(number=99)])[0].copies == {99: s.number}  # stamped in the other order
+    assert seen([s, s.changed(number=99, data=s.data + bytes(6))])[0].copies == {99: s.number}  # padded by Ethernet
 
 
 def test_a_tap_sees_each_frame_twice_only_if_none_came_once() -> None:
