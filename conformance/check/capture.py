@@ -261,7 +261,7 @@ def check_frames(
     `engine` decides who follows TCP: `oracle` with the whole of it, `rules` with the proved connection machine, which
     knows no loss recovery and searches all that may have happened: slower, and a second judge.
     """
-    flows = Flows(setup, labelled, ENGINES[engine])
+    flows = Flows(setup, labelled, ENGINES[engine], share.parts == 1)
     neighbours = Taps(setup) if share.part == 0 else None
     datagrams = Datagrams(setup)
     cut = cuts(setup)

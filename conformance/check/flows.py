@@ -82,11 +82,13 @@ class Flows:
     """The connections that are followed. `labelled`: every frame's label is kept, however many there are.
 
     `make` makes a connection of its first segment; `linux` has the addresses whose SYN was Linux's; `gone` tells
-    of each connection that was let go whether its later segments are ignored, as after a divergence.
+    of each connection that was let go whether its later segments are ignored, as after a divergence. `alone`:
+    no other process follows connections of the same capture.
     """
 
-    def __init__(self, setup: Setup, labelled: bool, make: Callable[..., Any] = Connection) -> None:
-        self.setup, self.labelled, self.make = setup, labelled, make
+    def __init__(self, setup: Setup, labelled: bool, make: Callable[..., Any] = Connection, alone: bool = True) -> None:
+        self.setup, self.labelled, self.make, self.alone = setup, labelled, make, alone
+        self.met: dict[tuple[bytes, bytes], tuple[int, int]] = {}  # the ports of two addresses' first connection
         self.open: dict[Key, Any] = {}
         self.gone: dict[Key, bool] = {}
         self.judged: list[tuple[int, Verdict]] = []
@@ -116,6 +118,8 @@ class Flows:
         elif s.flags & OPENING == SYN and c.begins_anew(s):
             self._judge(c, c.last)
             c = self.open[key] = self.make(s, self._at(tap), c)
+            if isinstance(c, Oracle):
+                c.acquainted = True
         if not self.labelled:
             if self.labels and s.number > LABELS_UP_TO:
                 self.labels = False
@@ -138,8 +142,18 @@ class Flows:
         if ignored and not c.opens:
             self.gone[key] = True
             return None
+        if isinstance(c, Oracle):
+            c.acquainted = self._acquainted(key)
         self.open[key] = c
         return c
+
+    def _acquainted(self, key: Key) -> bool:
+        """Whether another connection of the same two addresses may have come before."""
+        pair, ports = (key[0], key[2]), (key[1], key[3])
+        first = self.met.get(pair)
+        if first is None and len(self.met) < REMEMBERED:
+            self.met[pair] = first = ports
+        return not self.alone or first != ports
 
     def _look(self, now: int) -> None:
         """Lets go of what is over, and of what was quiet longest where too much is open."""

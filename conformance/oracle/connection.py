@@ -70,6 +70,11 @@ def _take_apart(ends: tuple[End, End]) -> None:
 Decisions = tuple[tuple[int, Excuse], ...]
 
 
+def _meaning(decided: Decisions) -> frozenset[tuple[int, int, str, int]]:
+    """What is taken for true of which frames: bursts and single hypotheses may say the same."""
+    return frozenset((side, n, x.kind, x.until) for side, x in decided for n in x.frames)
+
+
 @lru_cache(1_024)
 def _order(names: frozenset[str]) -> tuple[str, ...]:
     """The counters that a verdict names, in order."""
@@ -89,6 +94,7 @@ class Connection:
         self.first, self.setup, self.known, self.before = first, setup, known, before
         self.sides = ((first.saddr, first.source), (first.daddr, first.dest))
         self.labelled = True
+        self.acquainted = before is not None  # there were connections of both addresses before
         self.calm = False  # a usual frame can be followed at once
         self.frames = 0
         self.last = us(first)
@@ -144,6 +150,9 @@ class Connection:
         stacks: Sequence[Stack] = infer(
             shown, self.sides, self.setup, self.before.ends if self.before is not None and self._reused() else None
         )
+        started = not self.setup.hosts or self.setup.extra.get("taps", {}).get("start") == "middle"
+        for stack in stacks:
+            stack.cached = (self.acquainted or started) and not stack.told.get("net.ipv4.tcp_no_metrics_save", 0)
         self.address, self.port = self.sides[0]
         self.ends = ends = self._fresh(stacks)
         if self._reused():
@@ -472,7 +481,7 @@ class Connection:
         if self.view.skewed and self._were_swapped(s, end):
             return
         todo: list[tuple[int, int, Decisions]] = []
-        tried = {self.decided}
+        tried = {_meaning(self.decided)}
         order = 0
 
         def propose(decided: Decisions, refused: Refusal, side: int) -> None:
@@ -481,17 +490,18 @@ class Connection:
                 # An input that was late at one frame may have been late at the next one too.
                 rest = tuple((k, y) for k, y in decided if not (k == side and y.frame == x.frame and y.until < x.until))
                 new = (*rest, (side, x))
-                if new in tried or any(k == side and n in x.frames for k, y in rest for n in y.frames):
+                means = _meaning(new)
+                if means in tried or any(k == side and n in x.frames for k, y in rest for n in y.frames):
                     continue
                 if not shown.credible(x, self.sides[side]):
                     continue
-                tried.add(new)
+                tried.add(means)
                 order += 1
                 heapq.heappush(todo, (sum(y.cost for _, y in new[len(self.settled) :]), order, new))
 
         propose(self.decided, why, self._refused(why, at))
         if len(self.decided) > len(self.settled):
-            tried.add(self.settled)
+            tried.add(_meaning(self.settled))
             order += 1
             heapq.heappush(todo, (0, order, self.settled))
         for _ in range(ATTEMPTS):

@@ -93,11 +93,12 @@ class Excusing(Arriving):
         made = us(s) - self._waited(s)
         out = []
         for n, at in found[:3]:
-            if at > made - stack.jiffy:
+            soon = at > made - stack.jiffy
+            if soon:
                 stack.late = min(max(stack.late, 2 * (us(s) - at)), QUEUED)
                 out.append(Excuse("late", n, f"{evidence}, and frame {s.number} waited for the tap", s.number, cost))
-            elif stack.lossy is not False:
-                out.append(Excuse("dropped", n, evidence, cost=cost))
+            if stack.lossy is not False:
+                out.append(Excuse("dropped", n, evidence, cost=cost + soon))
         return tuple(out)
 
     def _waited(self, s: Segment) -> int:

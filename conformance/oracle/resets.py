@@ -143,8 +143,8 @@ def _signed(s: Segment) -> bool:
 def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
     """Whether a segment that came in state `st` is answered by an RST."""
     end = life.end
-    if life.far and not end.stack.exact:
-        return True  # what closed it may be behind this RST on the way to the tap
+    if (life.far or end.stack.sheds) and not end.stack.exact:
+        return True  # what closed it may be behind this RST on the way to the tap, or was lost there
     isn = life.isn
     if st == St.SYN_SENT:
         opened = end.rx.latest is not None and end.rx.latest.number > p.number  # it was answered by an ACK

@@ -77,7 +77,8 @@ class Stack(Struct):
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
     this host is. `whole`: the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
     says whether the network gave an end frames twice (None: not known). `ordered`: the recorder knows of no queue on
-    this host that frames leave in another order.
+    this host that frames leave in another order. `cached`: the host may know of the path from connections before
+    (tcp_metrics). `sheds`: the recorder counted frames of the host that were lost before its tap.
     """
 
     kernel: str = "6.12"
@@ -96,6 +97,8 @@ class Stack(Struct):
     whole: bool = False
     doubles: bool | None = None
     ordered: bool = False
+    cached: bool = True
+    sheds: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)

@@ -42,8 +42,9 @@ def infer_vantage(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[
             # A host that is out of memory forgets segments behind holes that it has told of (tcp_prune_ofo_queue).
             pruned = stack.host is None or any(n.endswith("OfoPruned") and v for n, v in stack.host.mib.items())
             stack.whole = whole and not pruned
-            drops = setup.extra.get("drops")
-            stack.doubles = None if drops is None else any(n for x, n in drops.items() if x.endswith(".duplicated"))
+            drops = setup.extra.get("drops") or {}
+            relayed = any(n for x, n in drops.items() if x.endswith(".duplicated"))
+            stack.doubles = relayed or any("netem" in c.call and "duplicate" in c.call for c in setup.calls)
     for k, stack in enumerate(stacks):
         if stack.near is None and not setup.near:
             _looks(early, sides[k], stack)
@@ -75,6 +76,8 @@ def _given(stack: Stack, setup: Setup) -> None:
     drops = setup.extra.get("drops")
     queued = f"{stack.host.name}.qdisc" in drops if drops is not None else not setup.calls
     stack.ordered = stack.near is True and not queued
+    left = tuple(f"{stack.host.name}.{x}" for x in LEAVING)
+    stack.sheds = any(n and name.startswith(left) for name, n in (setup.extra.get("drops") or {}).items())
 
 
 def _arrives_less(host: Host, setup: Setup) -> bool | None:
