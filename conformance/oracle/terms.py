@@ -97,7 +97,7 @@ class Stack(Struct):
     whole: bool = False
     doubles: bool | None = None
     ordered: bool = False
-    cached: bool = True
+    cached: bool = False
     sheds: bool = False
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None

@@ -422,6 +422,26 @@ class TestAgain:
         assert c.begins_anew(w.sends(1, SYN, PEER + 70_000)) is False
 
 
+class TestShed:
+    """A queue of the tapped host loses frames before the tap: what closed a socket may not show."""
+
+    def wire(self, lost: int) -> Wire:
+        w = Wire(near="b")
+        w.setup.extra["drops"] = {"b.qdisc": lost}
+        w.opens()
+        w.sends(1, PSH | ACK, PEER + 1, ISN + 1, payload=b"x")
+        w.sends(0, ACK, ISN + 1, PEER + 2)
+        w.sends(0, FIN | ACK, ISN + 1, PEER + 2, after=2_000_000)
+        w.sends(1, RST, PEER + 2)
+        return w
+
+    def test_an_rst_may_be_of_no_socket(self) -> None:
+        assert self.wire(3).labels()[-1] == "tcp_v4_send_reset"
+
+    def test_not_where_nothing_was_lost(self) -> None:
+        assert self.wire(0).refused() == "reset-without-cause"
+
+
 class TestUntold:
     """What no sidecar tells."""
 

@@ -256,6 +256,14 @@ def test_a_time_out_that_no_frame_shows_is_missed() -> None:
     assert h.refuses(bytes(MSS), seq=1).constraint == "retransmission-overdue"
 
 
+def test_the_first_time_out_may_be_that_of_connections_before() -> None:
+    """Source net/ipv4/tcp_metrics.c:tcp_init_metrics, until data were acknowledged."""
+    h = Host(cached=True)
+    h.data(3)
+    h.at(3 * SECOND)
+    assert h.sends(bytes(MSS), seq=1) == "tcp_retransmit_timer"
+
+
 # -- losses that arrivals show
 
 
