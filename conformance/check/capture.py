@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import MOST_OPEN, Flows, Share
+from conformance.check.lacking import doubt, doubted
 from conformance.check.neigh import PARTIES, WATCHES
 from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
@@ -22,11 +22,10 @@ from conformance.check.nic_replay import Sight
 from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
 from conformance.check.spread import LARGE, Part, none_modelled, spread
 from conformance.check.tcp import Connection as Rules
-from conformance.check.verdict import FileReport, Outcome, Verdict
+from conformance.check.verdict import FileReport, Verdict
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
 from conformance.oracle.connection import Connection as Oracle
-from conformance.oracle.view import BY_ITSELF
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import LINKTYPE_ETHERNET, decode
@@ -200,7 +199,8 @@ def _check_into(
         frames = watch(frames, setup, sights) if setup.layer == "nic" else frames
         firsts = check_frames(frames, setup, report, labelled, share, engine)
         if sum(lost):
-            report.verdicts = [_with_losses(v, sum(lost)) for v in report.verdicts]
+            why = f"the capture dropped {sum(lost)} frames, it says"
+            report.verdicts = [doubted(v, why) for v in report.verdicts]
         if setup.layer == "nic" and share.part == 0:
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
     except NicLogError as why:
@@ -211,14 +211,6 @@ def _check_into(
         gc.unfreeze()
         gc.set_threshold(*thresholds)
     return firsts
-
-
-def _with_losses(v: Verdict, lost: int) -> Verdict:
-    """A verdict on a capture that says that it lost frames: it may have lost what a frame's sender went by."""
-    if v.layer != "tcp" or v.divergence is None or v.divergence.constraint in BY_ITSELF:
-        return v
-    why = f"the capture dropped {lost} frames, it says; with all of them frame {v.divergence.frame} may be right"
-    return replace(v, outcome=Outcome.INCONCLUSIVE, reason=f"{why}: {v.reason}", divergence=None)
 
 
 def _frames(path: Path, reader: str, report: FileReport, stop: Callable[[], bool], lost: list[int]) -> Iterator[Frame]:
@@ -309,5 +301,6 @@ def check_frames(
         assumed = None if setup.hosts or setup.extra.get("told", True) else flows.linux
         report.verdicts += neighbours.finish(last, assumed) + datagrams.finish()
     if share.parts == 1:
+        doubt(report)
         none_modelled(report)
     return [n for n, _ in judged]

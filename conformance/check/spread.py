@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final
 
+from conformance.check.lacking import doubt
 from conformance.check.verdict import FileReport, Outcome, Verdict
 
 LARGE: Final = 8 << 20  # bytes: a file from here on is worth several processes
@@ -63,6 +64,7 @@ def joined(parts: Sequence[Part]) -> FileReport:
     others = report.verdicts[len(firsts) :]
     report.verdicts = [v for _, v in sorted(connections, key=lambda x: x[0])] + others
     report.notices += [n for r, _ in parts[1:] for n in r.notices if n not in report.notices]
+    doubt(report)
     none_modelled(report)
     return report
 

@@ -21,7 +21,7 @@ from conformance.oracle.parts import equip, infer
 from conformance.oracle.stacks import shows
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
-from conformance.oracle.view import ANSWERS, BY_ITSELF, View, cut, each_twice, in_order
+from conformance.oracle.view import ANSWERS, BY_ITSELF, LACKS, View, cut, each_twice, in_order
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -557,7 +557,7 @@ class Connection:
         if not (self.opens or self.known) and s.time - self.first.time < SPAN:
             return "the connection began before what the capture tells of it"
         lacks = shown.unseen(self.sides)
-        return f"the capture lacks frames: {lacks}" if lacks else ""
+        return f"{LACKS}: {lacks}" if lacks else ""
 
     def _loses(self, shown: Evidence) -> bool:
         """Whether the capture shows that frames are lost behind the tap where that was not taken for possible."""

@@ -130,8 +130,12 @@ class Evidence:
                 if hole > FAR or any(before(y.seq, s.seq) for y in own[k + 1 :]):
                     continue  # out of line with those behind it: no loss does that
                 numbered = bool(last.ip_id and s.ip_id)
-                follows = 0 < _step(last, s) <= _packets(last) if numbered else hole == 1  # a frame's FIN, cleared
-                reached = any(not before(a.ack_seq, s.end_seq) for a in acks if a.time > last.time)
+                follows = (
+                    0 < _step(last, s) <= _packets(last) if numbered else hole == 1 and not _byte(last, top, own[k:])
+                )
+                reached = any(not before(a.ack_seq, s.end_seq) for a in acks if a.time > last.time) or any(
+                    a.ack_seq == s.seq for a in acks if a.time < s.time
+                )
                 asked = any(a.ack_seq != s.seq and not before(a.ack_seq, top) and before(a.ack_seq, s.seq) for a in acks
                             if a.time > s.time)  # fmt: skip
                 if reached and not (overlaps or follows or asked):
@@ -328,6 +332,14 @@ class Evidence:
                 return came[0].time - x.time <= SWAPPED
             return any(not before(y.seq, x.ack_seq) for y in later)
         return bool(peers) and self._lost_before_tap((peers[0].saddr, peers[0].source))
+
+
+def _byte(last: Segment, top: int, behind: Sequence[Segment]) -> bool:
+    """Whether the number behind `last`, at `top`, is a byte's that was lost: no FIN's, cleared, nor one cut off it.
+
+    Behind a FIN nothing is sent, and of a segment without data nothing can be cut off.
+    """
+    return not last.len and last.end_seq == top and any(s.len or s.flags & FIN for s in behind)
 
 
 def _step(p: Segment, n: Segment) -> int:

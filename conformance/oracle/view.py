@@ -18,6 +18,7 @@ ROUTED: Final = 10_000_000  # ns: the same where a router lies between, as the T
 SWAPPED: Final = 60_000  # ns: stamps of two processors may be so far out of order
 SKEWED: Final = 200_000  # ns: the same where some were seen to be
 REMEMBERED: Final = 256  # frames among which a copy is looked for
+LACKS: Final = "the capture lacks frames"
 NOT_USUAL: Final = SYN | RST
 
 # What a frame alone shows, whatever the tap did not see.

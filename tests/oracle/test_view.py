@@ -202,3 +202,28 @@ def test_a_number_too_far_by_one_is_no_loss() -> None:
     frames = exchange()
     s = frames[7]
     assert not Evidence([*frames[:7], s.changed(seq=s.seq + 1), *frames[8:]], True).unseen(SIDES)
+
+
+def unnumbered(frames: Sequence[Segment]) -> list[Segment]:
+    """The frames as of IPv6: without ids."""
+    return [s.changed(ip_id=None) for s in frames]
+
+
+def test_a_byte_that_was_lost_is_told_from_a_fin_that_was_cleared_by_what_comes_behind() -> None:
+    tap = Tap()
+    opening = exchange()[:3]
+    tap.number, tap.us = 3, opening[-1].time // 1000
+    heard = tap.frame(1, ACK, 5001, 1002, options=stamp_back())
+    silent = tap.frame(0, ACK, 1002, 5001, options=ts(1000, 7000))
+    goes_on = tap.frame(0, ACK | PSH, 1002, 5001, payload=b"x", options=ts(1000, 7000))
+    end = tap.frame(1, ACK, 5001, 1003, options=stamp_back())
+    assert not Evidence(unnumbered([*opening, heard, silent, end.changed(ack_seq=1002)]), True).unseen(SIDES)
+    assert "1 bytes" in Evidence(unnumbered([*opening, heard, silent, goes_on, end]), True).unseen(SIDES)
+
+
+def test_what_was_acknowledged_before_its_sender_went_on_behind_it_arrived() -> None:
+    frames = exchange(2)
+    lost = frames[:3] + frames[4:]  # A's first request
+    unanswered = [s for s in lost if s.source == BPORT or s.seq <= 1101]
+    first = next(k for k, s in enumerate(unanswered) if s.source == APORT and s.seq == 1101)
+    assert "100 bytes" in Evidence(unanswered[: first + 1], True).unseen(SIDES)
