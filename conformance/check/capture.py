@@ -26,6 +26,7 @@ from conformance.check.verdict import FileReport, Verdict
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
 from conformance.oracle.connection import Connection as Oracle
+from conformance.oracle.passing import Passing
 from conformance.pcap import CaptureError, Frame, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import LINKTYPE_ETHERNET, decode
@@ -259,6 +260,7 @@ def check_frames(
     cut = cuts(setup)
     shared = share.parts > 1
     count = last = 0
+    passing = Passing(setup) if Passing.applies(setup) else None
     follow = flows.follow
     hear = neighbours.frame if neighbours is not None else None
     try:
@@ -283,11 +285,16 @@ def check_frames(
                 if neighbours is not None:
                     neighbours.counts[CUT] += 1
             elif mine:
-                follow(s, f.interface if linktype == LINKTYPE_ETHERNET else tap_of(f.interface, linktype, data))
+                tap = f.interface if linktype == LINKTYPE_ETHERNET else tap_of(f.interface, linktype, data)
+                follow(s, tap)
+                if passing is not None:
+                    passing.frame(s, tap)
     finally:
         report.frames += count
     last //= 1000
     judged = flows.finish(last, report.frames)
+    if passing is not None:
+        judged = passing.judged(judged)
     if flows.crowded_out:
         report.notices.append(
             f"{flows.crowded_out} connections were judged before their end: more than {MOST_OPEN} were open"
