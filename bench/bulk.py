@@ -13,7 +13,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from conformance.pcap import Frame, Writer
+from conformance.frames import Frame
+from conformance.pcap import Writer
 from conformance.synth import wire
 from conformance.synth.apps import App
 from conformance.synth.truth import synthesize

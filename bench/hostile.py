@@ -14,7 +14,8 @@ from typing import Final
 
 from bench.measure import CONSOLE, command, refmodel, table
 from bench.traffic import GAP, Side, connection
-from conformance.pcap import Frame, Writer
+from conformance.frames import Frame
+from conformance.pcap import Writer
 from refmodel.packet import SYN
 
 SIZE: Final = 1_000_000

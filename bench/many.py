@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bench.measure import CONSOLE, command, refmodel, table
 from bench.traffic import connection
-from conformance.pcap import Frame, Writer
+from conformance.frames import Frame
+from conformance.pcap import Writer
 
 FILES = 2_500
 

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from conformance.pcap import Frame, Reader, Writer
+from conformance.frames import Frame
+from conformance.pcap import Reader, Writer
 from conformance.pyshark_reader import PysharkReader, missing
 from refmodel.packet import ACK, PSH, Ether, Ip, Nop, Tcp, Timestamp, decode, encode, seal, segment
 

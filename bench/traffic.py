@@ -11,7 +11,8 @@ from heapq import merge
 from pathlib import Path
 from typing import Final
 
-from conformance.pcap import Frame, Writer
+from conformance.frames import Frame
+from conformance.pcap import Writer
 from refmodel.packet import ACK, FIN, PSH, SYN
 
 GAP: Final = 20_000_000  # ns from one connection to the next

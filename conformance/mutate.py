@@ -15,9 +15,9 @@ from msgspec import Struct
 import conformance.mutate_fields
 import conformance.mutate_order
 import conformance.mutate_recovery  # noqa: F401  (they register their kinds)
+from conformance.frames import Frame
 from conformance.mutate_kind import REGISTRY, Kind, Made
 from conformance.mutate_trace import Trace, numbered
-from conformance.pcap import Frame
 
 KINDS: Final = tuple(REGISTRY)
 

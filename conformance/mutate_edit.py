@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.wire import checksum, ones_sum, pseudo_header
 from refmodel.types import M32

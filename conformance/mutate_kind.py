@@ -6,8 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from conformance.frames import Frame
 from conformance.mutate_trace import Trace
-from conformance.pcap import Frame
 
 
 class Made(Struct, frozen=True):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from conformance.check.neigh_frames import ArpSight, IpSight, NaSight, NdSight, NsSight, Sight, is_group, sight
 from conformance.check.setup import Setup
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.packet import decode, encode, seal
 
 LATE: Final = 500_000_000  # ns: longer than the slack of a timer of a second

@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from conformance.check.setup import Setup, at_tap, tap_of
+from conformance.frames import Frame
 from conformance.mutate_edit import OPT_TIMESTAMP, Edit
-from conformance.pcap import Frame
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN
 from refmodel.types import H32, M32

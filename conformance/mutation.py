@@ -18,7 +18,8 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import ENGINES, ORACLE, captures_in, tcp_verdicts
+from conformance.check.capture import ENGINES, captures_in, tcp_verdicts
+from conformance.check.options import ORACLE
 from conformance.check.setup import setup_for
 from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out

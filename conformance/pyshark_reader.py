@@ -16,7 +16,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from conformance.fields import Value, dissect, one_or_many
-from conformance.pcap import CaptureError, Direction, Frame, Interface, Notice, Reader
+from conformance.frames import Direction, Frame, Interface, Notice
+from conformance.pcap import CaptureError, Reader
 from refmodel.packet import (
     LINKTYPE_ETHERNET,
     LINKTYPE_IPV4,

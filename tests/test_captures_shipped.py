@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from conformance.frames import Frame
 from conformance.live.scenarios.registry import load
 from conformance.live.sidecar import Sidecar, read
-from conformance.pcap import Frame, Reader
+from conformance.pcap import Reader
 
 CAPTURES = Path(__file__).parent.parent / "captures"
 CASES = sorted(p.name.removesuffix(".pcapng") for p in CAPTURES.glob("*.pcapng"))

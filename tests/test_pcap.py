@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from conformance.frames import Frame, Interface
 from conformance.pcap import (
     CaptureError,
     DamagedCapture,
     EmptyCapture,
-    Frame,
-    Interface,
     NotACapture,
     Reader,
     UnreadableCapture,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from conformance.pcap import Frame, Reader, Writer, read
+from conformance.frames import Frame
+from conformance.pcap import Reader, Writer, read
 from conformance.pyshark_reader import (
     Difference,
     PysharkReader,

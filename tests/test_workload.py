@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.frames import Frame
 from conformance.live import workload_run
 from conformance.live.corpus import BULK, SEEDS, choose, features, index, missing
 from conformance.live.errors import LabUnavailable
@@ -17,7 +18,7 @@ from conformance.live.sidecar import Sidecar, dump, parse, read
 from conformance.live.workload import Impairment, Plan, plan, without_netem
 from conformance.live.workload_flows import KINDS
 from conformance.live.workload_run import pcapng, record_random
-from conformance.pcap import Frame, Reader
+from conformance.pcap import Reader
 from tests.cli import told
 
 SPACE = [plan(seed) for seed in range(400)]

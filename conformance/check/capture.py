@@ -10,8 +10,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
-
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import MOST_OPEN, Flows, Share
 from conformance.check.lacking import doubt, doubted
@@ -19,15 +17,17 @@ from conformance.check.neigh import PARTIES, WATCHES
 from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
+from conformance.check.options import ORACLE, RULES, Options
 from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
 from conformance.check.spread import LARGE, Part, none_modelled, spread
 from conformance.check.tcp import Connection as Rules
 from conformance.check.verdict import FileReport, Verdict
+from conformance.frames import Frame
 from conformance.live.classes import CUT
 from conformance.live.nic_log import NicLogError
 from conformance.oracle.connection import Connection as Oracle
 from conformance.oracle.passing import Passing
-from conformance.pcap import CaptureError, Frame, Reader
+from conformance.pcap import CaptureError, Reader
 from conformance.pyshark_reader import PysharkReader
 from refmodel.packet import LINKTYPE_ETHERNET, decode
 from refmodel.packet.segment import segment
@@ -38,18 +38,7 @@ ENDINGS = (".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz")
 FEW: Final = 8  # files: so many small ones are not worth another process
 GARBAGE: Final = 50_000  # objects between two looks for cycles: connections are long-lived, and many
 WHOLE: Final = Share()
-ORACLE: Final = "oracle"
-RULES: Final = "rules"
 ENGINES: Final[dict[str, Callable[..., Any]]] = {ORACLE: Oracle, RULES: Rules}
-
-
-class Options(Struct, frozen=True):
-    """How a capture is checked; see `check_all`."""
-
-    kernel: str = ""
-    reader: str = "native"
-    labelled: bool = False
-    engine: str = ORACLE
 
 
 def _never() -> bool:

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from conformance.check.capture import Options, check_files, check_part
+from conformance.check.capture import check_files, check_part
+from conformance.check.options import Options
 from conformance.check.spread import ClusterError, spread
 from conformance.check.verdict import FileReport
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, Outcome, Verdict
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.packet.codec import Packet, checksums
 from refmodel.packet.ether import Arp
 from refmodel.packet.icmp import ICMP_ERRORS, Icmp, Icmp6, Icmp6Word, NdNa, NdNs

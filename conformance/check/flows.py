@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
 from conformance.check.verdict import Outcome, Verdict
+from conformance.frames import Frame
 from conformance.oracle.connection import Connection as Oracle
-from conformance.pcap import Frame
 from refmodel.packet import LINKTYPE_ETHERNET
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN

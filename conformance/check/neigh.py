@@ -34,7 +34,7 @@ from conformance.check.neigh_hosts import PATH, Owing, Party, Place, concerns, d
 from conformance.check.setup import Setup, SidecarError
 from conformance.check.tcp import words
 from conformance.check.verdict import Divergence, FrameLabel, NearMiss, Outcome, Verdict
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.neigh.arp import ArpReply, Interface, Learn
 from refmodel.neigh.ndisc import DadFailure, Interface6, NaOut
 from refmodel.packet import ACK, LINKTYPE_ETHERNET, Packet, Segment

@@ -18,7 +18,7 @@ from conformance.check.neigh_frames import link_local, number
 from conformance.check.neigh_hosts import PATH, Place
 from conformance.check.setup import Host, Setup, SidecarError, at_tap
 from conformance.check.verdict import Divergence, Outcome, Verdict
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.packet import LINKTYPE_ETHERNET, Arp, NdNa, NdNs, Packet, Segment
 
 ANY: Final = "any"

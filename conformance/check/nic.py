@@ -19,9 +19,9 @@ from typing import Final
 from conformance.check.nic_replay import Replay, Sight
 from conformance.check.setup import Setup
 from conformance.check.verdict import Outcome, Verdict
+from conformance.frames import Frame
 from conformance.live import nic_log
 from conformance.live.nic_log import NicEvent, RegisterWrite
-from conformance.pcap import Frame
 from refmodel.nic.drivers import E1000E
 
 ENDINGS: Final = (".log.gz", ".log")

@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from conformance.check.verdict import FileReport, Verdict
 from conformance.fields import dissect
-from conformance.pcap import CaptureError, Frame, Reader
+from conformance.frames import Frame
+from conformance.pcap import CaptureError, Reader
 from conformance.report.clean import printable
 from refmodel.packet import Arp, Packet, decode
 from refmodel.packet.segment import Segment, segment

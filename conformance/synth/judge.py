@@ -17,11 +17,12 @@ from typing import Final
 from msgspec import Struct, field
 from rich.table import Table
 
-from conformance.check.capture import ENGINES, ORACLE, tcp_verdicts
+from conformance.check.capture import ENGINES, tcp_verdicts
+from conformance.check.options import ORACLE
 from conformance.check.setup import Setup
 from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from conformance.synth.truth import Truth, load, synthesize
 
 Checker = Callable[[Sequence[Frame], Setup], list[Verdict]]

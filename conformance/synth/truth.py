@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from conformance.check.setup import Host as SetupHost
 from conformance.check.setup import Setup, read_sidecar
+from conformance.frames import Direction, Frame
 from conformance.live.sidecar import Expected, HostInfo, Kernel, Sidecar, Vantage, dump
-from conformance.pcap import Direction, Frame, Reader, Writer
+from conformance.pcap import Reader, Writer
 from conformance.pkt import model_wire
 from conformance.synth.plan import Plan, plan
 from conformance.synth.wire import Lab, Sight, TooBig, Unit

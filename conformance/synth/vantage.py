@@ -14,8 +14,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from conformance.check.verdict import Outcome
+from conformance.frames import Frame
 from conformance.mutate_edit import NOP, OPT_MSS, OPT_SACK_PERM, OPT_TIMESTAMP, OPT_WSCALE, Edit, edit
-from conformance.pcap import Frame, Writer
+from conformance.pcap import Writer
 from refmodel.packet import Checksum, Ether, Null, PacketType, Sll, Sll2, checksums, decode
 from refmodel.packet.segment import Segment, segment
 from refmodel.packet.transport import ACK, RST, SYN

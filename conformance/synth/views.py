@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 from msgspec import Struct
 from rich.table import Table
 
-from conformance.check.capture import ENGINES, ORACLE, captures_in, check_capture
+from conformance.check.capture import ENGINES, captures_in, check_capture
+from conformance.check.options import ORACLE
 from conformance.check.setup import setup_for, sidecar_path
 from conformance.check.verdict import Outcome, Verdict
 from conformance.console import out

@@ -7,6 +7,8 @@ each frame that `segment` answers, the two agree; for each other frame it answer
 import struct
 from typing import Any, Final, final
 
+from mypy_extensions import mypyc_attr
+
 from refmodel.packet.codec import Packet, decode
 from refmodel.packet.ether import VLAN_TPIDS
 from refmodel.packet.ip import Ip6
@@ -63,6 +65,7 @@ FIELDS: Final = (
 
 
 @final
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Segment:
     """One TCP segment as captured; it does not change.
 

@@ -8,7 +8,8 @@ import refmodel.layers  # noqa: F401
 from conformance.check.neigh import Neighbours
 from conformance.check.setup import Host, Notification, Setup, setup_for
 from conformance.check.verdict import Verdict
-from conformance.pcap import Frame, Reader
+from conformance.frames import Frame
+from conformance.pcap import Reader
 from refmodel.packet import decode, segment
 
 CAPTURES = Path(__file__).parents[2] / "captures"

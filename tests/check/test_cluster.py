@@ -12,8 +12,9 @@ import pytest
 
 from bench.traffic import write
 from conformance.check import spread as spread_module
-from conformance.check.capture import Options, captures_in, check_all
+from conformance.check.capture import captures_in, check_all
 from conformance.check.cluster import on_cluster
+from conformance.check.options import Options
 from conformance.check.spread import ClusterError
 from tests import cli
 

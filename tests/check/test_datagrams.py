@@ -5,7 +5,7 @@ import pytest
 from conformance.check.datagrams import Datagrams
 from conformance.check.setup import Host, Setup
 from conformance.check.verdict import Outcome
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from conformance.report.source import cites, says
 from refmodel.packet import decode, encode
 from refmodel.packet.codec import seal

@@ -11,13 +11,15 @@ from bench.traffic import connection, write
 from conformance.check import flows as flows_module
 from conformance.check import spread as spread_module
 from conformance.check import tcp as tcp_module
-from conformance.check.capture import RULES, captures_in, check_capture, check_frames, check_together
+from conformance.check.capture import captures_in, check_capture, check_frames, check_together
 from conformance.check.flows import FRAME, NEIGHBOURS, QUIET, Flows, Share
 from conformance.check.frontier import Frontier
+from conformance.check.options import RULES
 from conformance.check.setup import Setup, setup_for
 from conformance.check.tcp import Connection
 from conformance.check.verdict import FileReport, Outcome
-from conformance.pcap import Frame, Reader
+from conformance.frames import Frame
+from conformance.pcap import Reader
 from refmodel.packet.segment import segment
 
 CAPTURES = Path(__file__).parents[2] / "captures"

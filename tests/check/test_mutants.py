@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.check.capture import RULES, captures_in
+from conformance.check.capture import captures_in
+from conformance.check.options import RULES
 from conformance.mutate import KINDS, REGISTRY
 from conformance.mutation import Tally, judge
 

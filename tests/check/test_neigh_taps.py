@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from conformance.check.neigh_taps import Taps, at_link
 from conformance.check.setup import Host, Notification, Setup, SidecarError, setup_for
 from conformance.check.verdict import Outcome, Verdict
+from conformance.frames import Frame
 from conformance.mutate_neigh import KINDS, mutants
-from conformance.pcap import Frame, Reader
+from conformance.pcap import Reader
 from refmodel.packet import decode, segment
 from tests.check.neigh_runs import CAPTURES, IP_A, IP_B, OTHER, START, A, B, S, reply, request, udp
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from conformance.check.capture import ORACLE, RULES, captures_in, check_all, check_capture
+from conformance.check.capture import captures_in, check_all, check_capture
+from conformance.check.options import ORACLE, RULES
 from conformance.check.verdict import FileReport, Outcome
 
 CAPTURES = Path(__file__).parents[2] / "captures"

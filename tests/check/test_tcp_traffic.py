@@ -3,10 +3,11 @@
 import pytest
 
 from bench.traffic import CLIENT, SERVER, TEXT, Side
-from conformance.check.capture import ORACLE, RULES, check_frames
+from conformance.check.capture import check_frames
+from conformance.check.options import ORACLE, RULES
 from conformance.check.setup import Setup
 from conformance.check.verdict import FileReport, Outcome, Verdict
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from refmodel.packet import ACK, FIN, PSH, SYN
 
 US, MS, SECOND = 1_000, 1_000_000, 1_000_000_000

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from conformance.check.capture import tcp_verdicts
 from conformance.check.setup import setup_for
 from conformance.check.verdict import Divergence, Outcome, Verdict
+from conformance.frames import Frame
 from conformance.mutate_edit import ACK_SEQ, Edit
 from conformance.mutate_trace import MS, Trace, edited, postponed
-from conformance.pcap import Frame, read
+from conformance.pcap import read
 from refmodel.packet.segment import segment
 from refmodel.packet.transport import ACK, PSH
 from tests.oracle.test_evidence import TO_A as FROM_A

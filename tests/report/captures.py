@@ -5,7 +5,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from conformance.check.verdict import FileReport, FrameLabel, Outcome, Verdict
-from conformance.pcap import Frame, Writer
+from conformance.frames import Frame
+from conformance.pcap import Writer
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 RAW = 101  # link type: frames start with their IP header

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from conformance.check.capture import check_capture
 from conformance.check.verdict import FileReport, Verdict
-from conformance.pcap import EPB, IDB, ISB, PB, SHB, SPB, CaptureError, Frame, Reader, Writer, read
+from conformance.frames import Frame
+from conformance.pcap import EPB, IDB, ISB, PB, SHB, SPB, CaptureError, Reader, Writer, read
 from conformance.report.annotate import annotate, annotate_all, comments
 from tests import cli
 from tests.report.samples import CONFORMING, CONNECT, DIVERGING, REFUSED, VERDICT

@@ -6,7 +6,7 @@ import pytest
 
 from conformance.check.setup import Setup
 from conformance.check.verdict import Divergence, FrameLabel, Outcome, Verdict
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from conformance.synth.judge import EQUAL, INSIDE, WRONG, Summary, judge, lines
 from conformance.synth.truth import Truth, synthesize
 

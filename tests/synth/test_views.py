@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from conformance.check.capture import captures_in
-from conformance.pcap import Frame, read
+from conformance.frames import Frame
+from conformance.pcap import read
 from conformance.synth.vantage import TRANSFORMS, numbered, segments, transform
 from conformance.synth.views import look
 from refmodel.packet import Checksum, Ip, Ip6, Vlan, checksums, decode

@@ -5,10 +5,11 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from conformance.check.capture import RULES, check_frames
+from conformance.check.capture import check_frames
+from conformance.check.options import RULES
 from conformance.check.setup import Host, Setup
 from conformance.check.verdict import FileReport
-from conformance.pcap import Frame
+from conformance.frames import Frame
 from conformance.pkt import model_wire
 from refmodel.packet.codec import encode, seal
 from refmodel.packet.ip import Ip
