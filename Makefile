@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # the book's diagrams are laid out by Graphviz where it is installed
-.PHONY: help book venv tools captures corpus corpus-programs guest-scripts selftests test lint bench clean
+.PHONY: help book venv tools captures corpus corpus-programs guest-scripts selftests test lint compiled bench clean
 
 help:
 	@echo "make captures   check the shipped captures of real kernels and write report/"
@@ -16,7 +16,8 @@ help:
 	@echo "make guest-scripts  the shipped .pkt scripts on Debian's 6.1 and 6.12 kernels in QEMU, beside the model of each"
 	@echo "make test       everything: tests, proofs, searches, captures, lint, types, live (through tox)"
 	@echo "make book       the specification as a site: build/book/site/index.html"
-	@echo "make bench      measured ratios, printed"
+	@echo "make compiled   the package with its compiled modules, in build/compiled (C compiler, Python.h)"
+	@echo "make bench      measured ratios, printed; the compiled modules beside the interpreted ones"
 	@echo "make clean      remove what the others made"
 
 $(STAMP): pyproject.toml
@@ -56,7 +57,10 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: venv
+compiled: venv
+	REFMODEL_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/compiled .
+
+bench: compiled
 	$(BIN)/python -m bench
 
 clean:

@@ -4,7 +4,8 @@ Run as ``python -m bench.check [--frames N] [--connections N]``. The captures ar
 with loss (bench.bulk), and N connections of 21.5 frames each (bench.traffic). tshark follows every connection too and
 filters by what it found. Rates are frames a second of CPU, which other work on the machine changes least, and of the
 clock; ratios are to tshark on the same file in the same run. Memory is measured at the short connections and at twice
-as many: it must not grow with the file, but for the list of verdicts.
+as many: it must not grow with the file, but for the list of verdicts. `make compiled` first: the modules that follow
+frames are compiled then, and both builds are measured.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench import bulk
-from bench.measure import CONSOLE, Cost, command, refmodel, table
+from bench.measure import COMPILED, CONSOLE, Cost, command, refmodel, table
 from bench.traffic import write
 
 CONNECTIONS = 10_000
@@ -29,16 +30,26 @@ def tshark(path: Path) -> Cost | None:
     return command([program, "-r", str(path), "-Y", "tcp.analysis.flags", "-T", "fields", "-e", "frame.number"])
 
 
+def builds() -> list[tuple[str, Path | None]]:
+    """The builds of this project that are there: what `make compiled` installed, and the interpreted source."""
+    found: list[tuple[str, Path | None]] = [("interpreted", None)]
+    if COMPILED.exists():
+        found.insert(0, ("compiled", COMPILED))
+    return found
+
+
 def compare(title: str, path: Path, frames: int, more: tuple[Path, int] | None = None) -> None:
     """Prints a table of tshark and of `refmodel check` on `path`; `more`: a larger file, for the memory it takes."""
     whole = tshark(path)
     runs = [
         ("tshark -Y tcp.analysis.flags", frames, whole),
-        ("refmodel check -j1", frames, command(refmodel("check", "-j1", str(path)))),
-        ("refmodel check -j2", frames, command(refmodel("check", "-j2", str(path)))),
     ]
-    if more is not None:
-        runs.append(("refmodel check -j1, twice the file", more[1], command(refmodel("check", "-j1", str(more[0])))))
+    for how, package in builds():
+        for jobs in ("-j1", "-j2"):
+            runs.append((f"{how} {jobs}", frames, command(refmodel("check", jobs, str(path), package=package))))
+        if more is not None:
+            again = command(refmodel("check", "-j1", str(more[0]), package=package))
+            runs.append((f"{how} -j1, twice the file", more[1], again))
     t = table(
         f"{title}: {frames:,} frames, {path.stat().st_size >> 20} MiB, load {os.getloadavg()[0]:.1f}",
         "command", "frames", "CPU s", "clock s", "frames/CPU s", "frames/s", "of tshark", "by clock", "peak MiB",

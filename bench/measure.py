@@ -5,12 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(highlight=False, width=150)
+COMPILED = Path(__file__).parents[1] / "build" / "compiled"  # by `make compiled`
 
 
 class Cost(Struct, frozen=True):
@@ -43,9 +45,11 @@ def _wait(process: "subprocess.Popen[str]") -> tuple[int, int, resource.struct_r
     return pid, process.returncode, used
 
 
-def refmodel(*words: str) -> list[str]:
-    """The command line of this project's own program, by this interpreter."""
-    return [sys.executable, "-m", "conformance.cli", *words]
+def refmodel(*words: str, package: Path | None = None) -> list[str]:
+    """The command line of this project's own program, by this interpreter; `package`: where it is installed."""
+    if package is None:
+        return [sys.executable, "-m", "conformance.cli", *words]
+    return ["env", f"PYTHONPATH={package}", sys.executable, "-P", "-m", "conformance.cli", *words]
 
 
 def best(runs: int, of: Callable[[], object]) -> float:

@@ -51,7 +51,7 @@ def checked(where: Path, *files: Path) -> tuple[int, Any]:
 
 def modules(where: Path, name: str) -> str:
     """The file from which a module is imported."""
-    code = f"import {name} as m; print(m.__file__)"
+    code = f"import sys, {name}; print(sys.modules['{name}'].__file__)"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=where, env={**os.environ, "PYTHONPATH": str(where)}, capture_output=True, text=True, check=True,
