@@ -58,9 +58,10 @@ lint: venv
 	$(BIN)/mypy
 
 compiled: venv
-	REFMODEL_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/compiled .
+	rm -rf build/compiled
+	REFMODEL_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/compiled .
 
-bench: compiled
+bench: venv
 	$(BIN)/python -m bench
 
 clean:

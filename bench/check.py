@@ -4,8 +4,8 @@ Run as ``python -m bench.check [--frames N] [--connections N]``. The captures ar
 with loss (bench.bulk), and N connections of 21.5 frames each (bench.traffic). tshark follows every connection too and
 filters by what it found. Rates are frames a second of CPU, which other work on the machine changes least, and of the
 clock; ratios are to tshark on the same file in the same run. Memory is measured at the short connections and at twice
-as many: it must not grow with the file, but for the list of verdicts. `make compiled` first: the modules that follow
-frames are compiled then, and both builds are measured.
+as many: it must not grow with the file, but for the list of verdicts. Both builds are measured, the compiled
+one (`make compiled`, which is called where it is out of date) and the interpreted source.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from bench import bulk
-from bench.measure import COMPILED, CONSOLE, Cost, command, refmodel, table
+from bench.measure import CONSOLE, Cost, builds, command, refmodel, table
 from bench.traffic import write
 
 CONNECTIONS = 10_000
@@ -28,14 +28,6 @@ def tshark(path: Path) -> Cost | None:
     if program is None:
         return None
     return command([program, "-r", str(path), "-Y", "tcp.analysis.flags", "-T", "fields", "-e", "frame.number"])
-
-
-def builds() -> list[tuple[str, Path | None]]:
-    """The builds of this project that are there: what `make compiled` installed, and the interpreted source."""
-    found: list[tuple[str, Path | None]] = [("interpreted", None)]
-    if COMPILED.exists():
-        found.insert(0, ("compiled", COMPILED))
-    return found
 
 
 def compare(title: str, path: Path, frames: int, more: tuple[Path, int] | None = None) -> None:

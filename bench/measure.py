@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(highlight=False, width=150)
-COMPILED = Path(__file__).parents[1] / "build" / "compiled"  # by `make compiled`
+ROOT = Path(__file__).parents[1]
+COMPILED = ROOT / "build" / "compiled"  # by `make compiled`
 
 
 class Cost(Struct, frozen=True):
@@ -50,6 +51,22 @@ def refmodel(*words: str, package: Path | None = None) -> list[str]:
     if package is None:
         return [sys.executable, "-m", "conformance.cli", *words]
     return ["env", f"PYTHONPATH={package}", sys.executable, "-P", "-m", "conformance.cli", *words]
+
+
+def builds() -> list[tuple[str, Path | None]]:
+    """The builds to be measured: the compiled one, made anew if the source is younger, and the interpreted source.
+
+    Without a C compiler the compiled one is left out, and that is said.
+    """
+    found: list[tuple[str, Path | None]] = [("interpreted", None)]
+    source = [p for name in ("refmodel", "conformance") for p in (ROOT / name).rglob("*.py")]
+    made = next(COMPILED.glob("*__mypyc*"), None)
+    if made is None or made.stat().st_mtime < max(p.stat().st_mtime for p in source):
+        CONSOLE.print("make compiled ...")
+        if subprocess.run(["make", "--silent", "compiled"], cwd=ROOT, check=False).returncode:
+            CONSOLE.print("the compiled modules could not be built: only the interpreted ones are measured")
+            return found
+    return [("compiled", COMPILED), *found]
 
 
 def best(runs: int, of: Callable[[], object]) -> float:
