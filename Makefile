@@ -58,7 +58,7 @@ lint: venv
 	$(BIN)/mypy
 
 compiled: venv
-	rm -rf build/compiled
+	rm -rf build/compiled build/lib* build/temp* build/bdist*
 	REFMODEL_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/compiled .
 
 bench: venv
