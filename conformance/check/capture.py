@@ -18,6 +18,7 @@ from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
 from conformance.check.nic_replay import Sight
 from conformance.check.options import ORACLE, RULES, Options
+from conformance.check.path import fall, may_be_icmp
 from conformance.check.setup import Setup, SidecarError, setup_for, tap_of
 from conformance.check.spread import LARGE, Part, none_modelled, spread
 from conformance.check.tcp import Connection as Rules
@@ -263,10 +264,14 @@ def check_frames(
                 continue
             s = segment(f.number, time, data, linktype, f.orig_len)
             if s is None:
-                if neighbours is not None:
+                icmp = may_be_icmp(data, linktype)
+                if neighbours is not None or icmp:
                     packet = decode(data, linktype, f.orig_len)
-                    neighbours.frame(f, packet)
-                    datagrams.frame(f, packet)
+                    if icmp and (told := fall(packet)) is not None:
+                        flows.path_falls(told, time // 1000, f.interface)
+                    if neighbours is not None:
+                        neighbours.frame(f, packet)
+                        datagrams.frame(f, packet)
                 continue
             if hear is not None:
                 hear(f, s)

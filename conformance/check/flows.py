@@ -13,6 +13,7 @@ from zlib import crc32
 
 from msgspec.structs import replace
 
+from conformance.check.path import Fall
 from conformance.check.setup import Setup, at_tap
 from conformance.check.tcp import Connection
 from conformance.check.verdict import Outcome, Verdict
@@ -128,6 +129,13 @@ class Flows:
         self.segments += 1
         if not self.segments % LOOK:
             self._look(s.time // 1000)
+
+    def path_falls(self, told: Fall, now: int, tap: int = 0) -> None:
+        """A message that a tap saw at `now` us tells that a path takes less."""
+        (a, m), (b, n) = sorted((told.source, told.dest))
+        c = self.open.get((a, m, b, n, tap))
+        if isinstance(c, Oracle):
+            c.path_falls(told.source, now, told.mtu)
 
     def _at(self, tap: int) -> Setup:
         """What is known at a tap."""

@@ -33,6 +33,7 @@ BUDGET: Final = 4_096  # for one connection
 PRELUDE: Final = 8  # frames that are looked at before the first is explained
 REMEMBERED: Final = 256  # decisions
 AROUND: Final = 3
+FALLS: Final = 8  # messages of a smaller path MTU that are remembered
 CLOSED: Final = (St.CLOSE, St.TIME_WAIT, St.LISTEN)
 LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
@@ -100,6 +101,9 @@ class Connection:
         self.last = us(first)
         self.kept: deque[Segment] = deque(maxlen=2 * AROUND + 1)
         self.prelude: list[Segment] | None = []
+        self.fell: tuple[
+            tuple[tuple[bytes, int], int, int], ...
+        ] = ()  # what was told of paths before the prelude ended
         self.ends: tuple[End, End]
         self.address, self.port = self.sides[0]
         self.ended: Divergence | None = None
@@ -155,6 +159,8 @@ class Connection:
             stack.cached = (self.acquainted or started) and not stack.told.get("net.ipv4.tcp_no_metrics_save", 0)
         self.address, self.port = self.sides[0]
         self.ends = ends = self._fresh(stacks)
+        for who, now, mtu in self.fell:
+            self.path_falls(who, now, mtu)
         if self._reused():
             assert self.before is not None
             for new in ends:
@@ -177,6 +183,15 @@ class Connection:
         for e in ends:
             equip(e, self.setup, self.opens, self.known)
         return a, b
+
+    def path_falls(self, who: tuple[bytes, int], now: int, mtu: int) -> None:
+        """The end `who` was told at `now` us that its path takes packets of `mtu` bytes at most."""
+        if self.prelude is not None:
+            self.fell = (*self.fell, (who, now, mtu))
+            return
+        e = self.end_of(who)
+        if e is not None:
+            e.stack.falls = (*e.stack.falls, (now, mtu))[-FALLS:]
 
     def _mark(self) -> tuple[int, tuple[End, End]]:
         """Where the frames are followed again from; the first is made only when it is asked for."""

@@ -10,6 +10,8 @@ from conformance.oracle.sender_rules import (
     BY_RTO,
     BY_TLP,
     FILL,
+    HEADERS,
+    HEADERS_6,
     JIFFY,
     M32,
     NEW,
@@ -232,6 +234,9 @@ class Departures(Repeats):
             f.nxt = self.fin = self.hi
         e.unseen = False
         mss = self._mss(s)
+        if how == BY_PATH and (mtu := self._path_fell(e, now)):
+            f.mss = min(f.mss, mtu - (HEADERS if s.ip_id is not None else HEADERS_6))
+            mss = self._mss(s)
         if s.len < min(mss, e.end - e.fin - e.seq) and how == BY_PATH and not self.syn_lost:
             f.mss -= mss - s.len
             mss = s.len

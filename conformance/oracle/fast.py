@@ -27,6 +27,7 @@ from conformance.oracle.sender_rules import (
     NEW,
     NOTHING,
     QUEUED,
+    RETREATS,
     TICK,
 )
 from conformance.oracle.timers import MIN_RTT_WINDOW, RTO_MAX
@@ -569,6 +570,8 @@ def answers(tx: Sender, p: Segment, now: int) -> bool:
     win = p.window << tx.wscale
     if ack + win > tx.right:
         tx.right = ack + win
+    elif ack + win < tx.right or not win:
+        tx.retreats = (*tx.retreats, ack + win)[-RETREATS:]
     d = p.seq - tx.wl1
     if gone or 0 < d < H32 or d < -H32 or (not d and (win > f.wnd or (not win and tx.zero_is_news))):
         tx.wl1 = p.seq

@@ -296,6 +296,8 @@ class Life:
     def _odd(self, s: Segment, st: St) -> bool:
         """A SYN or RST in any state, and every segment where there is no open socket."""
         self.heard.append((s, st))
+        if s.flags & SYN:
+            self.end.rx.astray.stamped(s.tsval)
         if st in FRESH:
             return self._unopened(s, st)
         if st == St.SYN_SENT:

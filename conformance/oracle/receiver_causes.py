@@ -116,17 +116,32 @@ class Causes(Faraway):
         stack, clock = self.end.stack, self.clock
         if clock.since < 0 or stack.near is not True or not stack.linux or self.fuzzy or not self.known:
             return False
-        longest = TCP_DELACK_MAX if stack.given and release(stack.kernel) >= (5, 10) else OLD_DELACK_MAX
         state = self.end.state
         # In TIME_WAIT the FIN that led there is acknowledged, at once.
         asked = state in OPEN or (state is St.TIME_WAIT and self.re.nxt > self.wup)
-        return asked and now > clock.latest(longest, stack.hz) + stack.late
+        return asked and now > self._deadline()
+
+    def _deadline(self) -> int:
+        """When (us) what is owed must have been acknowledged."""
+        stack = self.end.stack
+        longest = TCP_DELACK_MAX if stack.given and release(stack.kernel) >= (5, 10) else OLD_DELACK_MAX
+        return self.clock.latest(longest, stack.hz) + stack.late
 
     def _refuse_silence(self, now: int) -> None:
-        stack, clock = self.end.stack, self.clock
         raise Refusal(
             "ack-withheld",
-            f"frame {clock.frame} came {now - clock.since} us ago and is not acknowledged",
+            f"frame {self.clock.frame} came {now - self.clock.since} us ago and is not acknowledged",
             [f"ack {self.re.nxt & M32}"],
-            excuses=() if stack.lossy is False else (Excuse("dropped", clock.frame, "it was never acknowledged"),),
+            excuses=self._silenced(now),
         )
+
+    def _silenced(self, now: int) -> tuple[Excuse, ...]:
+        """What came and was not answered in its time never arrived: one input, or all whose time is over."""
+        clock = self.clock
+        if self.end.stack.lossy is False:
+            return ()
+        one = Excuse("dropped", clock.frame, "it was never acknowledged", cost=1)
+        late = now - self._deadline() + clock.since
+        rest = [n for n, at, _, stop in self.arrivals if n != clock.frame and stop > self.wup and at < late]
+        rest = [n for n in rest if n not in self.end.decided]
+        return (Excuse("dropped", clock.frame, one.evidence, cost=0, also=tuple(rest)), one) if rest else (one,)

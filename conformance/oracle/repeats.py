@@ -14,6 +14,7 @@ from conformance.oracle.sender_rules import (
     BY_WRITE,
     FILL,
     H32,
+    HEADERS,
     JIFFY,
     LABELS,
     LAG,
@@ -106,6 +107,8 @@ class Repeats(Inputs):
         """
         last = self._end.last_sent
         if last is None or not self.contiguous or not self._end.stack.linux or self.syn_lost or hi < e.end:
+            return False
+        if self._path_fell(e, s.time // 1000):
             return False
         again = last.seg_len and (last.seq - s.seq) & M32 == 0 and last.end_seq == s.end_seq and not last.flags & SYN
         return bool(again) and s.tsval is not None and s.tsval == last.tsval and not self._strays(s)
@@ -250,7 +253,9 @@ class Repeats(Inputs):
         overtaken = self._overtaken(e, lo, hi)
         early = self.tick
         since = now - max(f.armed, e.time)
-        silent = now - max(self.heard, f.armed) >= f.rto() - early
+        # What an arrival sends follows it soon; an acknowledgment that repeats the last does not arm the timer again.
+        quiet = min(f.rto() - early, 2 * max(self._end.stack.late, rtt.srtt >> 3))
+        silent = now - f.armed >= f.rto() - early and now - self.heard >= quiet
         rto_low = rtt.rto_low()
         if (
             head
@@ -348,6 +353,14 @@ class Repeats(Inputs):
             return f.fack > lo and (f.ca >= CWR or f.board.sacked >= self.reordering)
         return (e.time, hi) < (f.rack_time, f.rack_end)
 
+    def _path_fell(self, e: Sent, now: int) -> int:
+        """The path MTU of which ICMP told since the entry left, and for which its segments are too large; 0: none.
+
+        Source net/ipv4/tcp_ipv4.c:tcp_v4_mtu_reduced, net/ipv4/tcp_input.c:tcp_simple_retransmit.
+        """
+        size = min(e.end - e.fin - e.seq, e.mss)
+        return next((mtu for at, mtu in self._end.stack.falls if e.time <= at <= now and size + HEADERS > mtu), 0)
+
     def _smaller(self, s: Segment, e: Sent, lo: int, hi: int) -> bool:
         """The path's MTU fell: what is larger goes again in smaller pieces, at once."""
         f = self.f
@@ -355,5 +368,7 @@ class Repeats(Inputs):
         if self.syn_lost and not e.sacked & EVER:
             return True  # the SYN's data were not taken: tcp_rcv_fastopen_synack
         if f.ca == LOSS and not e.sacked & (R | S):
+            return True
+        if self._path_fell(e, s.time // 1000):
             return True
         return hi < e.end and s.len < min(e.mss, e.end - e.seq, self._mss(s)) and size >= path_least(s)

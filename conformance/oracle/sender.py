@@ -205,7 +205,7 @@ class Sender(Departures):
         strict = self._near or (self.contiguous and self._end.stack.linux and lo != f.nxt - 1) or self._goes_back(s)
         if not strict or (self.middle and not self.past) or self._strays(s):
             return None
-        if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo):
+        if lo == f.una + f.wnd or (f.una + f.wnd < f.nxt and f.una <= lo) or self._was_edge(lo):
             return None
         raise Refusal(
             "empty-sequence",
@@ -213,6 +213,16 @@ class Sender(Departures):
             [f"seq {self.snd_nxt}", f"a probe with seq {(f.una - 1) & M32}"],
             excuses=self._unprocessed(s, lo + 1, False),
         )
+
+    def _was_edge(self, lo: int) -> bool:
+        """Whether a peer closed its window at `lo`: a far end may have heard of it behind what opened it again.
+
+        Source net/ipv4/tcp_output.c:tcp_acceptable_seq, net/ipv4/tcp_input.c:tcp_may_update_window.
+        """
+        if self._near:
+            return False
+        waits = (self._number(p.ack_seq) + (p.window << self.wscale) for p in self._end.pending)
+        return lo in self.retreats or lo in waits
 
     def _goes_back(self, s: Segment) -> bool:
         """Whether a far end's empty segment left for certain behind one that ended further on."""

@@ -5,6 +5,7 @@ from conformance.oracle.sender_rules import (
     ECHO_MAX,
     H32,
     M32,
+    RETREATS,
     TICK,
     TOLD,
 )
@@ -78,6 +79,8 @@ class Inputs(SenderState):
         win = s.window << self.wscale
         if ack + win > self.right:
             self.right = ack + win
+        elif ack + win < self.right or not win:
+            self.retreats = (*self.retreats, ack + win)[-RETREATS:]
         d = (s.seq - self.wl1) & M32
         news = ack > una or 0 < d < H32 or (d == 0 and (win > f.wnd or (win == 0 and self.zero_is_news)))
         if news:

@@ -41,7 +41,8 @@ from refmodel.packet.transport import ECE as F_ECE
 FIELDS: Final = (
     "_end", "agreed", "at", "beyond", "blind", "classified", "contiguous", "doubt", "early", "ecn", "f", "fin",
     "fresh", "from_start", "full", "heard", "hi", "hidden", "hollow", "how", "iss", "last_id", "last_ts", "lo",
-    "middle", "missed", "mss_key", "mss_now", "now", "older", "opened", "past", "probed", "rack", "reordering", "right",
+    "middle", "missed", "mss_key", "mss_now", "now", "older", "opened", "past", "probed", "rack", "reordering",
+    "retreats", "right",
     "scaled", "soon", "started", "steady", "sure", "syn", "syn_at", "syn_lost", "syns", "tick", "told", "trimmed",
     "ts_base", "unseen", "what", "wl1", "wscale",
     "zero_is_news",
@@ -105,6 +106,7 @@ class SenderState:
         self.ecn = False
         self.wscale = WSCALE_MAX
         self.right = -1
+        self.retreats: tuple[int, ...] = ()  # edges further left than one before, and of closed windows
         self.wl1 = 0
         self.fin = -1
         self.heard = 0

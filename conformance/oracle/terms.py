@@ -78,7 +78,8 @@ class Stack(Struct):
     this host is. `whole`: the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
     says whether the network gave an end frames twice (None: not known). `ordered`: the recorder knows of no queue on
     this host that frames leave in another order. `cached`: the host may know of the path from connections before
-    (tcp_metrics). `sheds`: the recorder counted frames of the host that were lost before its tap.
+    (tcp_metrics). `sheds`: the recorder counted frames of the host that were lost before its tap. `falls`: when (us)
+    ICMP told it of a smaller path MTU, and which.
     """
 
     kernel: str = "6.12"
@@ -99,6 +100,7 @@ class Stack(Struct):
     ordered: bool = False
     cached: bool = False
     sheds: bool = False
+    falls: tuple[tuple[int, int], ...] = ()
     told: dict[str, int] = field(default_factory=dict)
     host: Host | None = None
     evidence: list[str] = field(default_factory=list)

@@ -442,6 +442,39 @@ class TestShed:
         assert self.wire(0).refused() == "reset-without-cause"
 
 
+def test_the_timestamp_of_a_repeated_syn_ack_came() -> None:
+    """A far end echoes it in its ACK, which data of its own overtook."""
+    w = Wire(near="b")
+    w.setup.extra["drops"] = {"relay.there.passed": 9}
+    w.sends(0, SYN, ISN)
+    w.sends(1, SYN | ACK, PEER, ISN + 1)
+    w.sends(1, SYN | ACK, PEER, ISN + 1, after=1_020_000)
+    echoed = w.frames[-1].tsval or 0
+    mine = w.tsval(0, 8_000)
+    w.ids[0] += 1
+    w.sends(0, PSH | ACK, ISN + 1, PEER + 1, after=8_000, payload=b"x", options=ts(mine, echoed))
+    w.sends(1, ACK, PEER + 1, ISN + 2)
+    w.sends(0, ACK, ISN + 1, PEER + 1, after=900, options=ts(mine, echoed), ip_id=w.ids[0] - 1)
+    assert w.verdict().outcome is Outcome.CONFORMS
+
+
+def test_a_path_that_falls_sends_at_once_what_is_too_large_for_it() -> None:
+    """Source net/ipv4/tcp_input.c:tcp_simple_retransmit; a super-segment may stay in one."""
+    told = Wire().opens()
+    told.sends(0, PSH | ACK, ISN + 1, PEER + 1, payload=bytes(1_560))
+    told.ids[0] += 1
+    told.sends(0, PSH | ACK, ISN + 1, PEER + 1, payload=bytes(1_560))
+    told.ids[0] += 1
+    told.sends(1, ACK, PEER + 1, ISN + 1_561)
+    assert told.refused() == "retransmission-early"
+    c = Connection(told.frames[0], told.setup)
+    for s in told.frames:
+        if s is told.frames[-2]:
+            c.path_falls((A, s.source), s.time // 1000 - 1, 1_300)
+        c.feed(s)
+    assert c.verdict(told.tap.us + 10).outcome is Outcome.CONFORMS
+
+
 class TestUntold:
     """What no sidecar tells."""
 
@@ -470,6 +503,22 @@ class TestUntold:
         w.sends(1, PSH | ACK, PEER + 1, ISN + 1001, payload=b"0123456789", ip_id=0, window=65_535)
         w.sends(0, ACK, ISN + 1, PEER + 1, window=64_240)
         assert w.labels()[-1] == "tcp_send_challenge_ack"
+
+
+def test_a_burst_that_nobody_answered_is_one_hypothesis() -> None:
+    """Text that came and was not acknowledged in its time never arrived."""
+    w = Wire(near="b")
+    w.setup.extra["drops"] = {"b.ingress": 10}
+    w.opens()
+    w.sends(1, ACK | PSH, PEER + 1, ISN + 1, payload=b"x")
+    w.sends(0, ACK, ISN + 1, PEER + 2)
+    for k in range(10):
+        w.sends(0, ACK | PSH, ISN + 1 + 100 * k, PEER + 2, payload=bytes(100))
+    w.sends(0, ACK | PSH, ISN + 1, PEER + 2, after=900_000, payload=bytes(100))
+    w.sends(1, ACK, PEER + 2, ISN + 101)
+    v = w.verdict()
+    assert v.outcome is Outcome.CONFORMS, v.reason
+    assert sum("dropped" in x for x in v.events) == 1
 
 
 def test_a_burst_that_was_dropped_is_one_hypothesis() -> None:

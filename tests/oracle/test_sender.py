@@ -500,6 +500,19 @@ def test_or_the_window_s_edge_if_that_shrank() -> None:
     assert h.sends(seq=1 + MSS) == "tcp_send_ack"
 
 
+def test_far_from_the_tap_a_closed_window_may_be_heard_of_late() -> None:
+    """Source net/ipv4/tcp_output.c:tcp_acceptable_seq."""
+    h = Host(near=False, exact=False)
+    h.data(1)
+    h.takes(1 + MSS, window=0)
+    h.takes(1 + MSS, window=100)
+    h.data(2)
+    h.end.rx.latest, h.end.rx.known, h.end.rx.stale = h.end.last_sent, True, False
+    h.end.rx.left_behind = lambda s, last: True
+    assert h.refuses(b"", seq=1 + 2 * MSS, after=10 * MS).constraint == "empty-sequence"
+    assert h.sends(b"", seq=1 + MSS, after=10 * MS) == "tcp_send_ack"
+
+
 def test_what_nobody_else_knows_binds_every_tcp() -> None:
     assert {c.id for c in CONSTRAINTS if c.rfc} == {"data-after-fin", "beyond-window", "retransmission-content"}
 
