@@ -102,9 +102,7 @@ def _answers_show(t: Trace, f: Fact) -> bool:
         return True
     if f.s.seg_len:
         return f.s.tsval is not None
-    since = f.s.time - PATH * MS
-    late = any(not x.s.seg_len and x.s.time > since and ahead(x.s.seq, f.s.ack_seq) < 0 for x in t.earlier(f, False))
-    return t.both_sack(f.way) and not late
+    return t.both_sack(f.way) and not t.empty_under_way(f, PATH * MS)
 
 
 @kind("ack-uncaused", "an acknowledgment that nothing caused", "net/ipv4/tcp_input.c:tcp_ack_snd_check")

@@ -12,6 +12,7 @@ from refmodel.types import M32
 AGAIN = "net/ipv4/tcp_output.c:__tcp_retransmit_skb"
 BLOCKS = "net/ipv4/tcp_input.c:tcp_sack_new_ofo_skb"
 DSACK = "net/ipv4/tcp_input.c:tcp_dsack_set"
+PATH = 4_000_000_000  # ns: longer than any frame is on its way
 
 
 def _one(t: Trace, k: int, e: Edit) -> Made:
@@ -189,13 +190,16 @@ def _dsack_invented(t: Trace, k: int, r: random.Random) -> Made | None:
 
 @kind("dsack-removed", "the answer to a duplicate without its DSACK", DSACK, sidecar=True)
 def _dsack_removed(t: Trace, k: int, r: random.Random) -> Made | None:
-    """On an empty segment that says nothing new, nor opens the window: what else could it answer?"""
+    """On an empty segment that says nothing new, nor opens the window: what else could it answer?
+
+    Of a far host an empty segment that was overtaken behind the tap, which is answered so (tcp_validate_incoming).
+    """
     f = t.facts[k]
     if f.mine_before < 0 or t.facts[f.mine_before].s.window != f.s.window:
         return None
     if not f.s.sack or not _is_dsack(f) or not f.pure_ack or f.acks > 0 or ahead(f.s.ack_seq, f.s.sack[0][1]) < 0:
         return None
-    if not f.s.flags & ACK:
+    if not f.s.flags & ACK or (not t.is_near(f) and t.empty_under_way(f, PATH)):
         return None
     e = t.edit(k)
     return _one(t, k, e) if _blocks(e, f.s.sack[1:]) else None

@@ -100,7 +100,8 @@ class Trace:
             way = s.saddr, s.source, s.daddr, s.dest, tap
             back = back_of(way)
             if tap not in self.near:
-                name = at_tap(self.setup, tap).near
+                seen = at_tap(self.setup, tap)  # a router's addresses stand for hosts behind it, too
+                name = "" if seen.extra.get("vantage", {}).get("kind") == "wire" else seen.near
                 self.near[tap] = frozenset(a for h in self.setup.hosts if h.name == name for a in h.addresses)
             if s.flags & (SYN | ACK) == SYN and way in self.syns and self.syns[way].seq != s.seq:
                 for d in (nxt, acked, edge, last):
@@ -208,6 +209,17 @@ class Trace:
     def earlier(self, fact: Fact, mine: bool) -> list[Fact]:
         """The frames of the same addresses and ports before it, of its sender or of the peer."""
         return [self.facts[k] for k in self.ways.get(fact.way if mine else fact.back, ()) if k < fact.k]
+
+    def empty_under_way(self, fact: Fact, ns: int) -> bool:
+        """Whether an empty segment below what the frame acknowledges passed its tap in the time before.
+
+        One that comes late is answered by an acknowledgment that says nothing new (tcp_validate_incoming).
+        """
+        since = fact.s.time - ns
+        return any(
+            not x.s.seg_len and x.s.time > since and ahead(x.s.seq, fact.s.ack_seq) < 0
+            for x in self.earlier(fact, False)
+        )
 
     # Changed copies
 

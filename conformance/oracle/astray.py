@@ -15,6 +15,7 @@ from refmodel.types import H32, M32
 MOST: Final = 8_192  # segments that are remembered
 RECENT: Final = 512
 TCP_PAWS_WINDOW: Final = 1
+LEAST_PIECE: Final = 488  # bytes: what a segment holds by the least path MTU of 552
 LEAST_MSS: Final = 500  # bytes: what is longer may not yet be cut into the segments that arrive
 
 
@@ -114,7 +115,16 @@ class Astray:
 
 def _borders(at: int, ranges: Iterable[Range], mss: int) -> bool:
     longest = mss or LEAST_MSS
-    return any(at in (low, high) or (high - low > longest and low < at < high) for low, high in ranges)
+    return any(at in (low, high) or (high - low > longest and low < at < high and _cuts(at - low, longest))
+               for low, high in ranges)  # fmt: skip
+
+
+def _cuts(offset: int, longest: int) -> bool:
+    """Whether pieces of one length, of LEAST_PIECE to `longest` bytes, end at an offset of a segment that is to be cut.
+
+    Source: net/core/skbuff.c:skb_segment, net/ipv4/tcp_output.c:tcp_set_skb_tso_segs: only the last one is shorter.
+    """
+    return any(offset % k == 0 for k in range(-(-offset // longest), max(offset // LEAST_PIECE, 1) + 1))
 
 
 def is_refused(seq: int, end: int, tsval: int | None, ack: int, edge: int, echo: int | None) -> bool:

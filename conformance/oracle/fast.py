@@ -265,6 +265,7 @@ def stands(e: End, rx: Receiver, s: Segment, now: int, n: int) -> bool:
     if (
         rx.ecn_ok
         or e.life.small
+        or shift < 0
         or (window > left and window > promise.ceiling)
         or (window < left and edge < UNBOUNDED)
     ):

@@ -70,6 +70,8 @@ class Receiver(Causes):
             raise Refusal(
                 "sack-blocks", f"SACK {as_ranges(seen)}, but {as_ranges(gone)} waited before, and waits still"
             )
+        if self.loose and self._misorders(s):
+            raise Refusal("sack-blocks", f"SACK {as_ranges(seen)}, but the block that changed stands first")
         if self.loose and (told := self._unacknowledged(s)):
             raise Refusal("echo-is-ts-recent", f"TSecr {s.tsecr} is of what it does not acknowledge: {told}")
         if self.loose and self._hides_twice(s):
@@ -378,6 +380,7 @@ class Receiver(Causes):
         promise = self.promise
         window = promise.says(s)
         if window < 0 or self.fuzzy:
+            self._goes_back(s)
             return
         ack = unwrap(s.ack_seq, self.re.nxt)
         self._holds_first_window(s, ack)
@@ -392,6 +395,18 @@ class Receiver(Causes):
                 "window-retreats",
                 f"the window ends at {(ack + window) & M32}, but {promise.edge & M32} was promised",
                 [f"window {promise.edge - ack}"],
+            )
+
+    def _goes_back(self, s: Segment) -> None:
+        """Raises Refusal for a window less than at the same acknowledgment before, by whatever scale."""
+        last = self.latest
+        if self.promise.shift >= 0 or last is None or (last.flags | s.flags) & SYN or not last.flags & ACK:
+            return
+        if s.ack_seq == last.ack_seq and s.window < last.window and self.left_behind(s, last):
+            if last.flags & RST or self.end.state is not St.ESTABLISHED or self._may_shrink(s.window, True):
+                return
+            raise Refusal(
+                "window-retreats", f"window {s.window}, but {last.window} was promised at the same acknowledgment"
             )
 
     def _is_narrow(self, s: Segment, ack: int) -> None:

@@ -136,6 +136,28 @@ class Faraway(Excusing):
                 return ""
         return as_ranges(carriers)
 
+    def _misorders(self, s: Segment) -> bool:
+        """Whether the second block told is the one that changed, though the segment that came last stands first.
+
+        A segment that came twice may have put an old block first, but is told in a DSACK; a fourth block is hidden
+        where three have room. `s` must have left directly behind the last output. Source: net/ipv4/tcp_input.c:
+        tcp_sack_new_ofo_skb, where an acknowledgment that was held back leaves before only the third is put first.
+        """
+        last, end = self.latest, self.end
+        if last is None or not last.sack or len(s.sack) < 2 or s.ack_seq != last.ack_seq or tells_twice(s):
+            return False
+        if last is not end.last_sent or end.ident.steps_since_last(s) != 0 or s.truncated or not self.sack_known:
+            return False
+        told = last.sack[1:] if tells_twice(last) else last.sack
+        first, second = s.sack[0], s.sack[1]
+        if first not in told or second in told:
+            return False
+        if len(last.sack) < room(last)[0]:
+            return True
+        ack = unwrap(s.ack_seq, self.re.nxt)
+        low, high = (unwrap(x, ack) for x in second)
+        return any(low <= unwrap(a, ack) and unwrap(b, ack) <= high for a, b in told)
+
     def _forgotten(self, s: Segment) -> list[Range]:
         """Blocks that the last output told of, and this one, which left behind it, does not though it has room.
 
@@ -151,7 +173,7 @@ class Faraway(Excusing):
             return []
         if (stack.host is None or not stack.host.mib) and s.window < last.window // 2:
             return []
-        if self.end.life.peer_fin is not None or s.ip_id == 0 or not (stack.linux and self.sack_known):
+        if self.end.life.peer_fin == s.ack_seq or s.ip_id == 0 or not (stack.linux and self.sack_known):
             return []
         told = last.sack[1:] if tells_twice(last) else last.sack
         told = tuple((unwrap(a, ack), unwrap(b, ack)) for a, b in told)

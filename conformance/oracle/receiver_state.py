@@ -211,9 +211,21 @@ class ReceiverState:
             return not ids.kind
         if s.tsval is not None and last.tsval is not None and s.tsval != last.tsval:
             return newer(s.tsval, last.tsval)
-        if newer(s.ack_seq, last.ack_seq) or self.goes_on(s, last):
+        if newer(s.ack_seq, last.ack_seq) or self.goes_on(s, last) or self._promises_more(s, last):
             return True
         return self.end.stack.exact and us(s) - us(last) > SWAPPED
+
+    def _promises_more(self, s: Segment, last: Segment) -> bool:
+        """Whether `s` ends its window behind that of `last`, at the same acknowledgment: right edges go on only.
+
+        Where memory was out they went back (net/ipv4/tcp_output.c:tcp_select_window).
+        """
+        stack = self.end.stack
+        if s.ack_seq != last.ack_seq or s.window <= last.window or (s.flags | last.flags) & (SYN | RST):
+            return False
+        host = stack.host
+        steady = host is not None and bool(host.mib) and not host.mib.get("TcpExt.PruneCalled", 0)
+        return steady and not stack.told.get("net.ipv4.tcp_shrink_window", 0) and self.end.state is St.ESTABLISHED
 
     def goes_on(self, s: Segment, last: Segment) -> bool:
         """Whether `s` brings what was never sent before, and begins where `last` ended: it left behind it."""

@@ -3,6 +3,7 @@
 import pytest
 
 from conformance.check.setup import Host as HostInfo
+from conformance.oracle.astray import Astray
 from conformance.oracle.end import Excuse, Refusal
 from conformance.oracle.evidence import Evidence
 from refmodel.tcp.state import St
@@ -145,3 +146,59 @@ def test_without_a_scale_a_window_that_says_no_more_was_not_opened_by_a_read() -
     host.rx.promise.shift = -1
     host.end.state = St.ESTABLISHED
     assert host.refused(1 + MSS, window=WINDOW, after=500_000).constraint == "ack-without-cause"
+
+
+class TestBlocks:
+    """The order of SACK blocks that a far end tells, and where they begin."""
+
+    def test_the_block_that_changed_stands_first(self) -> None:
+        """Two acknowledgments with consecutive ids: the second cannot tell the new block behind the old one."""
+        host = far()
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1 + 3 * MSS, MSS)
+        why = host.refused(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS), (1 + 3 * MSS, 1 + 4 * MSS)))
+        assert why.constraint == "sack-blocks"
+
+    def test_the_other_order_is_told(self) -> None:
+        """The segment that came last is in the first block."""
+        host = far()
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1 + 3 * MSS, MSS)
+        assert host.says(1, tsecr=1000, sack=((1 + 3 * MSS, 1 + 4 * MSS), (1 + MSS, 1 + 2 * MSS)))
+
+    def test_a_segment_that_came_twice_may_have_put_an_old_block_first(self) -> None:
+        """The DSACK tells it."""
+        host = far()
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1 + 3 * MSS, MSS)
+        host.hears(1 + MSS, MSS)
+        blocks = ((1 + MSS, 1 + 2 * MSS), (1 + MSS, 1 + 2 * MSS), (1 + 3 * MSS, 1 + 4 * MSS))
+        assert host.says(1, tsecr=1000, sack=blocks)
+
+    def test_a_window_that_ends_further_was_told_later(self) -> None:
+        """So what waited before waits still; the frames have no ids, and one timestamp."""
+        host = far(host=PLENTY)
+        host.hears(1 + MSS, MSS)
+        host.says(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
+        host.hears(1 + 2 * MSS, MSS)
+        why = host.refused(1, tsecr=1000, window=WINDOW + 3)
+        assert why.constraint == "sack-blocks"
+
+    @pytest.mark.parametrize(("offset", "cut"), [(1448, True), (2896, True), (700, True), (1447, True), (2017, False)])
+    def test_a_super_segment_is_cut_into_pieces_of_one_length(self, offset: int, cut: bool) -> None:
+        """Only the last is shorter: 2017 is a prime."""
+        astray = Astray()
+        astray.comes(0, 4344, 3, None, 0)
+        assert astray.borders(offset, [], MSS) is cut
+
+
+def test_without_a_scale_a_window_goes_back_by_any() -> None:
+    """At the same acknowledgment less is less."""
+    host = Host(host=PLENTY)
+    host.hears(1, MSS)
+    host.says(1 + MSS)
+    host.rx.promise.shift = -1
+    assert host.refused(1 + MSS, window=WINDOW - 1, n=10).constraint == "window-retreats"
