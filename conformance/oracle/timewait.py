@@ -102,7 +102,7 @@ def explain(life: "Life", s: Segment) -> Label | None:
         return None  # the network overtook it, or its peer's ACKs never reached it
     if end.ident.again(s):
         return _answer(life, s, "the network doubled it")
-    if far and pure and any(us(s) - us(p) <= OVERTAKEN for p, _ in life.heard):
+    if (far or end.stack.near is None) and pure and any(us(s) - us(p) <= OVERTAKEN for p, _ in life.heard):
         return _answer(life, s, "what it answers may have been overtaken")
     excuses = life.undone(s)
     what = "a segment in TIME_WAIT that nothing asked for"

@@ -227,3 +227,12 @@ def test_what_was_acknowledged_before_its_sender_went_on_behind_it_arrived() -> 
     unanswered = [s for s in lost if s.source == BPORT or s.seq <= 1101]
     first = next(k for k, s in enumerate(unanswered) if s.source == APORT and s.seq == 1101)
     assert "100 bytes" in Evidence(unanswered[: first + 1], True).unseen(SIDES)
+
+
+def test_a_time_wait_socket_behind_a_router_may_answer_what_was_overtaken() -> None:
+    frames = exchange()
+    last = frames[-1]
+    twice_acked = [*frames[:-1], last.changed(ip_id=0), last.changed(ip_id=0, time=last.time + 900_000)]
+    assert said(renumbered(twice_acked)).outcome is Outcome.DIVERGES
+    far = [s.changed(ttl=63) if s.source == APORT else s for s in twice_acked]
+    assert said(renumbered(far)).outcome is Outcome.CONFORMS
