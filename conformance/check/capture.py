@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from conformance.check.datagrams import Datagrams
 from conformance.check.flows import MOST_OPEN, Flows, Share
-from conformance.check.lacking import doubt, doubted
+from conformance.check.lacking import Stamps, doubt, doubted
 from conformance.check.neigh import PARTIES, WATCHES
 from conformance.check.neigh_taps import Taps
 from conformance.check.nic import check_beside, cuts, watch
@@ -253,10 +253,13 @@ def check_frames(
     passing = Passing(setup) if Passing.applies(setup) else None
     follow = flows.follow
     hear = neighbours.frame if neighbours is not None else None
+    stamps = Stamps()
+    sees = stamps.sees
     try:
         for f in frames:
             count += 1
             time, data, linktype = f.time, f.data, f.linktype
+            sees(time)
             if time > last:
                 last = time
             mine = not shared or share.sees(f)
@@ -301,6 +304,8 @@ def check_frames(
             )
         assumed = None if setup.hosts or setup.extra.get("told", True) else flows.linux
         report.verdicts += neighbours.finish(last, assumed) + datagrams.finish()
+    if not setup.hosts and (why := stamps.why_none()):
+        report.notices.append(why)
     if share.parts == 1:
         doubt(report)
         none_modelled(report)

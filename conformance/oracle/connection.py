@@ -21,7 +21,7 @@ from conformance.oracle.parts import equip, infer
 from conformance.oracle.stacks import shows
 from conformance.oracle.text import address, line
 from conformance.oracle.vantage import PATH
-from conformance.oracle.view import ANSWERS, BY_ITSELF, LACKS, View, cut, each_twice, in_order
+from conformance.oracle.view import ANSWERS, BY_ITSELF, LACKS, NO_CLOCK, View, cut, each_twice, in_order
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.tcp.state import St
@@ -571,6 +571,8 @@ class Connection:
             return ""
         if not (self.opens or self.known) and s.time - self.first.time < SPAN:
             return "the connection began before what the capture tells of it"
+        if not self.setup.hosts and all(e.stack.linux for e in self.ends) and (off := shown.clock(self.sides)):
+            return f"{NO_CLOCK}: {off}"
         lacks = shown.unseen(self.sides)
         return f"{LACKS}: {lacks}" if lacks else ""
 

@@ -23,6 +23,8 @@ ONE: Final = 1_500  # bytes: up to here a segment is one packet
 LEAST: Final = 500  # bytes of each piece of a super-frame, at least
 SWAPPED: Final = 200_000  # ns: stamps of two processors may stand in another order than the frames were taken in
 FAR: Final = 1 << 24  # bytes: no capture lacks more at a time
+BACK: Final = 1_000_000_000  # ns: no stamps of two processors are so far apart
+DRIFT: Final = 50  # ms by which clocks may differ, and a frame may wait
 ANSWER: Final = 1_000_000  # ns: who answers later may be far
 INITIAL: Final = (64, 128, 255)  # TTLs that stacks start from
 NEARBY: Final = 64  # ids: how far back a frame is that was overtaken
@@ -143,6 +145,33 @@ class Evidence:
             if last is None or after(s.end_seq, top):
                 top = s.end_seq
             last = s
+        return ""
+
+    # -- whether the capture's clock is one
+
+    def clock(self, sides: tuple[Who, Who]) -> str:
+        """What shows that the capture's stamps are no clock's: edited, converted, replayed, set; '' if nothing does.
+
+        They go back, or the timestamps of both ends say that another time has passed, and the same. Both ends count ms.
+        """
+        for p, n in pairwise(self.frames):
+            if p.time - n.time > BACK:
+                return f"frame {n.number} is stamped {(p.time - n.time) // 1_000_000} ms before frame {p.number}"
+        off = []
+        for who in sides:
+            shifts = [
+                s.time // 1_000_000 - s.tsval
+                for s in self.frames
+                if (s.saddr, s.source) == who and s.tsval is not None and not s.flags & RST
+            ]
+            if len(shifts) < 2:
+                return ""
+            some = min(len(shifts) // 2, 3)
+            off.append(sorted(shifts[-some:])[some // 2] - sorted(shifts[:some])[some // 2])
+        passed = (self.frames[-1].time - self.frames[0].time) // 1_000_000
+        a, b = sorted(off, key=abs)
+        if a * b > 0 and abs(a) > max(DRIFT, passed // 50) and abs(b) - abs(a) <= max(DRIFT, abs(b) // 4):
+            return f"the timestamps of both ends say {passed - a} ms passed, the capture's stamps {passed} ms"
         return ""
 
     # -- whether an end is far

@@ -19,6 +19,7 @@ SWAPPED: Final = 60_000  # ns: stamps of two processors may be so far out of ord
 SKEWED: Final = 200_000  # ns: the same where some were seen to be
 REMEMBERED: Final = 256  # frames among which a copy is looked for
 LACKS: Final = "the capture lacks frames"
+NO_CLOCK: Final = "the capture's stamps are no clock's"
 NOT_USUAL: Final = SYN | RST
 
 # What a frame alone shows, whatever the tap did not see.

@@ -236,3 +236,33 @@ def test_a_time_wait_socket_behind_a_router_may_answer_what_was_overtaken() -> N
     assert said(renumbered(twice_acked)).outcome is Outcome.DIVERGES
     far = [s.changed(ttl=63) if s.source == APORT else s for s in twice_acked]
     assert said(renumbered(far)).outcome is Outcome.CONFORMS
+
+
+def ticking(frames: Sequence[Segment], ms: int) -> list[Segment]:
+    """The frames with timestamps that grow by `ms` from frame to frame."""
+    out = []
+    for k, s in enumerate(frames):
+        assert s.tsval is not None
+        out.append(s.changed(tsval=s.tsval + k * ms))
+    return out
+
+
+def test_two_ends_that_count_another_time_than_the_capture_show_that_it_has_no_clock() -> None:
+    frames = exchange()
+    assert not Evidence(frames, True).clock(SIDES)
+    assert "both ends" in Evidence(ticking(frames, 40), True).clock(SIDES)
+    one = [t if s.source == APORT else s for s, t in zip(frames, ticking(frames, 40), strict=True)]
+    assert not Evidence(one, True).clock(SIDES)  # an end's own clock may be wrong
+
+
+def test_one_odd_timestamp_of_each_end_shows_nothing_of_the_capture() -> None:
+    frames = exchange()
+    odd = {4: 100_000, 6: 100_000}
+    changed = [s.changed(tsval=(s.tsval or 0) + odd.get(s.number, 0)) for s in frames]
+    assert not Evidence(changed, True).clock(SIDES)
+
+
+def test_a_stamp_a_second_back_is_no_clocks() -> None:
+    frames = exchange()
+    back = [s.changed(time=s.time - (2_000_000_000 if s.number > 6 else 0)) for s in frames]
+    assert "before frame" in Evidence(back, True).clock(SIDES)
