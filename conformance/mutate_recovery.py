@@ -25,14 +25,17 @@ def _one(t: Trace, k: int, e: Edit) -> Made:
 
 
 def _whole_again(t: Trace, f: Fact) -> bool:
-    """All of the segment had been sent before, and its id, or else its timestamp, is another: it is no duplicate."""
+    """All of the segment had been sent before, and its id, or else its timestamp, is later.
+
+    Else it is a duplicate, or the original, which its retransmission overtook.
+    """
     s = f.s
     if not s.len or not f.again or s.flags & (SYN | RST) or len(s.payload) < s.len:
         return False
     old = [x.s for x in t.earlier(f, True) if x.s.len and ahead(x.s.seq, s.end_seq) < 0 < ahead(x.s.end_seq, s.seq)]
     if s.ip_id:
-        return all(x.ip_id != s.ip_id for x in old) and bool(old)
-    return bool(old) and s.tsval is not None and all(x.tsval != s.tsval for x in old)
+        return bool(old) and all(0 < (s.ip_id - (x.ip_id or 0)) & 0xFFFF < 0x8000 for x in old)
+    return bool(old) and s.tsval is not None and all(ahead(s.tsval, x.tsval) > 0 for x in old)
 
 
 @kind("retransmit-seq", "a retransmission that begins a byte inside its segment", AGAIN)
@@ -56,6 +59,8 @@ def _again_len(t: Trace, k: int, r: random.Random) -> Made | None:
     f = t.facts[k]
     if not _whole_again(t, f) or f.s.len < 3 or f.s.flags & FIN:
         return None
+    if f.way not in t.syns or f.back not in t.syns:
+        return None  # the MSS, at which it may be cut, is not known
     if any(ahead(f.s.end_seq, x.s.end_seq) == 1 for x in t.earlier(f, True) if x.s.len):
         return None  # another segment ended there
     e = t.edit(k)

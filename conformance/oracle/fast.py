@@ -280,7 +280,7 @@ def classified(e: End, tx: Sender, s: Segment, now: int, n: int) -> int:
     """
     f = tx.f
     nxt = f.nxt
-    if not tx.started or not tx.agreed or s.seq != nxt & M32 or not f.mss:
+    if not tx.started or not tx.agreed or s.seq != nxt & M32 or not f.mss or tx.soon >= 0:
         return 0
     board, stack = f.board, e.stack
     size, most, widest, stamps = tx.mss_key

@@ -109,7 +109,7 @@ class Life:
         self.closers: list[tuple[int, int]] = []  # inputs that acknowledged its FIN, brought the peer's, or an RST
         self.used: dict[int, int] = {}  # inputs that RSTs answered, with how many
         # ACKs that unacceptable inputs ask for: by whom, the input, whether at most two a second.
-        self.dues: list[tuple[str, int, bool]] = []
+        self.dues: list[tuple[str, int, bool, int]] = []  # and when the input came, us
         self.limited = -RATELIMIT  # when the last of them left
 
     def copy(self) -> "Life":
@@ -172,8 +172,11 @@ class Life:
     def cause(self, s: Segment) -> Label | None:
         """The unacceptable input that a pure ACK answers, once; None if there is none."""
         now = us(s)
+        sure = self.end.stack.given and self.end.stack.near is True
         while self.dues:
-            by, number, limited = self.dues.pop(0)
+            by, number, limited, at = self.dues.pop(0)
+            if sure and now - at > resets.ON_ITS_WAY:
+                continue
             if limited:
                 if now - self.limited < RATELIMIT - 2 * self.end.stack.jiffy and self.end.stack.given:
                     self.end.counts.add(CHALLENGED, 0, -(by in CHALLENGES))
@@ -405,7 +408,7 @@ class Life:
         """An unacceptable input asks for an ACK, unless one was sent a moment ago."""
         challenge = by in CHALLENGES
         self.end.counts.add(CHALLENGED, 0, challenge)
-        self.dues.append((by, s.number, challenge or s.flags & SYN != 0 or not s.seg_len))
+        self.dues.append((by, s.number, challenge or s.flags & SYN != 0 or not s.seg_len, us(s)))
         if len(self.dues) > HEARD:
             del self.dues[0]
 

@@ -83,7 +83,7 @@ class Repeats(Inputs):
             self._boundary(s, i, lo, hi, mss)
         self._content(s, i, lo, hi)
         if self._at_once(s, e, hi):
-            if near or s.orig_len - s.l3 < path_least(s):
+            if near or self.steady or s.orig_len - s.l3 < path_least(s):
                 raise self._too_soon(s.number)
             self.soon = s.number if s.len <= mss or s.len % mss == 0 else -1
         self.at = i

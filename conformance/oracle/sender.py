@@ -10,7 +10,7 @@ from conformance.oracle.departures import Departures
 from conformance.oracle.end import Excuse, Label, Refusal
 from conformance.oracle.recovery import INIT_CWND, NONE, OPEN, STATES, TLP
 from conformance.oracle.sack import unwrap
-from conformance.oracle.scoreboard import segments
+from conformance.oracle.scoreboard import EVER, Sent, segments
 from conformance.oracle.sender_rules import (
     AGAIN,
     BURST,
@@ -199,6 +199,14 @@ class Sender(Departures):
                 )
             self._gap(s, lo)
             return None
+        sure = self._near and not self._end.stack.close
+        if sure and (i := f.board.index(lo)) >= 0 and self._inside(f.board.q[i], lo):
+            raise Refusal(
+                "empty-sequence",
+                f"seq {s.seq} of an empty segment lies inside one that was sent whole",
+                [f"seq {self.snd_nxt}"],
+                excuses=self._unprocessed(s, lo + 1, False),
+            )
         now = s.time // 1000
         if (lo == f.una - 1 or (lo == f.una and s.flags & URG)) and not self._end.ident.overtaken(s):
             return self._probe(s, now)
@@ -223,6 +231,15 @@ class Sender(Departures):
             return False
         waits = (self._number(p.ack_seq) + (p.window << self.wscale) for p in self._end.pending)
         return lo in self.retreats or lo in waits
+
+    def _inside(self, e: Sent, lo: int) -> bool:
+        """Whether `lo` lies inside a segment that left once, whole: no number was the next one there.
+
+        But the window's edge may lie anywhere. Source net/ipv4/tcp_output.c:tcp_acceptable_seq.
+        """
+        f = self.f
+        edge = f.una + f.wnd <= f.nxt or lo in self.retreats
+        return e.seq < lo and e.segs == 1 and not (e.unseen or e.sacked & EVER or edge)
 
     def _goes_back(self, s: Segment) -> bool:
         """Whether a far end's empty segment left for certain behind one that ended further on."""

@@ -1,12 +1,13 @@
 """What bounds a sender: times of timers, the ends of retransmissions, numbers between consecutive ids."""
 
 import pytest
+from msgspec.structs import replace
 
 from conformance.check import setup
 from conformance.oracle.end import Excuse
 from refmodel.packet.transport import FIN
 from refmodel.tcp.state import St
-from tests.oracle.frames import ACK, PSH, RST, SYN, syn_options
+from tests.oracle.frames import ACK, PSH, RST, SYN, syn_options, ts
 from tests.oracle.sender_host import MS, MSS, SECOND, Host
 from tests.oracle.test_evidence import TO_A, Talk
 from tests.oracle.test_life import ISN, PEER, Wire
@@ -212,3 +213,37 @@ def test_what_goes_further_than_what_was_sent_does_not_fill_a_hole(length: int, 
     x = t.add(t.tap.frame(0, ACK, 102, 1))
     t.add(t.tap.frame(0, ACK | PSH, 101, 1, payload=bytes(length)))
     assert t.shown().credible(Excuse("unseen", x.number, ""), TO_A) is there
+
+
+# -- the short way and what waits
+
+
+def test_the_same_data_twice_at_once_are_refused_by_the_next_usual_frame_too() -> None:
+    w = _far()
+    w.setup = replace(w.setup, hosts=tuple(replace(h, mib={"Icmp.InDestUnreachs": 1}) for h in w.setup.hosts))
+    for _ in range(2):
+        w.sends(1, ACK, PEER + 1, ISN + 101, payload=bytes(MSS), options=ts(w.tsval(1, 0), w.tsval(0, 0)))
+    w.sends(1, ACK, PEER + 1 + MSS, ISN + 101, payload=bytes(MSS))
+    assert w.refused() == "retransmission-early"
+
+
+def test_no_number_inside_a_segment_that_left_whole_was_the_next() -> None:
+    h = Host(exact=False)
+    h.data(2)
+    assert h.refuses(seq=1 + MSS // 2).constraint == "empty-sequence"
+
+
+def test_a_challenge_is_answered_at_once_or_never() -> None:
+    w = Wire().opens()
+    w.sends(1, SYN | ACK, PEER, ISN + 1, after=1_010_000)
+    w.sends(0, ACK, ISN + 1, PEER + 1, after=2 * SECOND)
+    assert w.verdict().divergence is not None
+
+
+def test_from_mid_connection_on_an_echo_tells_what_was_acknowledged() -> None:
+    w = Wire(near="a")
+    for n in range(2):
+        w.sends(0, ACK, ISN, PEER + 100 * n, after=2 * MS)
+        w.sends(1, ACK | PSH, PEER + 100 * n, ISN, payload=bytes(100), after=2 * MS)
+    w.sends(1, ACK | PSH, PEER, ISN, payload=bytes(100), after=2 * MS)
+    assert w.refused() == "retransmits-acknowledged"
