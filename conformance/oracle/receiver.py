@@ -24,7 +24,7 @@ from conformance.oracle.receiver_rules import (
 )
 from conformance.oracle.sack import Range, Reassembly, unwrap
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, CWR, ECE, FIN, RST, SYN
+from refmodel.packet.transport import ACK, CWR, ECE, FIN, PSH, RST, SYN
 from refmodel.tcp.state import St
 from refmodel.types import H32, M32
 
@@ -204,6 +204,8 @@ class Receiver(Causes):
         end, last = self.end, self.latest
         if last is None:
             return False
+        if s.sack and _continues(s, last):
+            return True
         if end.ident.overtaken(s):
             return True
         if end.ident.duplicate(s):
@@ -549,6 +551,16 @@ class Receiver(Causes):
         if re.ranges:
             text += f", behind holes {as_ranges(re.ranges)}"
         return text
+
+
+def _continues(s: Segment, last: Segment) -> bool:
+    """Whether both were cut from one super-segment, so that the second repeats the options of the first.
+
+    Source net/ipv4/tcp_offload.c:tcp_gso_segment: all but the last have neither PSH nor FIN.
+    """
+    if not last.len or s.seq != last.end_seq or last.flags & (PSH | FIN) or s.sack != last.sack:
+        return False
+    return (s.ack_seq, s.window, s.tsval, s.tsecr) == (last.ack_seq, last.window, last.tsval, last.tsecr)
 
 
 __all__ = ["CONSTRAINTS", "Receiver"]
