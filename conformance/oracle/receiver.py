@@ -117,7 +117,7 @@ class Receiver(Causes):
                 return False
             seq = unwrap(p.seq, nxt)
             stop = seq + p.len
-            if stop != seq and seq != nxt:
+            if seq > nxt or (stop != seq and seq != nxt):
                 return False
             if stop > ack:
                 break

@@ -165,6 +165,12 @@ class TestAcknowledgment:
         why = host.refused(1, tsecr=1000, sack=((1 + MSS, 1 + 2 * MSS),))
         assert [(x.kind, x.frame) for x in why.excuses][:1] == [("dropped", p.number)]
 
+    def test_an_empty_segment_that_overtook_text_does_not_bring_it(self, host: Host) -> None:
+        """Its number lies ahead, and its timestamp is not taken."""
+        host.hears(101, tsval=1005)
+        host.hears(1, 100, tsval=1004)
+        host.says(101, tsecr=1004)
+
 
 class TestEcho:
     """TSecr; RFC 7323 4.3."""
@@ -189,6 +195,17 @@ class TestEcho:
 
 class TestSack:
     """SACK blocks; RFC 2018 4, RFC 2883 4."""
+
+    def test_segments_of_one_super_segment_repeat_its_blocks(self, host: Host) -> None:
+        """Each has the options of the first, the DSACK too; source net/ipv4/tcp_offload.c:tcp_gso_segment."""
+        host.hears(1, 100)
+        host.says(101)
+        host.hears(1, 100)
+        host.says(101, sack=((1, 101),), n=100, after=0)
+        host.end.tx.snd_nxt += 100
+        host.says(101, sack=((1, 101),), n=100, after=0)
+        host.end.tx.snd_nxt += 100
+        assert host.refused(101, sack=((1, 101),), n=100, after=5_000).constraint == "sack-blocks"
 
     def test_the_last_block_that_changed_comes_first(self, host: Host) -> None:
         """As selective_acks stand."""
