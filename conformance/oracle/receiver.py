@@ -344,7 +344,13 @@ class Receiver(Causes):
 
         What came twice did so since the last output.
         """
-        if not self.end.stack.whole or self.loose or len(self.arrivals) == REMEMBERED:
+        if not self.end.stack.whole or self.loose:
+            return True
+        since = self.origin.since if self.origin is not None else []
+        again = [(low, low + p.seg_len) for p in (*since, *self.end.pending) if (low := unwrap(p.seq, ack)) < ack]
+        if any(high <= ack and not covers(again, low, high) for low, high in seen):
+            return False
+        if len(self.arrivals) == REMEMBERED:
             return True
         came = [(seq, stop) for _, _, seq, stop in self.arrivals]
         for p in self.end.pending:

@@ -114,7 +114,9 @@ class Causes(Faraway):
     def _withholds(self, now: int) -> bool:
         """Whether the time is over in which what is owed must be acknowledged."""
         stack, clock = self.end.stack, self.clock
-        if clock.since < 0 or stack.near is not True or not stack.linux or self.fuzzy or not self.known:
+        if clock.since < 0 or not (stack.near is True or stack.plain) or not stack.linux:
+            return False
+        if self.fuzzy or not self.known:
             return False
         state = self.end.state
         # In TIME_WAIT the FIN that led there is acknowledged, at once.
@@ -138,7 +140,7 @@ class Causes(Faraway):
     def _silenced(self, now: int) -> tuple[Excuse, ...]:
         """What came and was not answered in its time never arrived: one input, or all whose time is over."""
         clock = self.clock
-        if self.end.stack.lossy is False:
+        if self.end.stack.lossy is False or self.end.stack.plain:
             return ()
         one = Excuse("dropped", clock.frame, "it was never acknowledged", cost=1)
         late = now - self._deadline() + clock.since

@@ -75,7 +75,8 @@ class Stack(Struct):
     `exact`: nothing is lost between this host's TCP and the tap. Times in us. `told` are the sysctls that are known,
     `given` whether a sidecar gave them. `lossy`: inputs may be lost behind the tap (None: not known);
     `presumed`: that they are not is taken for granted until the capture shows otherwise; `close`: that the tap is on
-    this host is. `whole`: the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
+    this host is. `plain`: the recorder knows that nothing is lost between the tap and this host, either way. `whole`:
+    the recorder says that the tap missed nothing of what passed it. `doubles`: the recorder
     says whether the network gave an end frames twice (None: not known). `ordered`: the recorder knows of no queue on
     this host that frames leave in another order. `cached`: the host may know of the path from connections before
     (tcp_metrics). `sheds`: the recorder counted frames of the host that were lost before its tap. `falls`: when (us)
@@ -96,6 +97,7 @@ class Stack(Struct):
     close: bool = False
     exact: bool = False
     whole: bool = False
+    plain: bool = False
     doubles: bool | None = None
     ordered: bool = False
     cached: bool = False

@@ -73,6 +73,7 @@ def _given(stack: Stack, setup: Setup) -> None:
     if stack.near:
         stack.lossy = _arrives_less(stack.host, setup)
     stack.exact = _leaves_whole(stack, setup)
+    stack.plain = stack.exact and _arrives_less(stack.host, setup) is False
     drops = setup.extra.get("drops")
     queued = f"{stack.host.name}.qdisc" in drops if drops is not None else not setup.calls
     stack.ordered = stack.near is True and not queued

@@ -202,3 +202,31 @@ def test_without_a_scale_a_window_goes_back_by_any() -> None:
     host.says(1 + MSS)
     host.rx.promise.shift = -1
     assert host.refused(1 + MSS, window=WINDOW - 1, n=10).constraint == "window-retreats"
+
+
+def test_a_far_end_behind_a_plain_wire_does_not_keep_silent() -> None:
+    """Nothing is lost on it: what came two seconds ago is acknowledged."""
+    host = far(plain=True, late=1_500_000)
+    host.hears(1, MSS, tsval=1001)
+    host.end.process()
+    assert host.refused(1 + MSS, after=2_500_000).constraint == "ack-withheld"
+
+
+def test_a_far_end_behind_a_lossy_wire_may() -> None:
+    """The segment may have been sent again beside the tap."""
+    host = far(late=1_500_000)
+    host.hears(1, MSS, tsval=1001)
+    host.end.process()
+    assert host.says(1 + MSS, after=2_500_000)
+
+
+def test_a_dsack_is_of_what_came_since_the_last_output() -> None:
+    """However long ago it came for the first time."""
+    host = Host(lossy=None, whole=True)
+    for k in range(70):
+        host.hears(1 + 10 * k, 10)
+    host.says(701)
+    host.hears(701, MSS)
+    n = host.tap.number + 1
+    host.end.decided = {n: Excuse("unheard", n, "its SACK blocks")}
+    assert host.refused(701 + MSS, sack=((11, 21),)).constraint == "sack-blocks"
