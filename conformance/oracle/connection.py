@@ -499,9 +499,13 @@ class Connection:
         tried = {_meaning(self.decided)}
         order = 0
 
-        def propose(decided: Decisions, refused: Refusal, side: int) -> None:
+        def propose(decided: Decisions, refused: Refusal, side: int, frame: Segment) -> None:
             nonlocal order
-            for x in refused.excuses:
+            excuses = refused.excuses
+            if refused.constraint == "echo-is-ts-recent":
+                e = self.ends[side]
+                excuses = (*excuses, *shown.waited(frame, e.address, e.stack.late))
+            for x in excuses:
                 # An input that was late at one frame may have been late at the next one too.
                 rest = tuple((k, y) for k, y in decided if not (k == side and y.frame == x.frame and y.until < x.until))
                 new = (*rest, (side, x))
@@ -514,7 +518,7 @@ class Connection:
                 order += 1
                 heapq.heappush(todo, (sum(y.cost for _, y in new[len(self.settled) :]), order, new))
 
-        propose(self.decided, why, self._refused(why, at))
+        propose(self.decided, why, self._refused(why, at), at)
         if len(self.decided) > len(self.settled):
             tried.add(_meaning(self.settled))
             order += 1
@@ -529,7 +533,7 @@ class Connection:
                 self.decided = decided
                 return
             why, at = failed
-            propose(decided, why, self._refused(why, at))
+            propose(decided, why, self._refused(why, at), at)
         if not self._is_shown(first, s):
             self._free(first, s, shown, end)
             return

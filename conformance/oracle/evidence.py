@@ -243,6 +243,21 @@ class Evidence:
 
     # -- single hypotheses
 
+    def waited(self, s: Segment, end: Who, late: int) -> tuple[Excuse, ...]:
+        """An input that came before the last output but was processed behind it: `s` is the first to echo it.
+
+        Of what begins behind the last acknowledgment no timestamp is taken, so this tells. `late`: us that an input may
+        wait. Source net/ipv4/tcp_input.c:tcp_replace_ts_recent.
+        """
+        if not s.tsecr:
+            return ()
+        earlier = [y for y in self.frames if y.number < s.number]
+        left = next((y for y in reversed(earlier) if (y.saddr, y.source) == end), None)
+        came = next((x for x in earlier if (x.daddr, x.dest) == end and x.tsval == s.tsecr), None)
+        if left is None or came is None or came.number > left.number or left.time - came.time > late * 1_000:
+            return ()
+        return (Excuse("late", came.number, f"frame {s.number} is the first to echo its timestamp", left.number),)
+
     def credible(self, x: Excuse, end: Who) -> bool:
         """Whether the capture does not refute hypothesis `x` of the end `end`."""
         if x.kind == "dropped":

@@ -266,3 +266,21 @@ def test_a_stamp_a_second_back_is_no_clocks() -> None:
     frames = exchange()
     back = [s.changed(time=s.time - (2_000_000_000 if s.number > 6 else 0)) for s in frames]
     assert "before frame" in Evidence(back, True).clock(SIDES)
+
+
+def test_an_input_of_one_interrupt_may_be_processed_behind_the_answer_to_another() -> None:
+    """B's two segments come at once; A answers the first, and echoes the second only in what it sends next."""
+    tap = Tap()
+    frames = [
+        tap.frame(0, SYN, 1000, options=syn_options(1000), window=64240, ip_id=40),
+        tap.frame(1, SYN | ACK, 5000, 1001, options=syn_options(7000, 1000), window=65160, after=20_000),
+        tap.frame(0, ACK, 1001, 5001, options=ts(1020, 7000), ip_id=41),
+        tap.frame(0, ACK | PSH, 1001, 5001, payload=bytes(9), options=ts(1020, 7000), ip_id=42),
+        tap.frame(1, ACK | PSH, 5001, 1001, payload=bytes(66), options=ts(7020, 1020), window=509, after=20_000),
+        tap.frame(1, ACK, 5067, 1010, options=ts(7022, 1020), window=509, after=1),
+        tap.frame(0, ACK, 1010, 5067, options=ts(1040, 7020), ip_id=43, after=17),
+        tap.frame(0, ACK | PSH, 1010, 5067, payload=bytes(38), options=ts(1040, 7022), ip_id=44, after=240),
+    ]
+    plain = [s.changed(ip_id=None) if s.source == BPORT else s for s in frames]
+    assert said(plain).outcome is Outcome.CONFORMS
+    assert said([*plain[:7], plain[7].changed(tsecr=7021)]).outcome is Outcome.DIVERGES
