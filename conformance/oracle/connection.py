@@ -72,8 +72,19 @@ Decisions = tuple[tuple[int, Excuse], ...]
 
 
 def _meaning(decided: Decisions) -> frozenset[tuple[int, int, str, int]]:
-    """What is taken for true of which frames: bursts and single hypotheses may say the same."""
-    return frozenset((side, n, x.kind, x.until) for side, x in decided for n in x.frames)
+    """What is taken for true of which frames: bursts and single hypotheses may say the same.
+
+    Inputs are processed in order: of those that waited for the same frame the first says it of all.
+    """
+    late: dict[tuple[int, int], int] = {}
+    means: set[tuple[int, int, str, int]] = set()
+    for side, x in decided:
+        for n in x.frames:
+            if x.kind == "late":
+                late[side, x.until] = min(n, late.get((side, x.until), n))
+            else:
+                means.add((side, n, x.kind, x.until))
+    return frozenset(means | {(side, n, "late", until) for (side, until), n in late.items()})
 
 
 @lru_cache(1_024)
