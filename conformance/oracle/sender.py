@@ -324,8 +324,8 @@ class Sender(Departures):
             most += TIMEOUT_FALLBACK
         if self.now - max(f.due, f.armed) < most or not self.contiguous:
             return
-        if not f.delivered and end.stack.cached:
-            return  # the first time-out may be that of connections before: tcp_init_metrics
+        if not f.delivered and end.stack.cached and f.kind != TLP:
+            return  # the first time-out may be that of connections before: tcp_init_metrics; a tail's probe is not
         raise Refusal(
             "retransmission-overdue",
             f"{f.board.out} segments are out, and nothing was sent again for {self.now - f.armed} us",

@@ -258,10 +258,18 @@ def test_a_time_out_that_no_frame_shows_is_missed() -> None:
 
 def test_the_first_time_out_may_be_that_of_connections_before() -> None:
     """Source net/ipv4/tcp_metrics.c:tcp_init_metrics, until data were acknowledged."""
-    h = Host(cached=True)
+    h = Host(cached=True, told={"net.ipv4.tcp_early_retrans": 0})
     h.data(3)
     h.at(3 * SECOND)
     assert h.sends(bytes(MSS), seq=1) == "tcp_retransmit_timer"
+
+
+def test_but_a_tail_s_probe_is_due_after_two_round_trips_of_this_one() -> None:
+    """Source net/ipv4/tcp_output.c:tcp_schedule_loss_probe, by srtt_us; the time-out only bounds it."""
+    h = Host(cached=True)
+    h.data(3)
+    h.at(3 * SECOND)
+    assert h.refuses(bytes(MSS), seq=1).constraint == "retransmission-overdue"
 
 
 # -- losses that arrivals show
