@@ -209,8 +209,8 @@ class Reader:
         except _Ends as e:
             found, expected = e.args
             self.notices.append(Notice(self.path, self._stream.offset, found, expected, self.frames))
-        except OSError as e:
-            found = e.strerror or str(e)
+        except OSError as failed:
+            found = failed.strerror or str(failed)
             self.notices.append(Notice(self.path, self._stream.offset, found, "readable data", self.frames))
 
     def _pcap(self) -> Iterator[Frame]:

@@ -94,3 +94,17 @@ def test_changed_captures_are_judged_the_same(compiled: Path, tmp_path: Path) ->
     status, report = checked(compiled, tmp_path)
     assert (status, report) == checked(ROOT, tmp_path)
     assert status == 1
+
+
+@pytest.mark.parametrize("text", ["x = [", '[kernel]\nprofile = "5.4"\n', '[kernel]\nprofile = "6.12"\nhz = "fast"\n'])
+def test_a_wrong_sidecar_is_told_the_same(compiled: Path, tmp_path: Path, text: str) -> None:
+    shutil.copy(ROOT / "captures" / "tcp-active-open.pcapng", tmp_path / "a.pcapng")
+    (tmp_path / "a.toml").write_text(text)
+    assert checked(compiled, tmp_path) == checked(ROOT, tmp_path)
+
+
+def test_a_file_that_ends_early_is_told_the_same(compiled: Path, tmp_path: Path) -> None:
+    whole = (ROOT / "captures" / "tcp-active-open.pcapng").read_bytes()
+    for n in (0, 7, 100, len(whole) // 2, len(whole) - 3):
+        (tmp_path / f"{n}.pcapng").write_bytes(whole[:n])
+    assert checked(compiled, tmp_path) == checked(ROOT, tmp_path)

@@ -190,12 +190,12 @@ def _check_into(
         frames = watch(frames, setup, sights) if setup.layer == "nic" else frames
         firsts = check_frames(frames, setup, report, labelled, share, engine)
         if sum(lost):
-            why = f"the capture dropped {sum(lost)} frames, it says"
-            report.verdicts = [doubted(v, why) for v in report.verdicts]
+            lacking = f"the capture dropped {sum(lost)} frames, it says"
+            report.verdicts = [doubted(v, lacking) for v in report.verdicts]
         if setup.layer == "nic" and share.part == 0:
             report.verdicts += check_beside(path, setup, None if stop() or report.error else sights)
-    except NicLogError as why:
-        report.error = report.error or str(why)
+    except NicLogError as log:
+        report.error = report.error or str(log)
     except (CaptureError, SidecarError, UnknownProfile, OutOfRange) as why:
         report.error = str(why)
     finally:
