@@ -8,7 +8,8 @@ import pytest
 from conformance.check.flows import Flows
 from conformance.check.setup import setup_for, tap_of
 from conformance.check.verdict import Outcome, Verdict
-from conformance.oracle import connection
+from conformance.oracle import following
+from conformance.oracle.connection import Connection
 from conformance.pcap import Reader
 from refmodel.packet.segment import Segment, segment
 
@@ -32,9 +33,9 @@ def load(path: Path) -> Seen:
 
 def verdicts(path: Path, seen: Seen, short: bool, monkeypatch: pytest.MonkeyPatch) -> list[Verdict]:
     """The verdicts with or without the short way."""
-    monkeypatch.setattr(connection, "FAST", short)
+    monkeypatch.setattr(following, "FAST", short)
     segments, last, n = seen
-    flows = Flows(setup_for(path), True, connection.Connection)
+    flows = Flows(setup_for(path), True, Connection)
     for s, tap in segments:
         flows.follow(s, tap)
     return [v for _, v in flows.finish(last, n)]
