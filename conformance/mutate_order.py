@@ -16,7 +16,8 @@ TIMER: Final = 150 * MS  # ns: what was sent after such a silence, a timer sent
 STEP: Final = 1_000  # ns
 PATH: Final = 4_000  # ms: longer than any frame is on its way
 LEAD: Final = 1_000_000  # ns: more than stamps of two processors differ by
-PROBED: Final = 3 * MS  # ns: with LEAD, sooner than a tail is probed
+PROBED: Final = 3 * MS  # ns: with LEAD, sooner than a tail is probed, beyond two round trips
+FIRST_TIMEOUT: Final = 1_000 * MS  # ns, TCP_TIMEOUT_INIT: a round trip as long may be of a SYN that was lost
 IW: Final = 10  # segments: the initial window
 
 # ---------------------------------------------------------------- left out
@@ -241,8 +242,10 @@ def _beyond_cwnd(t: Trace, k: int, r: random.Random) -> Made | None:
     together = len({x.theirs_before for x in data}) == 1 and not any(x.again for x in data)
     if not whole or not together or ahead(ack.s.ack_seq, data[0].s.seq) <= 0:
         return None
-    if ack.s.time - data[-1].s.time > PROBED:
-        return None  # a tail's probe may be a new segment: it is due after two round trips, and 2 ms at least
+    mine, theirs = t.syns.get(f.way), t.syns[f.back]
+    trip = theirs.time - mine.time if mine is not None and 0 < theirs.time - mine.time < FIRST_TIMEOUT else 0
+    if ack.s.time - data[-1].s.time > 2 * trip + PROBED:
+        return None  # a tail's probe may be a new segment: it is due after two round trips and 2 ms
     return _ahead_of(t, k, ack.k)
 
 
