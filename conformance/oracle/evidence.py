@@ -190,7 +190,52 @@ class Evidence:
                 if s.time - asked.time > ANSWER:
                     return f"its frame {s.number} answers frame {asked.number} after {(s.time - asked.time) // 1000} us"
                 asked = None
-        return self._ids_stray(own) or self._strays(own)
+        return self._ids_stray(own) or self._strays(own) or self._out_of_place(own)
+
+    def unsent(self, who: Who) -> str:
+        """What shows that frames of `who` were lost before the tap; "" if nothing does.
+
+        Ids that are left out between frames that are in line with those around them; or a hole that the peer has too,
+        as its SACK says.
+        """
+        own = [s for s in self.frames if (s.saddr, s.source) == who and not s.flags & RST]
+        numbered = [s for s in own if s.ip_id]
+        brought = {s.ip_id for s in numbered}
+        for k, (p, n) in enumerate(pairwise(numbered)):
+            most = _packets(p)
+            if k and not 1 <= _step(numbered[k - 1], p) <= _packets(numbered[k - 1]):
+                continue  # the frame before the gap may be out of line itself
+            if not most < _step(p, n) < WIDE or ((p.ip_id or 0) + most) & 0xFFFF in brought:
+                continue
+            if k + 2 == len(numbered) or 1 <= _step(n, numbered[k + 2]) <= _packets(n):
+                return f"the count of ids leaves some out before its frame {n.number}"
+        top: int | None = None
+        for s in own:
+            if top is not None and s.len and after(s.seq, top):
+                for a in self.frames:
+                    lacks = a.number > s.number and (a.daddr, a.dest) == who and not after(a.ack_seq, top)
+                    if lacks and any(low == s.seq and not before(high, s.end_seq) for low, high in a.sack or ()):
+                        return f"frame {a.number} lacks what its frame {s.number} goes on from"
+            if top is None or after(s.end_seq, top):
+                top = s.end_seq
+        return ""
+
+    def _out_of_place(self, own: Sequence[Segment]) -> str:
+        """Without ids: data that come first behind what follows them. One frame may be out of its place by itself."""
+        first: list[Segment] = []
+        leading: set[int] = set()
+        filling: set[int] = set()
+        for s in own:
+            if not s.len or s.ip_id or s.flags & (RST | SYN):
+                continue
+            ahead = [y for y in first if after(y.seq, s.seq)]
+            if ahead and not any(before(y.seq, s.end_seq) and after(y.end_seq, s.seq) for y in first):
+                filling.add(s.number)
+                leading.update(y.number for y in ahead)
+                if len(filling) > 1 and len(leading) > 1:
+                    return f"its frame {s.number} and another come behind what follows them"
+            first = [*first[1 - NEARBY :], s]
+        return ""
 
     def _ids_stray(self, own: Sequence[Segment]) -> str:
         """Ids that count, and a frame that was overtaken, or segments that are missing."""

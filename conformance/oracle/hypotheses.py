@@ -23,6 +23,7 @@ from refmodel.packet.segment import Segment
 ATTEMPTS: Final = 48  # for one frame
 BUDGET: Final = 4_096  # for one connection
 LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
+UNSENT: Final = ("ip-id-gap", "sequence-gap")  # what frames that were lost before the tap leave behind
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 LAG_MAX: Final = 4_000_000  # us: a path as long as that is none
 SWAPS: Final = 4  # pairs of frames whose stamps may be in the wrong order
@@ -160,7 +161,7 @@ class Hypotheses(Following):
     def _retry(self, why: Refusal, s: Segment, shown: Evidence, end: int = 0) -> None:
         """Looks for the cheapest hypotheses under which the connection goes on; diverges if there are none."""
         first, at = why, s
-        if self._loses(shown) or self._slows(why):
+        if self._loses(why, shown) or self._slows(why):
             failed = self._again(self.decided, end)
             if failed is None:
                 return
@@ -252,7 +253,7 @@ class Hypotheses(Following):
         lacks = shown.unseen(self.sides)
         return f"{LACKS}: {lacks}" if lacks else ""
 
-    def _loses(self, shown: Evidence) -> bool:
+    def _loses(self, refused: Refusal, shown: Evidence) -> bool:
         """Whether the capture shows that frames are lost behind the tap where that was not taken for possible."""
         found = False
         self._mark()  # before what it is made of changes
@@ -262,8 +263,12 @@ class Hypotheses(Following):
                 e.stack.evidence.append(f"frames to it are lost behind the tap: {why}")
             if e.stack.close and (why := shown.far(e.address)):
                 e.stack.near, e.stack.late = None, max(e.stack.late, PATH)
-                e.stack.close, e.stack.exact, found = False, False, True
+                e.stack.close, e.stack.exact, e.stack.ordered, found = False, False, False, True
                 e.stack.evidence.append(f"the tap may be far from it: {why}")
+            presumed = e.stack.exact and not e.stack.given and refused.constraint in UNSENT
+            if presumed and (lacks := shown.unsent(e.address)):
+                e.stack.exact, e.stack.ordered, found = False, e.stack.near is True, True
+                e.stack.evidence.append(f"frames of it are lost before the tap: {lacks}")
             if e.stack.near is not True and not e.stack.given:
                 lag = min(2 * shown.lag(e.address), LAG_MAX)
                 if lag > e.stack.late:

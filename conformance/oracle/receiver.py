@@ -438,9 +438,11 @@ class Receiver(Causes):
 
     def _follows(self, s: Segment, ack: int) -> bool:
         """Whether the output left behind all others that were seen: by its id, its number or its timestamp."""
-        ids, last = self.end.ident.ids, self.end.last_sent
+        ids, last, newest = self.end.ident.ids, self.end.last_sent, self.latest
         if ids.trusted and s.ip_id:
             return not ids.kind
+        if newest is not None and s.tsval is not None and newest.tsval is not None and newer(newest.tsval, s.tsval):
+            return False
         later = s.tsval is not None and last is not None and last.tsval is not None and newer(s.tsval, last.tsval)
         return ack > self.wup or later or (last is not None and self.goes_on(s, last))
 

@@ -143,7 +143,7 @@ def _signed(s: Segment) -> bool:
 def _allowed(life: "Life", p: Segment, st: St, s: Segment) -> bool:
     """Whether a segment that came in state `st` is answered by an RST."""
     end = life.end
-    if (life.far or end.stack.sheds) and not end.stack.exact:
+    if (life.far or end.stack.near is not True or end.stack.sheds) and not end.stack.exact:
         return True  # what closed it may be behind this RST on the way to the tap, or was lost there
     isn = life.isn
     if st == St.SYN_SENT:

@@ -33,7 +33,7 @@ from conformance.oracle.sender_rules import (
 )
 from conformance.oracle.timers import RTO_MIN, TIMEOUT_FALLBACK
 from refmodel.packet.segment import Segment
-from refmodel.packet.transport import ACK, FIN, URG
+from refmodel.packet.transport import ACK, FIN, RST, URG
 
 
 class Sender(Departures):
@@ -284,6 +284,9 @@ class Sender(Departures):
         shown = self._answered_at(s)
         if not self._end.stack.linux or shown < 0 or self._strays(s) or self._end.ident.duplicate(s):
             return
+        last = self._end.last_sent
+        if last is not None and last.flags & (RST | ACK) == RST:
+            return  # its socket is gone: the frame left before the RST that no socket sent
         if now - shown < RTO_MIN - self.tick:
             raise Refusal(
                 "probe-cause",

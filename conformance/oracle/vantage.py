@@ -173,8 +173,8 @@ def _times(early: Sequence[Segment], sides: Sequence[Who], stacks: tuple[Stack, 
         return
     server, client = us(synack) - us(syn), us(last) - us(synack)
     if server > FLOOR and server > FAR * max(client, 1):
-        stacks[0].near, stacks[0].close, stacks[1].near = True, True, False
+        stacks[0].near, stacks[0].close, stacks[1].near, stacks[1].close = True, True, False, False
         stacks[0].evidence.append(f"the tap is near it: it answered in {client} us, the other end in {server} us")
     elif client > FLOOR and client > FAR * max(server, 1):
-        stacks[0].near, stacks[1].near, stacks[1].close = False, True, True
+        stacks[0].near, stacks[0].close, stacks[1].near, stacks[1].close = False, False, True, True
         stacks[1].evidence.append(f"the tap is near it: it answered in {server} us, the other end in {client} us")

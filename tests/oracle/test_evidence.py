@@ -1,5 +1,7 @@
 """A hypothesis needs a trace in the capture, and what the capture refutes excuses nothing."""
 
+import struct
+
 from conformance.oracle.end import Excuse
 from conformance.oracle.evidence import Evidence
 from refmodel.packet.segment import Segment
@@ -163,3 +165,36 @@ def test_without_ids_a_clock_that_goes_back_shows_overtaking() -> None:
     t.ack(1, options=ts(500, 1))
     t.ack(1, options=ts(499, 1))
     assert "older" in t.shown().far(TO_B)
+
+
+def test_ids_that_go_on_behind_those_left_out_show_what_was_lost_before_the_tap() -> None:
+    t = Talk()
+    t.data(1)
+    t.data(101, step=2)
+    t.data(201)
+    assert "ids" in t.shown().unsent(TO_A)
+
+
+def test_an_id_behind_which_the_count_goes_back_shows_no_loss_before_the_tap() -> None:
+    t = Talk()
+    t.data(1)
+    t.data(101, step=4)
+    t.data(201, step=-2)
+    assert not t.shown().unsent(TO_A)
+
+
+def test_a_hole_that_the_peer_has_too_was_lost_before_the_tap() -> None:
+    for low, lost in ((201, True), (301, False)):
+        t = Talk()
+        t.add(t.tap.frame(0, ACK | PSH, 1, 1, payload=TEXT))
+        t.add(t.tap.frame(0, ACK | PSH, 201, 1, payload=TEXT))
+        t.ack(101, options=b"\x01\x01\x05\x0a" + struct.pack("!II", low, low + 100))
+        assert bool(t.shown().unsent(TO_A)) is lost
+
+
+def test_one_frame_out_of_its_place_shows_no_path_and_two_do() -> None:
+    for order, far in (((1, 201, 101, 301), False), ((1, 301, 101, 201, 401), False), ((1, 301, 101, 401, 201), True)):
+        t = Talk()
+        for seq in order:
+            t.add(t.tap.frame(0, ACK | PSH, seq, 1, payload=TEXT))
+        assert bool(t.shown().far(TO_A)) is far
