@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from conformance.oracle.end import Excuse
+from conformance.oracle.receiver_rules import tells_twice
 from refmodel.packet.segment import Segment
 from refmodel.packet.transport import ACK, FIN, RST, SYN
 from refmodel.types import M32, after, before
@@ -285,6 +286,12 @@ class Evidence:
             elif s.flags & ACK and (at := came.pop(s.ack_seq, None)) is not None:
                 longest = max(longest, s.time - at)
         return longest // 1000
+
+    # -- what an end does not tell
+
+    def tells_none(self, who: Who) -> bool:
+        """Whether no frame of `who` tells by a DSACK what came twice."""
+        return not any(s.sack and tells_twice(s) for s in self.frames if (s.saddr, s.source) == who)
 
     # -- single hypotheses
 

@@ -10,10 +10,11 @@ from collections import deque
 from typing import Final
 
 from conformance.check.verdict import Divergence, NearMiss
-from conformance.oracle.end import Refusal
+from conformance.oracle.end import End, Refusal
 from conformance.oracle.evidence import SPAN, Evidence
 from conformance.oracle.following import Decisions, Following, take_apart
 from conformance.oracle.identity import damaged
+from conformance.oracle.receiver_rules import tells_twice
 from conformance.oracle.stacks import shows
 from conformance.oracle.text import line
 from conformance.oracle.vantage import PATH
@@ -24,6 +25,8 @@ ATTEMPTS: Final = 48  # for one frame
 BUDGET: Final = 4_096  # for one connection
 LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 UNSENT: Final = ("ip-id-gap", "sequence-gap")  # what frames that were lost before the tap leave behind
+DSACK: Final = "net.ipv4.tcp_dsack"
+UNTOLD: Final = ("sack-blocks", "ack-without-cause")  # what a DSACK that is missing breaks
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 LAG_MAX: Final = 4_000_000  # us: a path as long as that is none
 SWAPS: Final = 4  # pairs of frames whose stamps may be in the wrong order
@@ -207,6 +210,8 @@ class Hypotheses(Following):
                 return
             why, at = failed
             propose(decided, why, self._refused(why, at), at)
+        if self._tells_none(first, s, shown, end):
+            return
         if not self._is_shown(first, s):
             self._free(first, s, shown, end)
             return
@@ -222,6 +227,42 @@ class Hypotheses(Following):
             return
         self._again(self.decided)
         self._diverge(first, s)
+
+    def _tells_none(self, why: Refusal, s: Segment, shown: Evidence, end: int) -> bool:
+        """Whether the connection goes on if the end that refuses tells no DSACKs: nobody says, and it told none.
+
+        One that tells a DSACK after all is held to them again. Source: net/ipv4/tcp_input.c:tcp_dsack_set.
+        """
+        e = self.ends[self._refused(why, s)]
+        stack = e.stack
+        if stack.given:
+            return False
+        if stack.told.get(DSACK) == 0 and s.sack and tells_twice(s):
+            self._turns(e, 1)
+            failed = self._again(self.decided, end)
+            if failed is not None:
+                self._retry(*failed, shown, end)
+            return True
+        if why.constraint not in UNTOLD or DSACK in stack.told or not shown.tells_none(e.address):
+            return False
+        self._turns(e, 0)
+        failed = self._again(self.decided, end)
+        if failed is not None and failed[1].number <= s.number:
+            self._turns(e, 1)
+            del stack.told[DSACK]
+            return False
+        stack.evidence.append(f"{DSACK} = 0: frame {s.number} tells not what came twice, and no other does")
+        if failed is not None:
+            self._retry(*failed, shown, end)
+        return True
+
+    def _turns(self, e: End, on: int) -> None:
+        """Takes for granted that an end tells DSACKs, or does not."""
+        self._mark()
+        e.stack.told[DSACK] = on
+        for x in (*self.ends, *(x for _, ends in self.marks for x in ends)):
+            if x.side == e.side:
+                x.rx.loosens()
 
     def _is_shown(self, why: Refusal, s: Segment) -> bool:
         """Whether the end that refuses frame `s` is shown to be a Linux that is modelled."""

@@ -330,7 +330,11 @@ class Receiver(Causes):
                 "sack-blocks",
                 f"SACK {as_ranges(seen)}, but what waits is {as_ranges(told)}",
                 [f"SACK {as_ranges(told)}"],
-                excuses=again or (*self._drops(s, self.wup), *self._lacks(s, "its SACK blocks", True)),
+                excuses=(
+                    *(again or self._drops(s, self.wup)),
+                    *self._first_copies(s),
+                    *(() if again else self._lacks(s, "its SACK blocks", True)),
+                ),
             )
         raise Refusal(
             "ack-is-rcv-nxt",

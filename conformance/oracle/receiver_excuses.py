@@ -38,6 +38,16 @@ class Excusing(Arriving):
         why = self.end.decided.get(n)
         return why is None or (why.kind == "late" and why.until < s.number)
 
+    def _first_copies(self, s: Segment) -> tuple[Excuse, ...]:
+        """Of what came twice by the tap, and that no DSACK tells of, the first copy may not have come."""
+        told = self.re.dsack
+        if told is None or self.end.stack.lossy is False:
+            return ()
+        copies = [n for n, _, seq, stop in self.arrivals if seq < told[1] and stop > told[0]]
+        if len(copies) < 2 or not self._free(copies[0], s):
+            return ()
+        return (Excuse("dropped", copies[0], f"frame {s.number} does not tell that it came twice", cost=1),)
+
     def _unheard(self, s: Segment) -> tuple[Excuse, ...]:
         """Inputs whose timestamps are later than the one that is echoed."""
         t = s.tsecr

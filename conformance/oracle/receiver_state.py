@@ -232,7 +232,9 @@ class ReceiverState:
         return bool(s.seg_len) and s.seq == last.end_seq == self.end.tx.snd_nxt
 
     def loosens(self) -> None:
-        """The capture showed that frames are lost or overtaken on the way."""
+        """The capture showed that frames are lost or overtaken on the way, or that DSACKs are off or on."""
         stack = self.end.stack
+        self.dsack_off = stack.told.get("net.ipv4.tcp_dsack", 1) == 0
+        self.re.tells = not self.dsack_off
         self.may_miss_dsack = self.dsack_off or stack.near is not True or stack.lossy is not False
         self.loose = stack.near is not True

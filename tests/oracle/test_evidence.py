@@ -198,3 +198,13 @@ def test_one_frame_out_of_its_place_shows_no_path_and_two_do() -> None:
         for seq in order:
             t.add(t.tap.frame(0, ACK | PSH, seq, 1, payload=TEXT))
         assert bool(t.shown().far(TO_A)) is far
+
+
+def test_an_end_that_told_a_dsack_tells_them() -> None:
+    t = Talk()
+    t.data(1)
+    t.ack(101)
+    assert t.shown().tells_none(TO_B)
+    t.ack(101, options=b"\x01\x01\x05\x0a" + (1).to_bytes(4, "big") + (101).to_bytes(4, "big"))
+    assert not t.shown().tells_none(TO_B)
+    assert t.shown().tells_none(TO_A)

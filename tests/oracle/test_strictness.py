@@ -10,7 +10,7 @@ from conformance.check.capture import tcp_verdicts
 from conformance.check.setup import setup_for
 from conformance.check.verdict import Divergence, Outcome, Verdict
 from conformance.frames import Frame
-from conformance.mutate_edit import ACK_SEQ, Edit
+from conformance.mutate_edit import ACK_SEQ, OPT_SACK, Edit
 from conformance.mutate_trace import MS, Trace, edited, postponed
 from conformance.pcap import read
 from refmodel.packet.segment import segment
@@ -125,6 +125,20 @@ def test_neighbours_in_each_others_place_show_that_frames_overtake() -> None:
     for seq, step in ((401, 2), (301, -1), (501, 2)):
         t.data(seq, step=step)
     assert "frame 4 left behind frame 5" in t.shown().far(FROM_A)
+
+
+def without_blocks(e: Edit) -> None:
+    """Takes the SACK option away, and the NOPs before it."""
+    at = e.option(OPT_SACK) - e.l4 - 20
+    area = bytearray(e.options)
+    del area[max(at - 2, 0) : at + area[at + 1]]
+    e.set_options(bytes(area))
+
+
+def test_an_end_that_tells_no_dsack_at_all_may_have_them_off() -> None:
+    frames = changed("tcp-lost-ack", 9, without_blocks)
+    assert all(v.divergence is None for v in judged(frames))
+    assert any(v.divergence is not None for v in tcp_verdicts(frames, setup_for(CAPTURES / "tcp-lost-ack.pcapng")))
 
 
 def of_large_buffers(name: str, *numbers: int) -> list[Frame]:
