@@ -293,6 +293,20 @@ class Evidence:
         """Whether no frame of `who` tells by a DSACK what came twice."""
         return not any(s.sack and tells_twice(s) for s in self.frames if (s.saddr, s.source) == who)
 
+    def old_syn(self, who: Who) -> str:
+        """What shows a kernel before 6.12: a DSACK of the peer's SYN; a later one challenges a SYN that is old.
+
+        Source: net/ipv4/tcp_input.c:tcp_validate_incoming.
+        """
+        syns: set[int] = set()
+        for s in self.frames:
+            if (s.saddr, s.source) != who:
+                if s.flags & SYN and not s.len:
+                    syns.add(s.seq)
+            elif s.sack and s.sack[0][0] in syns and s.sack[0][1] == (s.sack[0][0] + 1) & M32:
+                return f"frame {s.number} tells a DSACK of a SYN"
+        return ""
+
     # -- single hypotheses
 
     def waited(self, s: Segment, end: Who, late: int) -> tuple[Excuse, ...]:

@@ -14,7 +14,8 @@ from conformance.oracle.end import End, Refusal
 from conformance.oracle.evidence import SPAN, Evidence
 from conformance.oracle.following import Decisions, Following, take_apart
 from conformance.oracle.identity import damaged
-from conformance.oracle.receiver_rules import tells_twice
+from conformance.oracle.life import PAWS_CHALLENGES
+from conformance.oracle.receiver_rules import release, tells_twice
 from conformance.oracle.stacks import shows
 from conformance.oracle.text import line
 from conformance.oracle.vantage import PATH
@@ -27,6 +28,7 @@ LATENESS: Final = ("ack-withheld", "handshake-ack-missing", "syn-timer")
 UNSENT: Final = ("ip-id-gap", "sequence-gap")  # what frames that were lost before the tap leave behind
 DSACK: Final = "net.ipv4.tcp_dsack"
 UNTOLD: Final = ("sack-blocks", "ack-without-cause")  # what a DSACK that is missing breaks
+BEFORE: Final = "6.1"  # the last that is modelled before PAWS_CHALLENGES
 TAKEN: Final = 3  # damaged frames of which it is tried whether they were taken
 LAG_MAX: Final = 4_000_000  # us: a path as long as that is none
 SWAPS: Final = 4  # pairs of frames whose stamps may be in the wrong order
@@ -310,6 +312,10 @@ class Hypotheses(Following):
             if presumed and (lacks := shown.unsent(e.address)):
                 e.stack.exact, e.stack.ordered, found = False, e.stack.near is True, True
                 e.stack.evidence.append(f"frames of it are lost before the tap: {lacks}")
+            guessed = not e.stack.given and release(e.stack.kernel) >= PAWS_CHALLENGES
+            if guessed and not self.setup.extra.get("told", True) and (why := shown.old_syn(e.address)):
+                e.stack.kernel, found = BEFORE, True
+                e.stack.evidence.append(f"a kernel before 6.12: {why}")
             if e.stack.near is not True and not e.stack.given:
                 lag = min(2 * shown.lag(e.address), LAG_MAX)
                 if lag > e.stack.late:

@@ -208,3 +208,13 @@ def test_an_end_that_told_a_dsack_tells_them() -> None:
     t.ack(101, options=b"\x01\x01\x05\x0a" + (1).to_bytes(4, "big") + (101).to_bytes(4, "big"))
     assert not t.shown().tells_none(TO_B)
     assert t.shown().tells_none(TO_A)
+
+
+def test_a_dsack_of_a_syn_shows_a_kernel_that_does_not_challenge_it() -> None:
+    t = Talk()
+    t.add(t.tap.frame(0, SYN, 0))
+    t.ack(1)
+    assert not t.shown().old_syn(TO_B)
+    t.ack(1, options=b"\x01\x01\x05\x0a" + (0).to_bytes(4, "big") + (1).to_bytes(4, "big"))
+    assert "DSACK" in t.shown().old_syn(TO_B)
+    assert not t.shown().old_syn(TO_A)
