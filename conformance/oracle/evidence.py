@@ -289,9 +289,19 @@ class Evidence:
 
     # -- what an end does not tell
 
-    def tells_none(self, who: Who) -> bool:
-        """Whether no frame of `who` tells by a DSACK what came twice."""
-        return not any(s.sack and tells_twice(s) for s in self.frames if (s.saddr, s.source) == who)
+    def tells_none(self, who: Who, number: int) -> bool:
+        """Whether no frame of `who` tells by a DSACK what came twice, and something did before frame `number`."""
+        if any(s.sack and tells_twice(s) for s in self.frames if (s.saddr, s.source) == who):
+            return False
+        top: int | None = None
+        for s in self.frames:
+            if s.number >= number:
+                break
+            if (s.daddr, s.dest) == who and s.seg_len and not s.flags & SYN:
+                if top is not None and before(s.seq, top):
+                    return True
+                top = s.end_seq
+        return False
 
     def old_syn(self, who: Who) -> str:
         """What shows a kernel before 6.12: a DSACK of the peer's SYN; a later one challenges a SYN that is old.

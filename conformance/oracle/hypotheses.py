@@ -245,7 +245,7 @@ class Hypotheses(Following):
             if failed is not None:
                 self._retry(*failed, shown, end)
             return True
-        if why.constraint not in UNTOLD or DSACK in stack.told or not shown.tells_none(e.address):
+        if why.constraint not in UNTOLD or DSACK in stack.told or not shown.tells_none(e.address, s.number):
             return False
         self._turns(e, 0)
         failed = self._again(self.decided, end)
