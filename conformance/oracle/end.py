@@ -7,7 +7,7 @@ to answer) as the end sends, and at the latest `late` behind its stamp.
 
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from conformance.oracle.terms import UNKNOWN, Excuse, Interval, Kind, Label, Refusal, Stack
 from refmodel.packet.segment import Segment
@@ -46,120 +46,6 @@ class Counts:
         return {n: (self.low[n], self.high[n]) for n in sorted(self.low)}
 
 
-class Part(Protocol):
-    """A half-model. `end` is its owner; a copy belongs to a copied end."""
-
-    end: "End"
-
-    def copy(self) -> Self:
-        """A copy that shares nothing that changes."""
-        ...
-
-    def overdue(self, now: int) -> None:
-        """Raises Refusal if something that Linux would have sent by `now` (us) did not show."""
-        ...
-
-    def words(self) -> str:
-        """The state in words, for a divergence."""
-        ...
-
-
-class ReceiverPart(Part, Protocol):
-    """What came and what is acknowledged. Sequence space of the peer."""
-
-    rcv_nxt: int
-
-    def takes(self, s: Segment) -> None:
-        """Processes an input in its sequence space: data, FIN, timestamp; called after the sender took its ACK."""
-        ...
-
-    def missed(self, s: Segment) -> None:
-        """An input was dropped behind the tap."""
-        ...
-
-    def explain(self, s: Segment) -> None:
-        """Advances `end.pending` so far that ack, TSecr, SACK blocks and window of the output fit; raises Refusal."""
-        ...
-
-    def answers(self, s: Segment) -> None:
-        """Raises Refusal for numbers that no socket of this end says where the state machine sent `s`."""
-        ...
-
-    def cause(self, s: Segment) -> Label:
-        """What made this end send a pure ACK; raises Refusal where nothing could."""
-        ...
-
-    def sent(self, s: Segment, label: Label) -> None:
-        """The output left: what it acknowledged is settled, its window stands."""
-        ...
-
-
-class SenderPart(Part, Protocol):
-    """What is out and what the peer said of it. Sequence space of this end."""
-
-    snd_una: int
-    snd_nxt: int
-
-    def takes(self, s: Segment) -> None:
-        """Processes an input's ACK, window and SACK blocks."""
-        ...
-
-    def classify(self, s: Segment) -> Label | None:
-        """Which step sent the output; None for a pure ACK (no sequence space, seq = snd_nxt). Raises Refusal."""
-        ...
-
-    def fills(self, s: Segment) -> bool:
-        """Whether the output fills a gap that those left which overtook it."""
-        ...
-
-    def sent(self, s: Segment, label: Label) -> None:
-        """The output left."""
-        ...
-
-
-class LifePart(Part, Protocol):
-    """Handshake, states, resets, TIME_WAIT."""
-
-    def takes(self, s: Segment) -> bool:
-        """Processes an input as tcp_validate_incoming and the state machine do; False: the input ends there."""
-        ...
-
-    def moves(self) -> None:
-        """Takes the moves of the state that acknowledged FINs make."""
-        ...
-
-    def follows(self, old: "End | None") -> None:
-        """The connection takes the four-tuple of one that is over: `old` is this end there."""
-        ...
-
-    def begins_anew(self, s: Segment) -> bool:
-        """Whether a SYN that this end sends, with another number, starts a new connection on the same four-tuple."""
-        ...
-
-    def explain(self, s: Segment) -> Label | None:
-        """The label of a SYN, SYN-ACK, RST, handshake ACK or an output of a closed, request or TIME_WAIT socket.
-
-        None where the other parts decide. Raises Refusal.
-        """
-        ...
-
-    def sent(self, s: Segment, label: Label) -> None:
-        """The output left: a FIN moves the state."""
-        ...
-
-
-class IdentityPart(Part, Protocol):
-    """What every frame of one stack has in common."""
-
-    def check(self, s: Segment) -> None:
-        """Raises Refusal for a frame that this stack would not have built so, in any state."""
-        ...
-
-    def heard(self, s: Segment) -> None:
-        """The end was sent a frame."""
-        ...
-
-
 def us(s: Segment) -> int:
     """When the tap stamped the segment, in us."""
     return s.time // 1000
@@ -171,7 +57,7 @@ class End:
     `given_up` says why a foreign end is not followed any more.
     """
 
-    __deletable__: ClassVar[list[str]] = ["ident", "life", "peer", "rx", "tx"]  # by `_take_apart`
+    __deletable__: ClassVar[list[str]] = ["ident", "life", "peer", "rx", "tx"]  # by `following.take_apart`
     __slots__ = (
         "address",
         "counts",

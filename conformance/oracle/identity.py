@@ -163,7 +163,7 @@ def damaged(s: Segment) -> bool:
 
 
 class Identity:
-    """IdentityPart: what an end's frames have in common so far."""
+    """What an end's frames have in common so far."""
 
     __slots__: ClassVar[tuple[str, ...]] = (
         "_ecn_own", "_ecn_peer", "_stepped", "accecn", "acks", "clock", "df", "ecn_ok", "ect", "end", "frames", "ids",

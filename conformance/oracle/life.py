@@ -61,7 +61,10 @@ CONSTRAINTS: Final[tuple[Constraint, ...]] = (
 
 
 class Life:
-    """LifePart. `opens`: the capture has the connection from its first SYN; `unseen`: from before it."""
+    """Handshake, states, resets, TIME_WAIT.
+
+    `opens`: the capture has the connection from its first SYN; `unseen`: from before it.
+    """
 
     __slots__: ClassVar[tuple[str, ...]] = (
         "aborted", "alert", "answered", "asked", "asks", "closers", "closing", "confirmed", "doubled", "dues", "end",
